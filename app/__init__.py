@@ -1,0 +1,1 @@
+"""The application: its words, its rules, its doors, its faces."""

@@ -1,0 +1,1 @@
+"""Servers for airavata dev and for the tests."""

@@ -1,0 +1,1 @@
+"""DOOR: the only place that says Kafka."""

@@ -1,0 +1,1 @@
+"""DOOR: the only place that says SQL; a module is a table, a function a statement."""

@@ -1,0 +1,1 @@
+"""DOOR: where inputs come from and outputs go to."""

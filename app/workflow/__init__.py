@@ -1,0 +1,1 @@
+"""PURE: what is decided; one module per leg of the journey."""

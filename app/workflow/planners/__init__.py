@@ -1,0 +1,1 @@
+"""Planners: experiment → tasks and edges."""

@@ -1,0 +1,1 @@
+"""The microservices. They talk only through Kafka and the database, and do not know one another."""

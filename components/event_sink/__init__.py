@@ -1,0 +1,1 @@
+"""Hands the history to the API server."""

@@ -1,0 +1,1 @@
+"""Run tasks; one generic entry point serves every task type."""

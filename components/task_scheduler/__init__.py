@@ -1,0 +1,1 @@
+"""Walks the graphs; alone writes the state of experiment, process and task after launch."""

@@ -1,0 +1,1 @@
+"""ExperimentLaunched → tasks and edges."""

@@ -1,0 +1,1 @@
+"""Alembic revisions: one DDL statement each, re-runnable."""

@@ -1,0 +1,1 @@
+"""Waiting outbox rows → Kafka, exactly once, one worker per shard."""
