@@ -27,4 +27,4 @@ def fresh_bytes(count: int) -> bytes:
 
 def jitter(low_seconds: float, high_seconds: float) -> float:
     """For waits of loops only; what a decision needs derives from the message (app/workflow/retry.py)."""
-    return random.uniform(low_seconds, high_seconds)  # noqa: TID251  The one place.
+    return random.uniform(low_seconds, high_seconds)

@@ -1,0 +1,109 @@
+"""The one codec between envelopes and bytes.
+
+Headers: mid · type · schema_version · subject (gateway/experiment/process/task/task_type/attempt/epoch) · cause (step:mid) · traceparent, and where they apply
+origin (JSON) and only. A group passes over a record by `type` or `only` without decoding its payload. The payload is JSON of the body alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from app.errors import Unreadable
+from app.messages import commands, events
+from app.messages.envelope import Envelope, Origin, Record, Subject
+
+SCHEMA_VERSION = 1
+TYPES: Mapping[str, type[Struct]] = {
+    each.__name__: each
+    for module in (commands, events)
+    for each in vars(module).values()
+    if isinstance(each, type) and issubclass(each, Struct) and each is not Struct
+}
+Headers = Sequence[tuple[str, bytes]]
+
+_encode_json = msgspec.json.Encoder().encode
+_encode_headers: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+_decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
+_bodies = {name: msgspec.json.Decoder(each).decode for name, each in TYPES.items()}
+_origin = msgspec.json.Decoder(Origin).decode
+
+
+def encode(envelope: Envelope) -> Record:
+    """Envelope → bytes."""
+    return Record(envelope.mid, envelope.topic, envelope.partition, envelope.key, _encode_headers(_headers(envelope)), _encode_json(envelope.body))
+
+
+def _headers(envelope: Envelope) -> list[tuple[str, bytes]]:
+    s = envelope.subject
+    headers = [
+        ("mid", envelope.mid),
+        ("type", type(envelope.body).__name__.encode()),
+        ("schema_version", b"%d" % envelope.schema_version),
+        ("subject", f"{s.gateway}/{s.experiment}/{s.process}/{s.task}/{s.task_type}/{s.attempt}/{s.epoch}".encode()),
+        ("cause", f"{envelope.step}:{envelope.cause}".encode()),
+        ("traceparent", envelope.traceparent.encode()),
+    ]
+    if envelope.origin is not None:
+        headers.append(("origin", _encode_json(envelope.origin)))
+    if envelope.only:
+        headers.append(("only", envelope.only.encode()))
+    return headers
+
+
+def headers_of(record_headers: bytes) -> list[tuple[str, bytes]]:
+    """The stored header list, as the relay hands it to Kafka. Raises Unreadable."""
+    try:
+        return _decode_headers(record_headers)
+    except msgspec.DecodeError as fault:
+        raise Unreadable(f"stored headers: {fault}") from fault
+
+
+def pack_headers(headers: Headers) -> bytes:
+    """Kafka's header list → the stored form (dead letters, requeues)."""
+    return _encode_headers(list(headers))
+
+
+def type_and_only(headers: Headers | None) -> tuple[str, str]:
+    """The two headers by which a group passes over a record. Missing or unreadable ones are empty."""
+    found = dict(headers or ())
+    return _text(found.get("type")), _text(found.get("only"))
+
+
+def decode(topic: str, partition: int, headers: Headers | None, payload: bytes | None) -> Envelope:
+    """Bytes → envelope. Raises Unreadable for what is no message of ours or comes from the future."""
+    try:
+        found = dict(headers or ())
+        version = int(found["schema_version"])
+        if version > SCHEMA_VERSION:
+            raise Unreadable(f"schema_version {version} is newer than {SCHEMA_VERSION}: upgrade this component")
+        gateway, experiment, process, task, task_type, attempt, epoch = found["subject"].decode().split("/")
+        step, _, cause = found["cause"].decode().partition(":")
+        if len(found["mid"]) != 16:
+            raise Unreadable("header mid is not 16 bytes")
+        return Envelope(
+            mid=found["mid"],
+            topic=topic,
+            partition=partition,
+            subject=Subject(gateway, experiment, process, task, task_type, int(attempt), int(epoch)),
+            body=_bodies[found["type"].decode()](payload or b""),
+            step=step,
+            cause=cause,
+            traceparent=found["traceparent"].decode(),
+            schema_version=version,
+            origin=_origin(found["origin"]) if "origin" in found else None,
+            only=_text(found.get("only")),
+        )
+    except KeyError as fault:
+        raise Unreadable(f"unknown message type or missing header: {fault}") from fault
+    except (ValueError, TypeError, AttributeError, msgspec.DecodeError) as fault:
+        raise Unreadable(f"{type(fault).__name__}: {fault}"[:500]) from fault
+
+
+def decode_record(record: Record) -> Envelope:
+    """An outbox row, timer or dead letter → envelope. Raises Unreadable."""
+    return decode(record.topic, record.partition, headers_of(record.headers), record.payload)
+
+
+def _text(value: bytes | None) -> str:
+    return value.decode(errors="replace") if value else ""

@@ -1,0 +1,82 @@
+"""Connections: how each is set up, and how a stale one is thrown away before use.
+
+Every connection is READ COMMITTED with short server-side time-outs: a writer that is frozen or cut off loses its transaction to the *server*
+(`wait_timeout`), so that it cannot hold its locks (docs/protocol.md, Writing).
+"""
+
+import time
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy.engine import make_url
+
+from app.errors import Misconfigured, StoreUnavailable
+
+DRIVER_TIMEOUT_SECONDS = 5
+LOCK_WAIT_SECONDS = 5
+
+
+def connect(url: str, *, size: int, idle_seconds: int = 2) -> Engine:
+    """An engine whose pool never waits beyond 5 s.
+
+    `size`: connections, equal to the threads that use them. `idle_seconds`: the server ends a session silent for that long (API 5, components 2).
+    """
+    engine = create_engine(
+        make_url(url).set(drivername="mysql+pymysql"),
+        pool_size=size,
+        max_overflow=0,
+        pool_reset_on_return=None,  # A unit of work ends its own transaction; the pool need not say ROLLBACK once more.
+        pool_timeout=DRIVER_TIMEOUT_SECONDS,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "connect_timeout": DRIVER_TIMEOUT_SECONDS,
+            "read_timeout": DRIVER_TIMEOUT_SECONDS + LOCK_WAIT_SECONDS,  # A lock wait is an answer too.
+            "write_timeout": DRIVER_TIMEOUT_SECONDS,
+            "charset": "utf8mb4",
+            "init_command": f"SET SESSION wait_timeout = {idle_seconds}, net_read_timeout = {idle_seconds}, net_write_timeout = {idle_seconds}, "
+            f"innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, time_zone = '+00:00', "
+            "sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+        },
+    )
+    _throw_away_stale(engine, idle_seconds * 0.75)
+    return engine
+
+
+def _throw_away_stale(engine: Engine, after_seconds: float) -> None:
+    """The server has ended a session that was silent too long: notice before use, without a ping per use."""
+
+    @event.listens_for(engine, "checkin")
+    def remember(_connection: Any, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def look(_connection: Any, record: Any, _proxy: Any) -> None:
+        used = record.info.get("used")
+        if used is not None and time.monotonic() - used > after_seconds:
+            record.info.clear()
+            raise exc.DisconnectionError("idle beyond the server's time-out")
+
+
+def check_settings(engine: Engine) -> None:
+    """Ask the server, not the file, for what the protocol needs. Raises Misconfigured naming each setting; StoreUnavailable while it is away."""
+    wanted = {"innodb_flush_log_at_trx_commit": {"1"}, "read_only": {"0", "OFF"}}
+    if_binlog = {"sync_binlog": {"1"}, "binlog_format": {"ROW"}, "binlog_row_image": {"FULL"}}
+    with engine.connect() as connection:
+        found = {row[0]: str(row[1]) for row in connection.exec_driver_sql("SHOW GLOBAL VARIABLES")}
+        isolation = found_session(connection)
+    if found.get("log_bin", "OFF") in {"ON", "1"}:
+        wanted |= if_binlog
+    faults = [f"{name} is {found[name]}, must be {' or '.join(sorted(values))}" for name, values in wanted.items() if name in found and found[name].upper() not in values]
+    if isolation != "READ-COMMITTED":
+        faults.append(f"this session's isolation is {isolation}, must be READ-COMMITTED")
+    if faults:
+        raise Misconfigured("unsafe MySQL settings: " + "; ".join(faults) + ". Set them on the server and start again")
+
+
+def found_session(connection: Any) -> str:
+    """This session's isolation level, whatever the server calls the variable."""
+    rows = dict(connection.exec_driver_sql("SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").all())
+    return str(rows.get("transaction_isolation") or rows.get("tx_isolation") or "unknown")
+
+
+__all__ = ["StoreUnavailable", "check_settings", "connect"]

@@ -1,0 +1,52 @@
+"""The outbox: messages that commit with the state they speak of. Insert and delete only; the relay (outbox_relay/) empties it.
+
+Ids are names, never bounds: they become visible out of order.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from app.messages.codec import encode
+from app.messages.envelope import Envelope, Record
+from app.messages.placement import Placement
+from app.mysql.unit_of_work import Transaction
+
+_APPEND = "INSERT INTO outbox (shard, part, mid, topic, k, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+_WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM outbox WHERE shard = %s AND part >= %s ORDER BY part, id LIMIT %s"
+
+
+def append(tx: Transaction, messages: Sequence[Envelope], *, placement: Placement, now: Any) -> None:
+    """Messages that this transaction sends, in order. One statement."""
+    append_records(tx, [encode(each) for each in messages], placement=placement, now=now)
+
+
+def append_records(tx: Transaction, records: Sequence[Record], *, placement: Placement, now: Any) -> None:
+    """The same for what is bytes already: due timers, requeues, replays."""
+    if records:
+        rows = [(placement.shard(each.partition), each.partition, each.mid, each.topic, each.key, each.headers, each.payload, now) for each in records]
+        tx.exec_driver_sql(_APPEND, rows)
+
+
+def waiting(tx: Transaction, *, shard: int, turn: int, size: int) -> Sequence[Row[Any]]:
+    """A shard's rows, partition by partition. A plain read: Kafka's fencing keeps a second relay out, not a lock."""
+    return tx.exec_driver_sql(_WAITING, (shard, turn, size)).all()
+
+
+def delete(tx: Transaction, ids: Sequence[int], mids: Sequence[bytes]) -> int:
+    """Exactly these rows, by name; both lists, because ids begin again when a table is made anew. Idempotent."""
+    if not ids:
+        return 0
+    marks = ", ".join(["%s"] * len(ids))
+    return tx.exec_driver_sql(f"DELETE FROM outbox WHERE id IN ({marks}) AND mid IN ({marks})", (*ids, *mids)).rowcount
+
+
+def oldest(tx: Transaction) -> Row[Any] | None:
+    """The oldest row's creation time, by one look-up of MIN(id)."""
+    return tx.exec_driver_sql("SELECT id, created_at FROM outbox WHERE id = (SELECT MIN(id) FROM outbox)").first()
+
+
+def count(tx: Transaction, shard: int, limit: int = 10_000) -> int:
+    """Rows waiting in a shard; counting stops at `limit`."""
+    return int(tx.exec_driver_sql("SELECT COUNT(*) FROM (SELECT 1 FROM outbox WHERE shard = %s LIMIT %s) AS some_rows", (shard, limit)).scalar_one())

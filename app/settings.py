@@ -1,0 +1,150 @@
+"""Configuration: read once, whole, at the start, from a mapping of AIRAVATA_* names. Only `__main__` modules import this.
+
+Every fault is named with what was expected and what came, unknown keys included; a process with faulty settings prints one line per fault and exits 78.
+A name ending in _FILE gives a file that holds the value of the name without it: how secrets come in production.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from app.errors import Misconfigured
+from app.messages.placement import Placement
+
+PREFIX = "AIRAVATA_"
+CLIENT_NAMES = frozenset({"URL", "TOKEN", "TOKEN_FILE", "PROFILE", "OUTPUT"})  # The CLI's own.
+FOREIGN_PREFIXES = ("TEST_", "DEV_")
+
+
+def _number(low: float, high: float) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        value = float(text) if "." in text else int(text)
+        if not low <= value <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return value
+
+    read.__doc__ = f"a number from {low:g} to {high:g}"
+    return read
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    read.__doc__ = "one of " + ", ".join(allowed)
+    return read
+
+
+def _listen(text: str) -> tuple[str, int]:
+    """host:port"""
+    host, _, port = text.rpartition(":")
+    return host or "127.0.0.1", _number(0, 65535)(port)
+
+
+def _address(text: str) -> str:
+    """A host name and port, host:port"""
+    _listen(text)
+    return text
+
+
+def _mysql(text: str) -> str:
+    """A URL mysql://user:password@host:port/database"""
+    if not text.startswith(("mysql://", "mysql+pymysql://")) or text.count("/") < 3:
+        raise ValueError
+    return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names separated by commas"""
+    return tuple(filter(None, (each.strip() for each in text.split(","))))
+
+
+def _flag(text: str) -> bool:
+    """True or false"""
+    return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+
+
+def _text(text: str) -> str:
+    """Text"""
+    return text
+
+
+def setting(read: Callable[[str], Any], default: Any = ..., *, secret: bool = False) -> Any:
+    metadata = {"read": read, "secret": secret}
+    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a component may be told. `AIRAVATA_` + the upper-case name is the variable."""
+
+    environment: str = setting(_text, "development")  # Prefix of transactional ids and consumer groups; `production` refuses fail points.
+    mysql_url: str = setting(_mysql, secret=True)
+    kafka: str = setting(_text, "127.0.0.1:9092")
+    topic_prefix: str = setting(_text, "")
+    partitions: int = setting(_number(1, 1000), 100)
+    placement_width: int = setting(_number(1, 1000), 16)
+    relay_shards: int = setting(_number(1, 100), 2)
+    replication: int = setting(_number(1, 9), 1)
+    session_timeout_ms: int = setting(_number(500, 60_000), 6000)
+    admin_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 9464))
+    public_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 8080))
+    internal_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 8081))
+    internal_url: str = setting(_text, "http://127.0.0.1:8081")
+    internal_token: str = setting(_text, "", secret=True)
+    nudge_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 9465))
+    nudge_to: str = setting(_address, "127.0.0.1:9465")
+    token_key: str = setting(_text, "", secret=True)  # HMAC key of bearer tokens, cursors.
+    master_key: str = setting(_text, "", secret=True)  # 64 hex digits: seals credentials; API and executors only.
+    enabled_planners: tuple[str, ...] = setting(_names, ("batch-application",))
+    live_experiments_max: int = setting(_number(0, 10_000_000), 10_000)
+    launches_per_minute: int = setting(_number(0, 10_000_000), 3000)
+    workers: int = setting(_number(1, 64), 4)
+    capacity: int = setting(_number(0, 100_000), 0)  # 0: 4 × workers.
+    watch_interval_ms: int = setting(_number(50, 600_000), 1000)
+    lease_seconds: int = setting(_number(2, 600), 10)
+    sweep_after_seconds: int = setting(_number(2, 3600), 60)
+    failpoints: str = setting(_text, "")
+    struck_directory: str = setting(_text, "")
+    log_level: str = setting(_one_of("debug", "info", "warning", "error"), "info")
+    log_format: str = setting(_one_of("json", "console"), "json")
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(self.partitions, min(self.placement_width, self.partitions), self.relay_shards)
+
+    def redacted(self) -> dict[str, Any]:
+        """For `airavata doctor`: what is in force, without secrets."""
+        return {each.name: "***" if each.metadata["secret"] else getattr(self, each.name) for each in fields(self)}
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """Raises Misconfigured with one line per fault."""
+    given = {key.removeprefix(PREFIX): value for key, value in environ.items() if key.startswith(PREFIX)}
+    known = {each.name.upper(): each for each in fields(Settings)}
+    faults, values = [], {}
+    for key, text in sorted(given.items()):
+        name = key.removesuffix("_FILE") if key not in known else key
+        if key in CLIENT_NAMES or key.startswith(FOREIGN_PREFIXES):
+            continue
+        if name not in known:
+            faults.append(f"{PREFIX}{key}: unknown setting")
+            continue
+        reader = known[name].metadata["read"]
+        try:
+            values[name.lower()] = reader(text if key in known else Path(text).read_text().strip())
+        except (ValueError, KeyError):
+            came = "***" if known[name].metadata["secret"] else repr(text)
+            faults.append(f"{PREFIX}{key}: expected {reader.__doc__}, got {came}")
+        except OSError as fault:
+            faults.append(f"{PREFIX}{key}: {fault.strerror}: {text}")
+    if "mysql_url" not in values and not any(line.startswith(f"{PREFIX}MYSQL_URL") for line in faults):
+        faults.append(f"{PREFIX}MYSQL_URL: required, a URL mysql://user:password@host:port/database")
+    if not faults and values.get("partitions", 100) % values.get("relay_shards", 2):
+        faults.append(f"{PREFIX}RELAY_SHARDS: must divide {PREFIX}PARTITIONS")
+    if faults:
+        raise Misconfigured("\n".join(faults))
+    return Settings(**values)
