@@ -1,5 +1,7 @@
 """Topic names. `prefix` separates installations that share a broker; it is empty in production."""
 
+from dataclasses import dataclass
+
 LAUNCH = "airavata-launch"
 SCHEDULER = "airavata-scheduler"
 EVENTS = "event-sink"
@@ -14,3 +16,29 @@ def of_task_type(task_type: str) -> str:
 def business(task_types: list[str]) -> list[str]:
     """Every topic that carries messages, in the order they are made."""
     return [LAUNCH, SCHEDULER, EVENTS, *sorted(of_task_type(each) for each in task_types)]
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Full topic names of one installation."""
+
+    prefix: str = ""
+
+    @property
+    def launch(self) -> str:
+        return self.prefix + LAUNCH
+
+    @property
+    def scheduler(self) -> str:
+        return self.prefix + SCHEDULER
+
+    @property
+    def events(self) -> str:
+        return self.prefix + EVENTS
+
+    @property
+    def relay_state(self) -> str:
+        return self.prefix + RELAY_STATE
+
+    def task(self, task_type: str) -> str:
+        return self.prefix + of_task_type(task_type)

@@ -34,6 +34,6 @@ def translate(fault: Exception) -> AiravataError | None:
         return StoreUnavailable(text)
     if code in SETTINGS:
         return Misconfigured(f"{text}. Check AIRAVATA_MYSQL_URL and the account's grants")
-    if code == 3819 or code == 4025:  # a CHECK said no (MySQL, MariaDB)
+    if code in {3819, 4025}:  # a CHECK said no (MySQL, MariaDB)
         return InvariantViolated(text)
     return None

@@ -27,6 +27,7 @@ def append_records(tx: Transaction, records: Sequence[Record], *, placement: Pla
     if records:
         rows = [(placement.shard(each.partition), each.partition, each.mid, each.topic, each.key, each.headers, each.payload, now) for each in records]
         tx.exec_driver_sql(_APPEND, rows)
+        tx.info["shards"].update(row[0] for row in rows)  # Whom to nudge after COMMIT.
 
 
 def waiting(tx: Transaction, *, shard: int, turn: int, size: int) -> Sequence[Row[Any]]:

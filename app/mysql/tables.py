@@ -4,6 +4,7 @@
 Ids are ASCII in a binary collation; times are DATETIME(6), UTC, MySQL's clock.
 """
 
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -42,7 +43,7 @@ def ascii_text(name: str, length: int, *, nullable: bool = False, server_default
     return Column(name, mysql.VARCHAR(length, charset="ascii", collation="ascii_bin"), nullable=nullable, server_default=server_default)
 
 
-def a_state(table: str, states: type) -> tuple[Column[str], CheckConstraint]:
+def a_state(table: str, states: type[StrEnum]) -> tuple[Column[str], CheckConstraint]:
     """A state column and the CHECK that repeats its value set."""
     allowed = ", ".join(f"'{each}'" for each in states)
     return Column("state", mysql.VARCHAR(24, charset="ascii", collation="ascii_bin"), nullable=False), CheckConstraint(f"state IN ({allowed})", name=f"{table}_state")
@@ -108,18 +109,18 @@ processes = Table(
     *a_state("processes", process.State), Column("state_since", TIME, nullable=False), Column("reason", String(512), nullable=False, server_default=""),
     ascii_text("outcome", 32, nullable=True), Column("failure", DOCUMENT), Column("version", Integer, nullable=False),
     Column("tasks_total", Integer, nullable=False, server_default="0"), Column("tasks_open", Integer, nullable=False, server_default="0"), Column("tasks_failed", Integer, nullable=False, server_default="0"),
-    ascii_text("trace_context", 55, server_default=""), Column("snapshot", DOCUMENT, nullable=False), Column("deadline_at", TIME),
+    ascii_text("trace_context", 55, server_default=""), Column("snapshot", DOCUMENT), Column("deadline_at", TIME),  # snapshot: always there; nullable so that the multi-row upsert of states need not repeat it
     Column("created_at", TIME, nullable=False), Column("updated_at", TIME, nullable=False), Column("finished_at", TIME),
     PrimaryKeyConstraint("id"), finished("processes", process.TERMINAL), CheckConstraint("tasks_open >= 0 AND tasks_failed >= 0", name="processes_counts"),
     Index("processes_experiment", "experiment_id"), Index("processes_stale", "state", "updated_at"), **OPTIONS,
 )  # fmt: skip
 tasks = Table(
-    "tasks", metadata, an_id("id"), an_id("process_id"), Column("name", String(64), nullable=False), ascii_text("type", 32), Column("model", DOCUMENT, nullable=False),
+    "tasks", metadata, an_id("id"), an_id("process_id"), Column("name", String(64), nullable=False), ascii_text("type", 32), Column("model", DOCUMENT),  # nullable for the same reason
     *a_state("tasks", task.State), Column("state_since", TIME, nullable=False), Column("reason", String(512), nullable=False, server_default=""),
-    Column("waiting_for", Integer, nullable=False), Column("attempt", Integer, nullable=False, server_default="0"), Column("next_attempt_at", TIME), Column("version", Integer, nullable=False),
-    Column("failure", DOCUMENT), Column("finished_at", TIME),
+    Column("waiting_for", Integer, nullable=False), Column("attempt", Integer, nullable=False, server_default="0"), Column("epoch", Integer, nullable=False, server_default="0"), Column("burned", Integer, nullable=False, server_default="0"),
+    Column("doubt_since", TIME), Column("next_attempt_at", TIME), Column("version", Integer, nullable=False), Column("failure", DOCUMENT), Column("finished_at", TIME),
     PrimaryKeyConstraint("id"), UniqueConstraint("process_id", "name", name="tasks_name"), finished("tasks", task.TERMINAL),
-    CheckConstraint("waiting_for >= 0 AND attempt >= 0", name="tasks_counts"), **OPTIONS,
+    CheckConstraint("waiting_for >= 0 AND attempt >= burned AND burned >= 0", name="tasks_counts"), **OPTIONS,
 )  # fmt: skip
 edges = Table(
     "edges", metadata, an_id("process_id"), an_id("from_task"), an_id("to_task"), ascii_text("on_end", 8),
@@ -127,7 +128,7 @@ edges = Table(
 )  # fmt: skip
 attempts = Table(
     "attempts", metadata, an_id("id"), an_id("task_id"), an_id("process_id"), Column("number", Integer, nullable=False), *a_state("attempts", attempt.State),
-    Column("state_since", TIME, nullable=False), Column("epoch", Integer, nullable=False), ascii_text("owner", 80, nullable=True), Column("doubt_since", TIME),
+    Column("state_since", TIME, nullable=False), Column("epoch", Integer, nullable=False), ascii_text("owner", 80, nullable=True),
     Column("created_at", TIME, nullable=False), Column("started_at", TIME), Column("finished_at", TIME), Column("outcome", DOCUMENT),
     PrimaryKeyConstraint("id"), UniqueConstraint("task_id", "number", name="attempts_number"), finished("attempts", attempt.TERMINAL),
     CheckConstraint("number > 0 AND epoch > 0", name="attempts_positive"), Index("attempts_owner", "owner"), Index("attempts_process", "process_id"), **OPTIONS,

@@ -19,18 +19,33 @@ Transaction: TypeAlias = Connection
 UnitOfWork: TypeAlias = Callable[[str], AbstractContextManager[Transaction]]
 
 
-def unit_of_work(engine: Engine) -> UnitOfWork:
-    """`with unit_of_work("scheduler.commit") as tx: …`. Raises Contention, StoreUnavailable, OutcomeUnknown, Misconfigured, InvariantViolated."""
+def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = None) -> UnitOfWork:
+    """Makes units: `with unit_of_work("scheduler.commit") as tx: …` raises Contention, StoreUnavailable, OutcomeUnknown, Misconfigured, InvariantViolated.
+
+    `nudge` is told the relay shards that got rows, after COMMIT: lossy, it only shortens the relay's wait.
+    """
 
     @contextmanager
     def begin(name: str) -> Iterator[Transaction]:
         with _translated(), engine.connect() as connection:
+            shards: set[int] = set()
+            callbacks: list[Callable[[], None]] = []
+            connection.info.update(shards=shards, after_commit=callbacks)
             yield connection
             failpoint.hit(f"{name}.before")
             _commit(connection, name)
         failpoint.hit(f"{name}.after")
+        if nudge is not None and shards:
+            nudge(shards)
+        for callback in callbacks:
+            callback()
 
     return begin
+
+
+def after_commit(tx: Transaction, callback: Callable[[], None]) -> None:
+    """Run this once the unit has surely committed; never after a rollback or an unknown outcome."""
+    tx.info["after_commit"].append(callback)
 
 
 def _commit(connection: Connection, name: str) -> None:

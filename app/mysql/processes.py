@@ -1,0 +1,93 @@
+"""Processes, and with them the experiment they belong to: locked together, since what ends one may end the other."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Row
+
+from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.unit_of_work import Transaction
+from app.workflow import experiment, process
+from app.workflow.graph import Experiment, Loaded, Process
+from app.workflow.submission import Launch
+
+_LOCK = """SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.trace_context,
+  p.created_at, p.state_since, p.reason, p.outcome, p.failure, p.deadline_at, p.finished_at,
+  e.state, e.version, e.reason, e.outcome, e.failure, e.state_since, e.finished_at
+FROM processes p JOIN experiments e ON e.id = p.experiment_id WHERE p.id IN ({}) ORDER BY p.id FOR UPDATE"""
+_SAVE = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, version, tasks_total, tasks_open, tasks_failed, created_at, updated_at, state_since, reason, outcome, failure, finished_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON DUPLICATE KEY UPDATE state = VALUES(state), version = VALUES(version), tasks_total = VALUES(tasks_total), tasks_open = VALUES(tasks_open), tasks_failed = VALUES(tasks_failed),
+  updated_at = VALUES(updated_at), state_since = VALUES(state_since), reason = VALUES(reason), outcome = VALUES(outcome), failure = VALUES(failure), finished_at = VALUES(finished_at)"""
+_INSERT = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, state_since, version, trace_context, snapshot, deadline_at, created_at, updated_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_TO_PLAN = "SELECT id, state, part, trace_context, snapshot FROM processes WHERE id IN ({}) ORDER BY id FOR UPDATE"
+
+
+def lock(tx: Transaction, process_ids: Iterable[str]) -> Loaded:
+    """The processes named, with their experiments, FOR UPDATE by key. What is missing is missing."""
+    wanted = in_order(filter(None, process_ids))
+    loaded = Loaded()
+    for row in tx.exec_driver_sql(_LOCK.format(marks(wanted)), tuple(wanted)).all() if wanted else ():
+        fields: list[Any] = list(row[:17])
+        fields[4], fields[14] = process.State(fields[4]), from_json(fields[14])
+        loaded.processes[row[0]] = Process(*fields)
+        if row[1] not in loaded.experiments:
+            loaded.experiments[row[1]] = Experiment(row[1], experiment.State(row[17]), row[18], row[19], row[20], from_json(row[21]), row[22], row[23])
+    return loaded
+
+
+def save(tx: Transaction, processes: Sequence[Process], *, now: datetime) -> None:
+    """Rows this transaction has locked, whole. One statement."""
+    if processes:
+        tx.exec_driver_sql(_SAVE, [
+            (p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.created_at, now, p.state_since,
+             p.reason, p.outcome, to_json(p.failure), p.finished_at)
+            for p in processes
+        ])  # fmt: skip
+
+
+def save_experiments(tx: Transaction, experiments: Sequence[Experiment], *, now: datetime) -> None:
+    """One statement for all that end (or start) alike: in a batch most do."""
+
+    def alike(e: Experiment) -> tuple[str, str, str, str]:
+        return e.state, e.reason, e.outcome or "", to_json(e.failure) or ""
+
+    for (state, reason, outcome, failure), group in groupby(sorted(experiments, key=alike), key=alike):
+        ids = in_order(each.id for each in group)
+        finished_at = now if state in experiment.TERMINAL else None
+        tx.exec_driver_sql(
+            "UPDATE experiments SET state = %s, state_since = %s, reason = %s, outcome = %s, failure = %s, finished_at = %s, updated_at = %s, version = version + 1 "
+            f"WHERE id IN ({marks(ids)})",
+            (state, now, reason, outcome or None, failure or None, finished_at, now, *ids),
+        )
+
+
+def insert(tx: Transaction, launch: Launch, *, gateway_id: str, experiment_id: str, deadline_at: datetime | None, now: datetime) -> None:
+    """The process row of a launch (CREATED), in the transaction that moves the experiment to LAUNCHED."""
+    row = (launch.process_id, experiment_id, gateway_id, launch.part, process.State.CREATED, now, 1, launch.trace_context, to_json(launch.snapshot), deadline_at, now, now)
+    tx.exec_driver_sql(_INSERT, row)
+
+
+def lock_to_plan(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Row[Any]]:
+    """(id, state, part, trace_context, snapshot) of the processes to plan, FOR UPDATE."""
+    wanted = in_order(process_ids)
+    return {row[0]: row for row in tx.exec_driver_sql(_TO_PLAN.format(marks(wanted)), tuple(wanted)).all()} if wanted else {}
+
+
+def validated(tx: Transaction, process_ids: Sequence[str], tasks_total: int, *, now: datetime) -> None:
+    """CREATED → VALIDATED for processes of equally many tasks: one statement."""
+    ids = in_order(process_ids)
+    tx.exec_driver_sql(
+        f"UPDATE processes SET state = 'VALIDATED', state_since = %s, updated_at = %s, version = version + 1, tasks_total = %s, tasks_open = %s WHERE id IN ({marks(ids)})",
+        (now, now, tasks_total, tasks_total, *ids),
+    )
+
+
+def snapshots(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Any]:
+    """The frozen snapshot of each process, decoded. A plain read: it never changes."""
+    wanted = in_order(process_ids)
+    rows = tx.exec_driver_sql(f"SELECT id, snapshot FROM processes WHERE id IN ({marks(wanted)})", tuple(wanted)).all() if wanted else ()
+    return {row[0]: from_json(row[1]) for row in rows}

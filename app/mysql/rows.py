@@ -1,0 +1,27 @@
+"""Small shared words of the statement modules: marks for IN lists, JSON columns."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def marks(values: Sequence[object]) -> str:
+    """`%s, %s, …` for an IN list. An empty list must not be asked for: the caller returns early."""
+    return ", ".join(["%s"] * len(values))
+
+
+def to_json(value: Any) -> str | None:
+    return None if value is None else _encode(value).decode()
+
+
+def from_json(text: str | bytes | None) -> Any:
+    return None if text is None else _decode(text)
+
+
+def in_order(values: Iterable[str]) -> list[str]:
+    """Distinct and sorted: locks are taken by key within each table."""
+    return sorted(set(values))
