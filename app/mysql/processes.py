@@ -1,6 +1,7 @@
 """Processes, and with them the experiment they belong to: locked together, since what ends one may end the other."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -91,3 +92,20 @@ def snapshots(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Any]:
     wanted = in_order(process_ids)
     rows = tx.exec_driver_sql(f"SELECT id, snapshot FROM processes WHERE id IN ({marks(wanted)})", tuple(wanted)).all() if wanted else ()
     return {row[0]: from_json(row[1]) for row in rows}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process's messages go."""
+
+    experiment_id: str
+    gateway_id: str
+    part: int
+    trace_context: str
+
+
+def places(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Place]:
+    """What never changes of a process, by a plain read."""
+    wanted = in_order(process_ids)
+    query = f"SELECT id, experiment_id, gateway_id, part, trace_context FROM processes WHERE id IN ({marks(wanted)})"
+    return {row[0]: Place(row[1], row[2], row[3], row[4]) for row in tx.exec_driver_sql(query, tuple(wanted)).all()} if wanted else {}

@@ -1,0 +1,156 @@
+"""How a process lives: starts whole or not at all, says how it is on its admin port, beats once a second, and leaves cleanly on SIGTERM.
+
+Exit codes: 0 ok · 70 bug · 75 fenced three times in a row · 78 settings, secrets, schema ahead, unsafe server (docs/operators.md §2).
+A second SIGTERM changes nothing; SIGKILL is as safe.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from app import failpoint, instance
+from app.errors import EXIT_BUG, EXIT_FENCED, EXIT_MISCONFIGURED, EXIT_OK, Fenced, Misconfigured, Transient
+from app.mysql import instances
+from app.mysql.unit_of_work import UnitOfWork
+from app.settings import Settings, read
+from observability import logs, metrics
+
+VERSION = "0.1.0"
+LIVE_SECONDS = 30.0
+HEARTBEAT_SECONDS = 1.0
+
+
+class Lifecycle:
+    """One per process, made by `run`. `stop` is set by SIGTERM and SIGINT; `waiting_for` names what keeps it from being ready."""
+
+    def __init__(self, component: str, settings: Settings) -> None:
+        self.component, self.settings = component, settings
+        self.instance = instance.name(component)
+        self.stop = threading.Event()
+        self.waiting_for: str | None = "start"
+        self.facts: Callable[[], dict[str, Any]] = dict
+        self.ready: Callable[[], str | None] = lambda: None  # Names what is missing, None when nothing is.
+        self.log = logs.logger(component)
+        self._turned = time.monotonic()
+        self._beaten = 0.0
+
+    def turned(self) -> None:
+        """The main loop went round: /livez measures its age."""
+        self._turned = time.monotonic()
+
+    def each_turn(self, unit_of_work: UnitOfWork) -> None:
+        """Turned; and a heartbeat, if the last one is a second old. A store that is away is not the heartbeat's problem."""
+        self.turned()
+        if time.monotonic() - self._beaten < HEARTBEAT_SECONDS:
+            return
+        self._beaten = time.monotonic()
+        try:
+            with unit_of_work("lease.heartbeat") as tx:
+                instances.beat(tx, self.instance, component=self.component, version=VERSION, facts=self.facts())
+        except Transient as fault:
+            self.log.warning("heartbeat not stored", fault=str(fault))
+
+    def leave(self, unit_of_work: UnitOfWork) -> None:
+        """Remove the instance row: whatever it still held is free at once."""
+        try:
+            with unit_of_work("lease.leave") as tx:
+                instances.remove(tx, self.instance)
+        except Transient as fault:
+            self.log.warning("could not remove the instance row; its lease will run out", fault=str(fault))
+
+    def wait(self, what: str, attempt: Callable[[], str | None]) -> None:
+        """Until `attempt` returns None: it raises Transient, or returns what it still waits for. Backs off to 2 s, says so once a change, ends on stop."""
+        delay, told = 0.1, ""
+        while not self.stop.is_set():
+            self.turned()
+            try:
+                missing = attempt()
+            except Transient as fault:
+                missing = f"{what}: {fault}"
+            if missing is None:
+                self.waiting_for = None
+                return
+            self.waiting_for = missing
+            if missing != told:
+                self.log.warning("waiting", waiting_for=missing)
+                told = missing
+            self.stop.wait(delay)
+            delay = min(delay * 2, 2.0)
+
+    def status(self, path: str) -> tuple[int, str]:
+        """What a probe is told. No store is ever asked here."""
+        if path == "/startupz":
+            return 200, "started"
+        if path == "/livez":
+            age = time.monotonic() - self._turned
+            return (200, "alive") if age < LIVE_SECONDS else (503, f"the main loop last turned {age:.0f} s ago")
+        missing = "draining" if self.stop.is_set() else self.waiting_for or self.ready()
+        return (503, missing) if missing else (200, "ready")
+
+
+def run(component: str, work: Callable[[Lifecycle], None]) -> None:
+    """A component's whole life, exit code included. `work` builds everything by hand, returns when `stop` is set and it has drained."""
+    try:
+        settings = read(os.environ)  # noqa: TID251  Configuration is read here, once, for every component.
+        lifecycle = Lifecycle(component, settings)
+        logs.configure(component=component, instance=lifecycle.instance, level=settings.log_level, form=settings.log_format)
+        failpoint.arm(settings.failpoints, environment=settings.environment, struck_directory=Path(settings.struck_directory) if settings.struck_directory else None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: lifecycle.stop.set())
+        _serve_admin(lifecycle)
+        lifecycle.log.info("started", version=VERSION)
+        work(lifecycle)
+        lifecycle.log.info("stopped")
+        code = EXIT_OK
+    except Misconfigured as fault:
+        print(f"{component}: {fault}", file=sys.stderr, flush=True)
+        code = EXIT_MISCONFIGURED
+    except Fenced as fault:
+        print(f"{component}: {fault}", file=sys.stderr, flush=True)
+        code = EXIT_FENCED
+    except Exception as fault:
+        logs.logger(component).error("bug", exc_info=fault)
+        code = EXIT_BUG
+    sys.stderr.flush()
+    os._exit(code)  # Threads of client libraries must not keep a finished process alive.
+
+
+def _serve_admin(lifecycle: Lifecycle) -> None:
+    """/metrics, /livez, /readyz, /startupz on the admin port, from a thread that touches nothing else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 5
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                self.answer(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+            elif path in {"/livez", "/readyz", "/startupz"}:
+                code, text = lifecycle.status(path)
+                self.answer(code, f"{text}\n".encode(), "text/plain; charset=utf-8")
+            else:
+                self.answer(404, b"not found\n", "text/plain; charset=utf-8")
+
+        def answer(self, code: int, body: bytes, content_type: str) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    try:
+        server = ThreadingHTTPServer(lifecycle.settings.admin_listen, Handler)
+    except OSError as fault:
+        raise Misconfigured(f"AIRAVATA_ADMIN_LISTEN: {fault.strerror}: {lifecycle.settings.admin_listen}") from fault
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="admin", daemon=True).start()

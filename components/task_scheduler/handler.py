@@ -1,0 +1,47 @@
+"""Joins the door to the decision: what one poll brought becomes states, commands, timers and history, in the caller's transaction (C3)."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from app import failpoint
+from app.messages.envelope import Envelope
+from app.messages.events import ProcessPlanned
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import attempts, outbox, processes, tasks, timers
+from app.mysql.unit_of_work import Transaction
+from app.workflow import scheduling
+from app.workflow.decision import Refused
+from observability import metrics
+
+
+class Handler:
+    """Few statements per batch, whatever its size: two to four reads under lock, one write per table."""
+
+    def __init__(self, *, topics: Topics, placement: Placement) -> None:
+        self.topics, self.placement = topics, placement
+        self.moved = metrics.DECISIONS.labels("moved")
+        self.late = metrics.DECISIONS.labels("late")
+
+    def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
+        loaded = processes.lock(tx, (each.subject.process for each in messages))
+        whole = {each.subject.process for each in messages if isinstance(each.body, scheduling.CASCADING)}
+        tasks.load(
+            tx,
+            loaded,
+            named=(each.subject.task for each in messages if each.subject.task and each.subject.process not in whole),
+            roots_of=(each.subject.process for each in messages if isinstance(each.body, ProcessPlanned)),
+            all_of=whole,
+        )
+        failpoint.hit("scheduler.load.after")
+        decision = scheduling.decide(loaded, messages, now=now, topics=self.topics, placement=self.placement)
+        processes.save_experiments(tx, decision.experiments, now=now)
+        processes.save(tx, decision.processes, now=now)
+        tasks.save(tx, decision.tasks)
+        attempts.dispatch(tx, decision.attempts, now=now)
+        failpoint.hit("scheduler.state.after")
+        timers.append(tx, decision.timers)
+        outbox.append(tx, decision.messages, placement=self.placement, now=now)
+        self.moved.inc(len(messages) - decision.late - len(decision.refused))
+        self.late.inc(decision.late)
+        return decision.refused

@@ -1,0 +1,84 @@
+"""The scheduler's second loop: what is due. Due timers move to the outbox; attempts of silent instances are taken and told abandoned; old rows are purged.
+
+Every part is one idempotent transaction over locked rows, so any number of schedulers may run it at once.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from app.errors import Transient
+from app.messages import ids
+from app.messages.commands import AttemptAbandoned
+from app.messages.envelope import Envelope, Subject
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import attempts, instances, outbox, processes, purge, timers
+from app.mysql.unit_of_work import UnitOfWork, now
+from observability import logs
+
+BATCH = 500
+PURGE_EVERY_SECONDS = 3600.0
+
+
+class TimerLoop:
+    """Runs in a thread of its own with a connection of its own."""
+
+    def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, lease_seconds: int) -> None:
+        self.unit_of_work, self.placement, self.topics, self.lease_seconds = unit_of_work, placement, topics, lease_seconds
+        self.log = logs.logger("timers")
+        self.purged = time.monotonic()
+        self.looked_for_silent = 0.0
+
+    def run(self, stopped: Callable[[float], bool]) -> None:
+        """Until stopped: moves what is due, at once again while much is due, else every 100 ms. `stopped(seconds)` waits that long."""
+        while True:
+            try:
+                busy = self.move_due() >= BATCH
+                if time.monotonic() - self.looked_for_silent > 1.0:
+                    self.looked_for_silent = time.monotonic()
+                    self.take_from_silent()
+                    self.purge()
+            except Transient as fault:
+                self.log.warning("timers wait", fault=str(fault))
+                busy = False
+            if stopped(0.0 if busy else 0.1):
+                return
+
+    def move_due(self) -> int:
+        """Due rows → outbox. Repeating it after an unknown outcome is harmless: the rows are there, or they are gone."""
+        with self.unit_of_work("timer.move") as tx:
+            due = timers.take_due(tx, limit=BATCH)
+            outbox.append_records(tx, due, placement=self.placement, now=now(tx) if due else None)
+        return len(due)
+
+    def take_from_silent(self) -> None:
+        """Attempts of an instance silent for its lease: owner := NULL and AttemptAbandoned, together."""
+        with self.unit_of_work("lease.expire") as tx:
+            taken = attempts.take_from_silent(tx, silent_seconds=self.lease_seconds, limit=BATCH)
+            if taken:
+                found = processes.places(tx, [row[2] for row in taken])
+                messages = [self.abandoned(row, found[row[2]]) for row in taken if row[2] in found]
+                outbox.append(tx, messages, placement=self.placement, now=now(tx))
+                self.log.warning("took attempts from silent instances", count=len(taken), owners=sorted({row[5] for row in taken}))
+
+    def abandoned(self, row: tuple[str, str, str, int, int, str], found: processes.Place) -> Envelope:
+        attempt_id, task_id, process_id, number, epoch, _owner = row
+        return Envelope(
+            mid=ids.digest("abandoned", attempt_id, str(epoch)),
+            topic=self.topics.scheduler,
+            partition=found.part,
+            subject=Subject(found.gateway_id, found.experiment_id, process_id, task_id, "", number, epoch),
+            body=AttemptAbandoned(),
+            step="lease.expire",
+            traceparent=found.trace_context,
+        )
+
+    def purge(self) -> None:
+        """Hourly, in bounded bites: a bite a turn, until nothing is left to take."""
+        if time.monotonic() - self.purged < PURGE_EVERY_SECONDS:
+            return
+        with self.unit_of_work("purge") as tx:
+            taken = purge.bite(tx, now=now(tx)) + instances.purge(tx, before=now(tx) - timedelta(hours=1), limit=BATCH)
+        if taken == 0:
+            self.purged = time.monotonic()
