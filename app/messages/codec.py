@@ -1,10 +1,11 @@
 """The one codec between envelopes and bytes.
 
-Headers: mid · type · schema_version · subject (gateway/experiment/process/task/task_type/attempt/epoch) · cause (step:mid) · traceparent, and where they apply
+Headers: mid · type · schema_version · subject (gateway/experiment/process/task/task_type/attempt/epoch) · cause (step:mid) · traceparent · at, and where they apply
 origin (JSON) and only. A group passes over a record by `type` or `only` without decoding its payload. The payload is JSON of the body alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 from msgspec import Struct
@@ -29,12 +30,17 @@ _bodies = {name: msgspec.json.Decoder(each).decode for name, each in TYPES.items
 _origin = msgspec.json.Decoder(Origin).decode
 
 
-def encode(envelope: Envelope) -> Record:
-    """Envelope → bytes."""
-    return Record(envelope.mid, envelope.topic, envelope.partition, envelope.key, _encode_headers(_headers(envelope)), _encode_json(envelope.body))
+def encode(envelope: Envelope, *, at: datetime | None = None) -> Record:
+    """Envelope → bytes. `at`: MySQL's time of the transaction that writes it."""
+    return Record(envelope.mid, envelope.topic, envelope.partition, envelope.key, _encode_headers(_headers(envelope, at)), _encode_json(envelope.body))
 
 
-def _headers(envelope: Envelope) -> list[tuple[str, bytes]]:
+def wire_time(at: datetime) -> str:
+    """RFC 3339, UTC, six decimals, Z; `at` is naive UTC, as MySQL gives it."""
+    return at.isoformat(timespec="microseconds") + "Z"
+
+
+def _headers(envelope: Envelope, at: datetime | None) -> list[tuple[str, bytes]]:
     s = envelope.subject
     headers = [
         ("mid", envelope.mid),
@@ -43,6 +49,7 @@ def _headers(envelope: Envelope) -> list[tuple[str, bytes]]:
         ("subject", f"{s.gateway}/{s.experiment}/{s.process}/{s.task}/{s.task_type}/{s.attempt}/{s.epoch}".encode()),
         ("cause", f"{envelope.step}:{envelope.cause}".encode()),
         ("traceparent", envelope.traceparent.encode()),
+        ("at", (envelope.at or (wire_time(at) if at else "")).encode()),
     ]
     if envelope.origin is not None:
         headers.append(("origin", _encode_json(envelope.origin)))
@@ -93,6 +100,7 @@ def decode(topic: str, partition: int, headers: Headers | None, payload: bytes |
             schema_version=version,
             origin=_origin(found["origin"]) if "origin" in found else None,
             only=_text(found.get("only")),
+            at=_text(found.get("at")),
         )
     except KeyError as fault:
         raise Unreadable(f"unknown message type or missing header: {fault}") from fault

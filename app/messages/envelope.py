@@ -34,7 +34,7 @@ class Origin(Struct, frozen=True):
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """A message with its way. `step` and `cause` name the unit of work and the message id (hex) it came from."""
+    """A message with its way. `step` and `cause` name the unit of work and the message id (hex) it came from; `at` is MySQL's time of the writing transaction."""
 
     mid: bytes
     topic: str
@@ -47,6 +47,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     schema_version: int = 1
     origin: Origin | None = None
     only: str = ""
+    at: str = ""  # RFC 3339, UTC, six decimals; given by the codec when the message is written
 
     @property
     def key(self) -> str:

@@ -1,0 +1,290 @@
+"""The executor: commands become RUNNING attempts (E1), remote work happens elsewhere (E2), outcomes are committed (E3), always guarded by epoch.
+
+One loop thread owns the database connection. Local task types (the no-op) run here; everything else in killable worker processes (workers.py).
+Whoever meets 0 rows at E3 is a zombie: it stops and touches nothing.
+"""
+
+import heapq
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from app.errors import OutcomeUnknown, Transient
+from app.messages import ids, trace
+from app.messages.envelope import Envelope, Subject
+from app.messages.events import JobChanged, TaskStarted
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import attempts, jobs, outbox, outputs, processes
+from app.mysql.attempts import Held
+from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now
+from app.workflow import execution, job
+from app.workflow.attempt import State
+from app.workflow.decision import Refused
+from app.workflow.execution import Failed, InDoubt, Outcome, Submitted, Succeeded
+from components.task_executors.plugin import Commit, Sleep, Steps, TaskType, WorkOrder
+from observability import logs, metrics
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a fact needs besides its subject: the partition and trace of the process."""
+
+    part: int
+    trace_context: str
+
+
+@dataclass
+class Work:
+    """An attempt this instance holds."""
+
+    order: WorkOrder
+    place: Place
+
+
+class Remote(Protocol):
+    """Runs orders of remote task types in worker processes. Never blocks; `poll` returns what happened since."""
+
+    def start(self, work: Work) -> None: ...
+
+    def poll(self) -> "Sequence[Happened]": ...
+
+    def abandon(self, token: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Either a change to commit (answer it by `answer(True)` or, for a zombie, `answer(False)`) or the end of an order."""
+
+    token: str
+    change: Commit | None = None
+    outcome: Outcome | None = None
+    answer: Any = None
+
+
+class Executor:
+    def __init__(
+        self, *, unit_of_work: UnitOfWork, instance: str, task_types: Mapping[str, TaskType], topics: Topics, placement: Placement, capacity: int, remote: Remote | None
+    ) -> None:
+        self.unit_of_work, self.instance, self.task_types = unit_of_work, instance, task_types
+        self.topics, self.placement, self.capacity, self.remote = topics, placement, capacity, remote
+        self.held: dict[str, Work] = {}
+        self.ended: list[tuple[Work, Outcome]] = []
+        self.sleeping: list[tuple[float, int, Work, Steps]] = []
+        self.serial = itertools.count()
+        self.reconciled = time.monotonic()
+        self.log = logs.logger("executor")
+
+    # ---- E1 -------------------------------------------------------------------------------------------------------------------------------------
+    def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
+        """DISPATCHED → RUNNING where the epoch is the command's; the work begins once this has committed."""
+        commands = {each.body.attempt_id: each for each in messages}  # type: ignore[attr-defined]
+        rows = attempts.lock(tx, commands)
+        mine = {key: row for key, row in rows.items() if row.state is State.DISPATCHED and row.epoch == commands[key].subject.epoch}
+        attempts.start(tx, list(mine), owner=self.instance, now=now)
+        found = processes.places(tx, (row.process_id for row in mine.values()))
+        started = []
+        for key, row in mine.items():
+            command, place = commands[key], found[row.process_id]
+            started.append(self.fact(command.subject, Place(place.part, place.trace_context), TaskStarted(self.instance), cause=command.mid))
+        outbox.append(tx, started, placement=self.placement, now=now)
+        works = self.orders(tx, {key: commands[key].subject for key in mine}, found)
+        after_commit(tx, lambda: self.take(works))
+        return [Refused(each, "Illegal", f"attempt {key} is not there") for key, each in commands.items() if key not in rows]
+
+    def orders(self, tx: Transaction, subjects: Mapping[str, Subject], places: Mapping[str, processes.Place]) -> list[Work]:
+        models = attempts.models(tx, subjects)
+        remote = [subject.process for key, subject in subjects.items() if not self.task_types[models[key][0]].local]
+        snapshots = processes.snapshots(tx, remote) if remote else {}
+        works = []
+        for key, subject in subjects.items():
+            task_type, model = models[key]
+            place = places[subject.process]
+            parent = trace.skeleton(place.trace_context, "attempt", subject.task, subject.attempt)
+            order = WorkOrder(key, subject.epoch, subject.attempt, subject, task_type, model or {}, snapshots.get(subject.process, {}), parent)
+            works.append(Work(order, Place(place.part, place.trace_context)))
+        return works
+
+    def take(self, works: Sequence[Work]) -> None:
+        for work in works:
+            self.held[work.order.token] = work
+            task_type = self.task_types[work.order.task_type]
+            if task_type.local or self.remote is None:
+                self.advance(work, task_type.steps(work.order))
+            else:
+                self.remote.start(work)
+
+    def advance(self, work: Work, steps: Steps) -> None:
+        """A local task until it sleeps or ends."""
+        try:
+            operation = next(steps)
+        except StopIteration as end:
+            self.ended.append((work, end.value))
+        except Exception as fault:
+            self.log.error("a local task raised", task=work.order.subject.task, exc_info=fault)
+            self.ended.append((work, Failed("INTERNAL", "The task's own code failed.", raw_message=repr(fault)[:500])))
+        else:
+            seconds = operation.seconds if isinstance(operation, Sleep) else 0.0
+            heapq.heappush(self.sleeping, (time.monotonic() + seconds, next(self.serial), work, steps))
+
+    # ---- E2 -------------------------------------------------------------------------------------------------------------------------------------
+    def step(self) -> None:
+        """Once a turn: wake what slept, hear what workers did, commit what ended."""
+        while self.sleeping and self.sleeping[0][0] <= time.monotonic():
+            _, _, work, steps = heapq.heappop(self.sleeping)
+            self.advance(work, steps)
+        for happened in self.remote.poll() if self.remote else ():
+            work_held = self.held.get(happened.token)
+            if work_held is None:
+                continue
+            if happened.change is not None:
+                happened.answer(self.commit_change(work_held, happened.change))
+            elif isinstance(happened.outcome, Submitted):
+                del self.held[happened.token]
+            elif happened.outcome is not None:
+                self.ended.append((work_held, happened.outcome))
+        if self.ended:
+            self.commit_ended()
+        if time.monotonic() - self.reconciled > 5.0:
+            self.reconcile()
+
+    @property
+    def seconds_to_next(self) -> float:
+        """How long the loop may wait in its next poll."""
+        if self.ended:
+            return 0.0
+        if self.remote is not None and self.held:
+            return 0.02
+        return max(0.0, min(0.2, self.sleeping[0][0] - time.monotonic())) if self.sleeping else 0.2
+
+    def commit_change(self, work: Work, change: Commit) -> bool:
+        """A change of the attempt's job row: step 1 or 3 of a submission. False: a newer epoch exists. Waits out what is transient."""
+        name = "submit.id_commit" if change.state == "SUBMITTED" else "submit.intent_commit"
+        delay = 0.05
+        while True:
+            try:
+                with self.unit_of_work(name) as tx:
+                    return self.change_job(tx, work, change)
+            except Transient as fault:  # Also an unknown outcome: every change may be repeated.
+                self.log.warning("job row waits", fault=str(fault), attempt=work.order.token)
+                time.sleep(delay)
+                delay = min(delay * 2, 2.0)
+
+    def change_job(self, tx: Transaction, work: Work, change: Commit) -> bool:
+        order, at = work.order, now(tx)
+        row = attempts.lock(tx, [order.token])[order.token]
+        if row.epoch != order.epoch or row.state is not State.RUNNING:
+            return False
+        known = jobs.of_attempts(tx, [order.token]).get(order.token)
+        if row.owner != self.instance:  # Our own step 3, repeated after an unknown outcome, has already given the attempt away.
+            return known is not None and change.state == "SUBMITTED" and known.scheduler_job_id == change.values["scheduler_job_id"]
+        job_id = ids.derived("job", order.token)
+        before = known.state if known else job.State.PREPARED
+        match change.state:
+            case "SUBMITTING":
+                jobs.prepare(tx, self.a_job(work, job_id, change), script_sha256=change.values["script_sha256"], now=at)
+            case "SUBMITTED":
+                document = {**(known.document if known else {}), **change.values.get("document", {})}
+                jobs.submitted(tx, order.token, scheduler_job_id=change.values["scheduler_job_id"], document=document, now=at)
+                attempts.release(tx, order.token)
+            case _:
+                state = job.State(change.state)
+                jobs.unsure(tx, order.token, state=state, reason=str(change.values.get("reason", "")), evidence=change.values.get("evidence", ()), now=at)
+        body = JobChanged(job_id, before, change.state, str(change.values.get("reason", "")), change.values.get("scheduler_job_id"))
+        outbox.append(tx, [self.fact(order.subject, work.place, body, name=change.state)], placement=self.placement, now=at)
+        return True
+
+    def a_job(self, work: Work, job_id: str, change: Commit) -> jobs.Job:
+        order, values = work.order, change.values
+        return jobs.Job(
+            id=job_id, attempt_id=order.token, task_id=order.subject.task, process_id=order.subject.process, experiment_id=order.subject.experiment,
+            compute_resource_id=order.snapshot["host"]["id"], epoch=order.epoch, state=job.State.SUBMITTING, scheduler_job_id=None, work_dir=values["work_dir"],
+            document=values.get("document", {}), submitted_at=None, wall_time_seconds=int(values.get("wall_time_seconds") or 0), missing_since=None,
+        )  # fmt: skip
+
+    # ---- E3 -------------------------------------------------------------------------------------------------------------------------------------
+    def commit_ended(self) -> None:
+        """Outcomes of this turn in one transaction. On a transient fault they are kept; a repeat after an unknown outcome meets ended rows and drops them."""
+        batch = self.ended[:1000]
+        try:
+            with self.unit_of_work("executor.outcome_commit") as tx:
+                zombies = self.save_ended(tx, batch)
+        except Transient as fault:
+            self.log.warning("outcomes wait", fault=str(fault), count=len(batch), unknown=isinstance(fault, OutcomeUnknown))
+            return
+        del self.ended[: len(batch)]
+        for work, _ in batch:
+            self.held.pop(work.order.token, None)
+        if zombies:
+            self.log.warning("attempts were not ours any more", tokens=zombies)
+
+    def save_ended(self, tx: Transaction, batch: Sequence[tuple[Work, Outcome]]) -> list[str]:
+        at = now(tx)
+        rows = attempts.lock(tx, (work.order.token for work, _ in batch))
+        ended, facts, zombies = [], [], []
+        for work, outcome in batch:
+            order = work.order
+            row = rows.get(order.token)
+            if row is None or row.state is not State.RUNNING or row.epoch != order.epoch or row.owner != self.instance:
+                zombies.append(order.token)
+                continue
+            assert isinstance(outcome, Succeeded | Failed | InDoubt)
+            state, fact = execution.decide(outcome)
+            ended.append((row, state, outcome_document(outcome)))
+            facts.append(self.fact(order.subject, work.place, fact))
+            metrics.OUTCOMES.labels(order.task_type, state).inc()
+            if not isinstance(outcome, InDoubt) and outcome.outputs:
+                outputs.staged(tx, order.subject.experiment, outcome.outputs, now=at)
+        attempts.finish(tx, ended, now=at)
+        outbox.append(tx, facts, placement=self.placement, now=at)
+        return zombies
+
+    def fact(self, subject: Subject, place: Place, body: Any, *, cause: bytes = b"", name: str = "") -> Envelope:
+        return Envelope(
+            mid=ids.digest("fact", type(body).__name__, name, subject.task, str(subject.attempt), str(subject.epoch)),
+            topic=self.topics.events,
+            partition=place.part,
+            subject=subject,
+            body=body,
+            step="executor.outcome_commit",
+            cause=cause.hex(),
+            traceparent=trace.skeleton(place.trace_context, "attempt", subject.task, subject.attempt),
+        )
+
+    # ---- what was committed without our learning it -------------------------------------------------------------------------------------------------
+    def reconcile(self) -> None:
+        """E1's reply may be lost: attempts that are RUNNING under our name but not in our hands are taken up now."""
+        self.reconciled = time.monotonic()
+        try:
+            with self.unit_of_work("executor.reconcile") as tx:
+                missing = {key: epoch for key, epoch in attempts.owned(tx, self.instance).items() if key not in self.held}
+                if missing:
+                    self.take_missing(tx, attempts.lock(tx, missing))
+        except Transient as fault:
+            self.log.warning("reconcile waits", fault=str(fault))
+
+    def take_missing(self, tx: Transaction, rows: Mapping[str, Held]) -> None:
+        places = processes.places(tx, (row.process_id for row in rows.values()))
+        types = attempts.models(tx, rows)
+        subjects = {
+            key: Subject(places[row.process_id].gateway_id, places[row.process_id].experiment_id, row.process_id, row.task_id, types[key][0], row.number, row.epoch)
+            for key, row in rows.items()
+        }
+        works = self.orders(tx, subjects, places)
+        self.log.warning("took up attempts whose start was not confirmed", count=len(works))
+        after_commit(tx, lambda: self.take(works))
+
+
+def outcome_document(outcome: Succeeded | Failed | InDoubt) -> dict[str, Any]:
+    """What the attempt row remembers."""
+    match outcome:
+        case Succeeded(detail=detail):
+            return {"detail": detail}
+        case Failed() as f:
+            told = {"code": f.code, "message": f.message, "raw_message": f.raw_message, "transient": f.transient, "condition": f.condition}
+            return told | {"exit_code": f.exit_code, "signal": f.signal}
+        case InDoubt(message=message, evidence=evidence):
+            return {"message": message, "evidence": list(evidence)}
