@@ -13,7 +13,6 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
@@ -62,7 +61,7 @@ gateways = Table(
     PrimaryKeyConstraint("id"), UniqueConstraint("name", name="gateways_name"), CheckConstraint("state IN ('ACTIVE', 'DEACTIVATED')", name="gateways_state"), **OPTIONS,
 )  # fmt: skip
 tokens = Table(
-    "tokens", metadata, an_id("id"), an_id("gateway_id", nullable=True), ascii_text("lookup", 12), Column("digest", LargeBinary(32), nullable=False), ascii_text("key_id", 32),
+    "tokens", metadata, an_id("id"), an_id("gateway_id", nullable=True), ascii_text("lookup", 12), Column("digest", mysql.VARBINARY(32), nullable=False), ascii_text("key_id", 32),
     Column("name", String(64), nullable=False), Column("user", String(128), nullable=False), Column("role", String(16), nullable=False), Column("scopes", Text, nullable=False),
     Column("expires_at", TIME, nullable=False), Column("revoked_at", TIME), Column("created_at", TIME, nullable=False),
     PrimaryKeyConstraint("id"), UniqueConstraint("lookup", name="tokens_lookup"), Index("tokens_gateway", "gateway_id", "id"), **OPTIONS,
@@ -80,7 +79,7 @@ credentials = Table(  # The private part is sealed (app/secrets.py) and never le
     PrimaryKeyConstraint("id"), UniqueConstraint("gateway_id", "name", name="credentials_name"), Index("credentials_created", "gateway_id", "created_at", "id"), **OPTIONS,
 )  # fmt: skip
 idempotency = Table(
-    "idempotency", metadata, Column("scope", LargeBinary(32), nullable=False), Column("fingerprint", LargeBinary(32), nullable=False),
+    "idempotency", metadata, Column("scope", mysql.VARBINARY(32), nullable=False), Column("fingerprint", mysql.VARBINARY(32), nullable=False),
     Column("status", SmallInteger), Column("headers", DOCUMENT), Column("body", mysql.MEDIUMBLOB), Column("created_at", TIME, nullable=False),
     PrimaryKeyConstraint("scope"), Index("idempotency_created", "created_at"), **OPTIONS,
 )  # fmt: skip

@@ -20,7 +20,7 @@ UnitOfWork: TypeAlias = Callable[[str], AbstractContextManager[Transaction]]
 
 
 def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = None) -> UnitOfWork:
-    """Makes units: `with unit_of_work("scheduler.commit") as tx: …` raises Contention, StoreUnavailable, OutcomeUnknown, Misconfigured, InvariantViolated.
+    """A maker of units, used as `with begin("scheduler.commit") as tx`; raises Contention, StoreUnavailable, OutcomeUnknown, Misconfigured, InvariantViolated.
 
     `nudge` is told the relay shards that got rows, after COMMIT: lossy, it only shortens the relay's wait.
     """
