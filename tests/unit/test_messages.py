@@ -1,0 +1,74 @@
+"""The words: ids, placement, codec."""
+
+import pytest
+from app.errors import Unreadable
+from app.messages import codec, commands, ids, trace
+from app.messages.envelope import Envelope, Origin, Subject
+from app.messages.events import TaskFailed
+from app.messages.placement import Placement
+from hypothesis import given
+from hypothesis import strategies as st
+
+SUBJECT = Subject("gw_1", "exp_1", "prc_1", "tsk_1", "ENV_SETUP", 2, 3)
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+
+
+def a_record(**changes):
+    envelope = Envelope(**{"mid": bytes(16), "topic": "t", "partition": 4, "subject": SUBJECT, "body": commands.RunTask("att_1"), "traceparent": TRACE, **changes})
+    return envelope, codec.encode(envelope)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_base32_is_26_characters_and_comes_back(sixteen):
+    text = ids.base32(sixteen)
+    assert len(text) == 26
+    assert ids.from_base32(text) == sixteen
+    assert ids.is_id(f"exp_{text}", "exp")
+
+
+def test_ids_derive_from_their_cause_and_no_two_lists_collide():
+    assert ids.derived("tsk", "a", "b") == ids.derived("tsk", "a", "b")
+    assert ids.digest("ab", "c") != ids.digest("a", "bc")
+
+
+def test_an_envelope_comes_back_whole():
+    envelope, record = a_record(origin=Origin("ab" * 16, "t", 1, 2, "2026", "Illegal"), only="g", body=TaskFailed("X", "why", exit_code=3))
+    assert codec.decode_record(record) == envelope
+    assert record.key == "prc_1-tsk_1"
+
+
+def test_a_group_passes_over_a_record_by_its_headers_alone():
+    _, record = a_record(only="task-scheduler")
+    assert codec.type_and_only(codec.headers_of(record.headers)) == ("RunTask", "task-scheduler")
+    assert codec.type_and_only(None) == ("", "")
+
+
+def test_a_copy_keeps_its_event_id():
+    original, _ = a_record()
+    copy, _ = a_record(mid=b"\x01" * 16, origin=Origin(original.mid.hex(), "t", 1, 2, "2026", "Illegal"))
+    assert copy.event_id == original.event_id
+
+
+@pytest.mark.parametrize("broken", [{"schema_version": b"2"}, {"type": b"NoSuch"}, {"subject": b"a/b"}, {"mid": b"short"}, {"cause": None}])
+def test_what_is_no_message_of_ours_is_unreadable(broken):
+    _, record = a_record()
+    headers = [(name, broken.get(name, value)) for name, value in codec.headers_of(record.headers) if not (name in broken and broken[name] is None)]
+    with pytest.raises(Unreadable):
+        codec.decode("t", 0, headers, record.payload)
+    with pytest.raises(Unreadable):
+        codec.decode("t", 0, None, b"\xff")
+
+
+def test_placement_uses_width_partitions_and_every_shard():
+    placement = Placement(partitions=100, width=16, shards=2)
+    found = {placement.of_experiment(f"exp_{i}") for i in range(2000)}
+    assert len(found) == 16
+    assert {placement.shard(each) for each in found} == {0, 1}
+
+
+def test_a_skeleton_span_keeps_trace_and_flags():
+    child = trace.skeleton(TRACE, "attempt", "tsk_1", 1)
+    assert trace.parse(child)[0] == "a" * 32
+    assert child != TRACE
+    assert child[-2:] == "01"
+    assert trace.parse("00-" + "0" * 32 + "-" + "b" * 16 + "-01") is None
