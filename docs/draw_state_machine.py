@@ -15,14 +15,16 @@ An older attempt or epoch is always late, whatever the table says. Moves are gua
 
 def edges(table: dict) -> str:
     lines = ["```mermaid", "stateDiagram-v2"]
-    for state, following in table.items():
+    for state in type(next(iter(table))):
+        following = table[state]
         lines += [f"  {state} --> {each}" for each in sorted(following)] or [f"  {state} --> [*]"]
     return "\n".join([*lines, "```"])
 
 
 def rows(table: dict) -> str:
     lines = ["| state | next |", "|---|---|"]
-    for state, following in table.items():
+    for state in type(next(iter(table))):
+        following = table[state]
         lines.append(f"| {state} | {', '.join(sorted(following)) or 'none'} |")
     return "\n".join(lines)
 
