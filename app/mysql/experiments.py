@@ -1,0 +1,111 @@
+"""Experiments as the API writes them (up to LAUNCHED) and as everybody reads them. After the launch the scheduler alone moves their state (processes.py)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.mysql.rows import from_json, marks, to_json
+from app.mysql.unit_of_work import Transaction
+from app.workflow.experiment import LIVE
+
+COLUMNS = (
+    "id", "gateway_id", "project_id", "owner", "name", "application_interface_id", "deployment_id", "compute_resource_id", "document", "state", "state_since", "reason", "outcome",
+    "failure", "process_id", "trace_id", "deadline_at", "version", "created_at", "updated_at", "launched_at", "finished_at",
+)  # fmt: skip
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM experiments "
+
+
+@dataclass(frozen=True)
+class Mine:
+    """Whose experiments a request may see: always one gateway; one owner unless the role sees all of it."""
+
+    gateway_id: str
+    owner: str | None = None
+
+    @property
+    def where(self) -> tuple[str, tuple[Any, ...]]:
+        mine = "gateway_id = %s AND deleted_at IS NULL"
+        return (mine, (self.gateway_id,)) if self.owner is None else (f"{mine} AND owner = %s", (self.gateway_id, self.owner))
+
+
+def insert(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """A draft: `row` has id, gateway_id, project_id, owner, name, the three references, document, deadline_at, now."""
+    tx.exec_driver_sql(
+        "INSERT INTO experiments (id, gateway_id, project_id, owner, name, application_interface_id, deployment_id, compute_resource_id, document, state, state_since, deadline_at, version, "
+        "created_at, updated_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'CREATED', %s, %s, 1, %s, %s)",
+        (
+            row["id"], row["gateway_id"], row["project_id"], row["owner"], row["name"], row["application_interface_id"], row["deployment_id"], row["compute_resource_id"],
+            to_json(row["document"]), row["now"], row["deadline_at"], row["now"], row["now"],
+        ),
+    )  # fmt: skip
+
+
+def get(tx: Transaction, mine: Mine, experiment_id: str, *, lock: bool = False) -> dict[str, Any] | None:
+    where, values = mine.where
+    row = tx.exec_driver_sql(f"{_SELECT} WHERE id = %s AND {where}{' FOR UPDATE' if lock else ''}", (experiment_id, *values)).first()
+    return _read(row) if row is not None else None
+
+
+def page(tx: Transaction, mine: Mine, *, conditions: Sequence[tuple[str, Sequence[Any]]], order: str, limit: int) -> list[dict[str, Any]]:
+    """`conditions`: SQL with its values, made by the API from its closed list of filters and the cursor; `order`: one of its fixed orders."""
+    where, values = mine.where
+    clauses = [where, *(clause for clause, _ in conditions)]
+    bound = (*values, *(value for _, some in conditions for value in some), limit)
+    return [_read(row) for row in tx.exec_driver_sql(f"{_SELECT} WHERE {' AND '.join(clauses)} ORDER BY {order} LIMIT %s", bound).all()]
+
+
+def change(tx: Transaction, experiment_id: str, row: Mapping[str, Any], *, now: datetime) -> None:
+    """An edit of a locked draft: back to CREATED, one version on."""
+    tx.exec_driver_sql(
+        "UPDATE experiments SET name = %s, project_id = %s, application_interface_id = %s, deployment_id = %s, compute_resource_id = %s, document = %s, deadline_at = %s, state = 'CREATED', "
+        "state_since = IF(state = 'CREATED', state_since, %s), updated_at = %s, version = version + 1 WHERE id = %s AND state IN ('CREATED', 'VALIDATED')",
+        (
+            row["name"], row["project_id"], row["application_interface_id"], row["deployment_id"], row["compute_resource_id"], to_json(row["document"]), row["deadline_at"], now, now,
+            experiment_id,
+        ),
+    )  # fmt: skip
+
+
+def launched(tx: Transaction, experiment_id: str, *, process_id: str, trace_id: str | None, deployment_id: str | None, compute_resource_id: str | None, now: datetime) -> None:
+    """CREATED or VALIDATED → LAUNCHED, of a locked row, in the transaction that inserts the process."""
+    tx.exec_driver_sql(
+        "UPDATE experiments SET state = 'LAUNCHED', state_since = %s, launched_at = %s, updated_at = %s, process_id = %s, trace_id = %s, deployment_id = %s, compute_resource_id = %s, "
+        "version = version + 1 WHERE id = %s AND state IN ('CREATED', 'VALIDATED')",
+        (now, now, now, process_id, trace_id, deployment_id, compute_resource_id, experiment_id),
+    )
+
+
+def hide(tx: Transaction, experiment_id: str, *, now: datetime) -> None:
+    """DELETE hides; the history is kept 30 days."""
+    tx.exec_driver_sql("UPDATE experiments SET deleted_at = %s, version = version + 1 WHERE id = %s", (now, experiment_id))
+
+
+def live(tx: Transaction, gateway_id: str, *, limit: int) -> int:
+    """Live experiments of a gateway; counting stops at `limit`."""
+    states = sorted(LIVE)
+    query = f"SELECT COUNT(*) FROM (SELECT 1 FROM experiments WHERE gateway_id = %s AND state IN ({marks(states)}) LIMIT %s) AS some_rows"
+    return int(tx.exec_driver_sql(query, (gateway_id, *states, limit)).scalar_one())
+
+
+def live_in_project(tx: Transaction, project_id: str) -> bool:
+    states = sorted(LIVE)
+    return tx.exec_driver_sql(f"SELECT 1 FROM experiments WHERE project_id = %s AND state IN ({marks(states)}) LIMIT 1", (project_id, *states)).first() is not None
+
+
+def progress(tx: Transaction, process_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Process → (tasks in all, tasks done). Read, not kept: nothing to go stale."""
+    rows = tx.exec_driver_sql(f"SELECT id, tasks_total, tasks_open FROM processes WHERE id IN ({marks(process_ids)})", tuple(process_ids)).all() if process_ids else ()
+    return {row[0]: (row[1], row[1] - row[2]) for row in rows}
+
+
+def held_tasks(tx: Transaction, process_id: str) -> list[Any]:
+    """What holds it now: (task id, state, state_since, reason, next_attempt_at) of waiting tasks."""
+    query = "SELECT id, state, state_since, reason, next_attempt_at FROM tasks WHERE process_id = %s AND state IN ('RETRY_WAIT', 'BLOCKED', 'IN_DOUBT') ORDER BY id LIMIT 100"
+    return list(tx.exec_driver_sql(query, (process_id,)).all())
+
+
+def _read(row: Any) -> dict[str, Any]:
+    found = dict(zip(COLUMNS, row, strict=True))
+    found["document"], found["failure"] = from_json(found["document"]), from_json(found["failure"])
+    return found
