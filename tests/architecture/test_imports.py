@@ -1,0 +1,24 @@
+"""Imports go one way, and sizes stay what we steer by."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("app", "outbox_relay", "components", "observability")
+
+
+def test_imports_go_one_way():
+    run = subprocess.run([sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_product_stays_small():
+    lines = {path: len(path.read_text().splitlines()) for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")}
+    assert sum(lines.values()) < 11_000, f"{sum(lines.values())} lines of product code"
+    too_long = {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > 400}
+    assert not too_long
+
+
+def test_tests_have_no_packages_of_their_own():
+    assert not list((ROOT / "tests").rglob("__init__.py"))
