@@ -5,14 +5,14 @@ operations over SSH and storage; the executor performs `Commit`. A failed operat
 the act surely did not happen; what the steps do not catch becomes a transient Failed by the worker (workers.py). So a plug-in is tested without any server.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from app.messages.envelope import Subject
-from app.workflow.execution import Outcome
+from app.workflow.execution import Failed, Outcome
 
 
 class WorkOrder(Struct, frozen=True):
@@ -101,9 +101,23 @@ def _rebuild(code: str, message: str, certain: bool, raw: str) -> OperationFaile
 
 @dataclass(frozen=True)
 class TaskType:
-    """`local`: runs inside the executor, may only yield Sleep. `deadline_seconds`: outside wall-clock bound of one attempt's work; the worker is killed then."""
+    """`local`: runs inside the executor, may only yield Sleep. `deadline_seconds`: outside wall-clock bound of one attempt's work; the worker is killed then.
+
+    `failure_code`: what an operation's failure that the steps did not catch means. `once`: must not happen twice, so an attempt of unknown outcome is in doubt, not failed.
+    """
 
     name: str
     steps: Callable[[WorkOrder], Steps]
     deadline_seconds: float = 600.0
     local: bool = False
+    failure_code: str = "INTERNAL"
+    once: bool = False
+
+
+CONDITIONS: Mapping[str, str] = {"AUTH_REQUIRED": "AUTH_REQUIRED", "HOST_KEY_CHANGED": "HOST_KEY_CHANGED", "SSH_CONNECT": "HOST_CIRCUIT_OPEN"}
+FOR_GOOD = frozenset({"NOT_FOUND", "NOT_SAFE", "HOST_FORBIDS"})
+
+
+def failed(fault: OperationFailed, code: str) -> Failed:
+    """An operation's failure as an outcome: a condition of the host burns no attempt, the rest may be tried again unless it will be the same next time."""
+    return Failed(code, fault.message, raw_message=f"{fault.code}: {fault.raw}", transient=fault.code not in FOR_GOOD, condition=CONDITIONS.get(fault.code))
