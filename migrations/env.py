@@ -19,14 +19,18 @@ STATEMENT_SECONDS_MAX = 3600  # An index on a large table; the connection must o
 def connect(url: str) -> Connection:
     """A connection of its own kind: the components' short time-outs would cut a long DDL off."""
     timeouts = {"connect_timeout": 5, "read_timeout": STATEMENT_SECONDS_MAX, "write_timeout": STATEMENT_SECONDS_MAX}
-    setup = f"SET SESSION lock_wait_timeout = {METADATA_LOCK_SECONDS}, innodb_lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = {STATEMENT_SECONDS_MAX}"
+    setup = (
+        f"SET SESSION lock_wait_timeout = {METADATA_LOCK_SECONDS}, innodb_lock_wait_timeout = {METADATA_LOCK_SECONDS}, wait_timeout = {STATEMENT_SECONDS_MAX}"
+    )
     options = {**timeouts, "charset": "utf8mb4", "init_command": setup}
     return create_engine(make_url(url).set(drivername="mysql+pymysql"), poolclass=pool.NullPool, connect_args=options).connect()
 
 
 def take_lock(connection: Connection) -> None:
     """Held by the session, so it ends with the process; named by the database, since lock names are the server's."""
-    taken = connection.exec_driver_sql("SELECT GET_LOCK(CONCAT('airavata.migrations.', LEFT(SHA2(DATABASE(), 256), 32)), %s)", (OTHER_MIGRATOR_SECONDS,)).scalar()
+    taken = connection.exec_driver_sql(
+        "SELECT GET_LOCK(CONCAT('airavata.migrations.', LEFT(SHA2(DATABASE(), 256), 32)), %s)", (OTHER_MIGRATOR_SECONDS,)
+    ).scalar()
     if taken != 1:
         raise Contention(f"another migration has been running for {OTHER_MIGRATOR_SECONDS} s: wait for it, then try again")
     connection.commit()

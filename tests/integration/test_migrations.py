@@ -1,0 +1,176 @@
+"""The schema's history from empty to head and back, on each database, and against the tables the statements speak of."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import CheckConstraint, Connection, Engine, UniqueConstraint
+
+import migrations
+from app.errors import Misconfigured
+from app.mysql import engine, tables
+from migrations import Schema
+
+ROOT = Path(__file__).parents[2]
+UPGRADE = """
+import sys
+import migrations
+from app import failpoint
+failpoint.arm(sys.argv[2], environment="test")
+migrations.upgrade(sys.argv[1])
+"""
+
+pytestmark = pytest.mark.mysql
+
+
+@pytest.fixture
+def connected(empty_database: str) -> Iterator[Engine]:
+    made = engine.connect(empty_database, size=2, idle_seconds=30)
+    yield made
+    made.dispose()
+
+
+def in_a_process(url: str, failpoints: str) -> int:
+    return subprocess.run([sys.executable, "-c", UPGRADE, url, failpoints], cwd=ROOT, timeout=60, check=False).returncode
+
+
+def described(connection: Connection) -> dict[str, dict[str, object]]:
+    """What information_schema says of each table, without what two servers spell differently."""
+
+    def ask(statement: str) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in connection.exec_driver_sql(statement)]
+
+    here = "table_schema = DATABASE() AND table_name <> 'alembic_version'"
+    found: dict[str, dict[str, object]] = {}
+    for name, engine_name, collation in ask(f"SELECT table_name, engine, table_collation FROM information_schema.tables WHERE {here}"):
+        found[str(name)] = {"engine": engine_name, "collation": collation, "columns": {}, "indexes": {}, "checks": set()}
+    columns = f"SELECT table_name, column_name, column_type, is_nullable, collation_name, extra, column_default FROM information_schema.columns WHERE {here}"
+    for name, column, *rest in ask(columns):
+        found[str(name)]["columns"][column] = plain(rest)
+    for name, index, sequence, column, loose in ask(f"SELECT table_name, index_name, seq_in_index, column_name, non_unique FROM information_schema.statistics WHERE {here}"):
+        found[str(name)]["indexes"].setdefault((index, int(loose)), {})[int(sequence)] = column
+    for name, check in ask("SELECT table_name, constraint_name FROM information_schema.table_constraints WHERE table_schema = DATABASE() AND constraint_type = 'CHECK'"):
+        found[str(name)]["checks"].add(check)
+    return found
+
+
+def plain(column: list[object]) -> tuple[str, ...]:
+    kind, nullable, collation, extra, default = (str(part).lower() for part in column)
+    default = "none" if default in {"none", "null"} else default.strip("'")
+    for width in ("int(11)", "bigint(20)", "smallint(6)"):  # MariaDB still tells the display width.
+        kind = kind.replace(width, width.partition("(")[0])
+    return kind, nullable, collation, extra, default
+
+
+def test_the_migrated_schema_is_the_one_the_statements_speak_of(empty_database: str, connected: Engine) -> None:
+    with connected.connect() as connection:
+        tables.metadata.create_all(connection)
+        declared = described(connection)
+        tables.metadata.drop_all(connection)
+        connection.commit()
+    migrations.upgrade(empty_database)
+    with connected.connect() as connection:
+        assert described(connection) == declared
+        assert set(declared) == set(tables.metadata.tables)
+
+
+def test_every_check_of_the_tables_is_in_a_revision() -> None:
+    text = "".join(path.read_text() for path in sorted((ROOT / "migrations" / "versions").glob("*.py")))
+    for table in tables.metadata.tables.values():
+        for constraint in table.constraints:
+            if isinstance(constraint, CheckConstraint):
+                assert f"CONSTRAINT {constraint.name} CHECK ({constraint.sqltext})" in text
+            elif isinstance(constraint, UniqueConstraint):
+                assert f"CONSTRAINT {constraint.name} UNIQUE" in text
+
+
+def test_up_down_and_up_again(empty_database: str, connected: Engine) -> None:
+    assert migrations.check(connected) is Schema.BEHIND
+    migrations.upgrade(empty_database)
+    assert (migrations.current(empty_database), migrations.check(connected)) == (migrations.head(), Schema.CURRENT)
+    with connected.connect() as connection:
+        first = described(connection)
+    migrations.downgrade(empty_database)
+    assert migrations.current(empty_database) is None
+    with connected.connect() as connection:
+        assert described(connection) == {}
+    migrations.upgrade(empty_database)
+    with connected.connect() as connection:
+        assert described(connection) == first
+
+
+def test_a_run_killed_between_a_statement_and_its_note_goes_on(empty_database: str, connected: Engine) -> None:
+    assert in_a_process(empty_database, "migrations.revision.before=crash@9") == -signal.SIGKILL
+    with connected.connect() as connection:
+        assert len(described(connection)) == 9
+    assert migrations.current(empty_database) == "0008_r0_1"
+    assert migrations.check(connected) is Schema.BEHIND
+    migrations.upgrade(empty_database)
+    assert migrations.check(connected) is Schema.CURRENT
+
+
+def test_two_runs_at_once_take_turns(empty_database: str, connected: Engine) -> None:
+    codes: list[int] = []
+    runs = [threading.Thread(target=lambda: codes.append(in_a_process(empty_database, ""))) for _ in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert codes == [0, 0, 0]
+    assert migrations.check(connected) is Schema.CURRENT
+
+
+def test_a_second_run_waits_for_a_frozen_first_and_takes_over_when_it_is_gone(empty_database: str, connected: Engine) -> None:
+    first = subprocess.Popen([sys.executable, "-c", UPGRADE, empty_database, "migrations.revision.before=pause@3"], cwd=ROOT)
+    _, status = os.waitpid(first.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    second = subprocess.Popen([sys.executable, "-c", UPGRADE, empty_database, ""], cwd=ROOT)
+    until_waiting_for_the_lock(connected)
+    assert migrations.current(empty_database) == "0002_r0_1"
+    os.kill(first.pid, signal.SIGKILL)
+    os.waitpid(first.pid, 0)
+    first.returncode = -signal.SIGKILL
+    assert second.wait(60) == 0
+    assert migrations.check(connected) is Schema.CURRENT
+
+
+def until_waiting_for_the_lock(connected: Engine) -> None:
+    for _ in range(10_000):
+        with connected.connect() as connection:
+            states = connection.exec_driver_sql("SELECT state FROM information_schema.processlist WHERE info LIKE 'SELECT GET_LOCK%%'").scalars().all()
+        if any(state and "lock" in state.lower() for state in states):
+            return
+    pytest.fail("nobody waits for the lock")
+
+
+@pytest.mark.parametrize(
+    ("stored", "verdict"), [("0900_r0_1", Schema.CURRENT), ("0900_r0_2", Schema.AHEAD), ("0900_r1_0", Schema.AHEAD), ("what?", Schema.AHEAD), ("0001_r0_1", Schema.BEHIND)]
+)
+def test_a_schema_says_by_itself_whom_it_carries(empty_database: str, connected: Engine, stored: str, verdict: Schema) -> None:
+    migrations.upgrade(empty_database)
+    with connected.connect() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = %s", (stored,))
+        connection.commit()
+    assert migrations.check(connected) is verdict
+    if verdict is Schema.AHEAD:
+        with pytest.raises(Misconfigured, match="install the release"):
+            migrations.upgrade(empty_database)
+    else:
+        migrations.upgrade(empty_database)
+        assert migrations.current(empty_database) == (stored if verdict is Schema.CURRENT else migrations.head())
+
+
+def test_each_revision_makes_one_statement_and_head_is_the_last() -> None:
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(ROOT / "migrations"))
+    assert script.get_heads() == [migrations.head()]
+    for revision in script.walk_revisions():
+        text = Path(revision.path).read_text()
+        assert Path(revision.path).name.startswith(revision.revision[:4])
+        assert text.count("op.") == 2, f"{revision.path}: one statement up, one down"
