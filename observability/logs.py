@@ -46,4 +46,4 @@ def configure(*, component: str, instance: str, level: str = "info", form: str =
 
 
 def logger(name: str) -> Any:
-    return structlog.get_logger(logger=name)
+    return structlog.get_logger(part=name)

@@ -1,0 +1,47 @@
+"""The task scheduler: walks the graphs. Alone writes the state of experiment (after launch), process and task. Any number of instances; a killed one is taken over."""
+
+import threading
+import time
+
+from app import nudge
+from app.kafka.loop import ConsumerLoop
+from app.kafka.topics import SCHEDULER_GROUP
+from app.lifecycle import Lifecycle, run
+from app.mysql import engine
+from app.mysql.unit_of_work import unit_of_work
+from app.workflow import scheduling
+from components.task_scheduler.handler import Handler
+from components.task_scheduler.sweeper import Sweeper
+from components.task_scheduler.timers import TimerLoop
+
+
+def work(lifecycle: Lifecycle) -> None:
+    """Build everything by hand, join, run until SIGTERM, leave."""
+    settings = lifecycle.settings
+    topics, placement = settings.topics, settings.placement
+    database = engine.connect(settings.mysql_url, size=2)
+    unit = unit_of_work(database, nudge=nudge.Nudge(settings.nudge_to).send)
+    lifecycle.wait_for_database(database)
+    loop = ConsumerLoop.of(settings, component="scheduler", group=SCHEDULER_GROUP, wants=scheduling.WANTED, unit_of_work=unit, handler=Handler(topics=topics, placement=placement), owner=lifecycle.instance)
+    lifecycle.follow(loop)
+    timers = TimerLoop(unit_of_work=unit, placement=placement, topics=topics, lease_seconds=settings.lease_seconds)
+    sweeper = Sweeper(unit_of_work=unit, placement=placement, topics=topics, after_seconds=settings.sweep_after_seconds, quiet_partitions=loop.quiet_partitions)
+    thread = threading.Thread(target=timers.run, args=(lifecycle.stop.wait,), name="timers", daemon=True)
+    thread.start()
+    swept = time.monotonic()
+
+    def each_turn() -> None:
+        nonlocal swept
+        lifecycle.each_turn(unit)
+        if time.monotonic() - swept > 5.0:
+            swept = time.monotonic()
+            sweeper.sweep()
+
+    loop.run(lifecycle.stop, each_turn)
+    loop.close()
+    thread.join(5.0)
+    lifecycle.leave(unit)
+
+
+if __name__ == "__main__":
+    run("scheduler", work)

@@ -1,0 +1,52 @@
+"""The sweeper: pushes on a process that nothing will ever push again. There should be none: every rescue is counted, and the count staying 0 is a health metric.
+
+It acts only if nothing can still be on its way: this scheduler has seen the process's partition end on both topics for 60 s, and the process has no open attempt, no
+timer, no outbox row and no change for 60 s.
+"""
+
+from collections.abc import Callable
+
+from app.messages import ids
+from app.messages.commands import RetryDue
+from app.messages.envelope import Envelope, Subject
+from app.messages.events import ProcessPlanned
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import outbox, sweeping
+from app.mysql.unit_of_work import UnitOfWork, now
+from observability import logs, metrics
+
+
+class Sweeper:
+    """`quiet_partitions(seconds)`: partition numbers whose end this instance has seen on both topics for that long."""
+
+    def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, after_seconds: int, quiet_partitions: Callable[[float], set[int]]) -> None:
+        self.unit_of_work, self.placement, self.topics = unit_of_work, placement, topics
+        self.after_seconds, self.quiet_partitions = after_seconds, quiet_partitions
+        self.log = logs.logger("sweeper")
+
+    def sweep(self) -> int:
+        """One look; returns how many were pushed on. The push is a message like any other, so a needless one is late and moves nothing."""
+        partitions = self.quiet_partitions(float(self.after_seconds))
+        if not partitions:
+            return 0
+        with self.unit_of_work("sweeper.rescue") as tx:
+            stuck = sweeping.stuck(tx, partitions=sorted(partitions), after_seconds=self.after_seconds, limit=50)
+            outbox.append(tx, [self.push(each) for each in stuck], placement=self.placement, now=now(tx))
+        if stuck:
+            metrics.RESCUES.inc(len(stuck))
+            self.log.error("rescued processes that stood still", processes=[each.process_id for each in stuck])
+        return len(stuck)
+
+    def push(self, stuck: sweeping.Stuck) -> Envelope:
+        """A VALIDATED process is started; a waiting task becomes due."""
+        subject = Subject(stuck.gateway_id, stuck.experiment_id, stuck.process_id, stuck.task_id, stuck.task_type, stuck.attempt, stuck.epoch)
+        return Envelope(
+            mid=ids.digest("rescue", stuck.process_id, stuck.task_id, str(stuck.attempt), str(stuck.epoch), str(stuck.version)),
+            topic=self.topics.scheduler,
+            partition=stuck.part,
+            subject=subject,
+            body=RetryDue() if stuck.task_id else ProcessPlanned(),
+            step="sweeper.rescue",
+            traceparent=stuck.trace_context,
+        )
