@@ -14,9 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Engine
+
+import migrations
 from app import failpoint, instance
 from app.errors import EXIT_BUG, EXIT_FENCED, EXIT_MISCONFIGURED, EXIT_OK, Fenced, Misconfigured, Transient
-from app.mysql import instances
+from app.mysql import engine, instances
 from app.mysql.unit_of_work import UnitOfWork
 from app.settings import Settings, read
 from observability import logs, metrics
@@ -82,6 +85,18 @@ class Lifecycle:
                 told = missing
             self.stop.wait(delay)
             delay = min(delay * 2, 2.0)
+
+    def wait_for_database(self, database: Engine) -> None:
+        """Until MySQL answers, is set as the protocol needs, and carries our schema. Raises Misconfigured where waiting cannot help."""
+
+        def look() -> str | None:
+            engine.check_settings(database)
+            found = migrations.check(database)
+            if found is migrations.Schema.AHEAD:
+                raise Misconfigured("the database's schema is newer than this release can read: deploy the newer release")
+            return "the schema is behind: run `airavata admin migrate`" if found is migrations.Schema.BEHIND else None
+
+        self.wait("MySQL", look)
 
     def status(self, path: str) -> tuple[int, str]:
         """What a probe is told. No store is ever asked here."""

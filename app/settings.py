@@ -11,6 +11,7 @@ from typing import Any
 
 from app.errors import Misconfigured
 from app.messages.placement import Placement
+from app.messages.topics import Topics
 
 PREFIX = "AIRAVATA_"
 CLIENT_NAMES = frozenset({"URL", "TOKEN", "TOKEN_FILE", "PROFILE", "OUTPUT"})  # The CLI's own.
@@ -115,6 +116,10 @@ class Settings:
     @property
     def placement(self) -> Placement:
         return Placement(self.partitions, min(self.placement_width, self.partitions), self.relay_shards)
+
+    @property
+    def topics(self) -> Topics:
+        return Topics(self.topic_prefix)
 
     def redacted(self) -> dict[str, Any]:
         """For `airavata doctor`: what is in force, without secrets."""

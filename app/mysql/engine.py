@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 
-from app.errors import Misconfigured, StoreUnavailable
+from app.errors import Misconfigured
+from app.mysql.unit_of_work import unit_of_work
 
 DRIVER_TIMEOUT_SECONDS = 5
 LOCK_WAIT_SECONDS = 5
@@ -61,9 +62,9 @@ def check_settings(engine: Engine) -> None:
     """Ask the server, not the file, for what the protocol needs. Raises Misconfigured naming each setting; StoreUnavailable while it is away."""
     wanted = {"innodb_flush_log_at_trx_commit": {"1"}, "read_only": {"0", "OFF"}}
     if_binlog = {"sync_binlog": {"1"}, "binlog_format": {"ROW"}, "binlog_row_image": {"FULL"}}
-    with engine.connect() as connection:
-        found = {row[0]: str(row[1]) for row in connection.exec_driver_sql("SHOW GLOBAL VARIABLES")}
-        isolation = found_session(connection)
+    with unit_of_work(engine)("settings.check") as tx:
+        found = {row[0]: str(row[1]) for row in tx.exec_driver_sql("SHOW GLOBAL VARIABLES")}
+        isolation = found_session(tx)
     if found.get("log_bin", "OFF") in {"ON", "1"}:
         wanted |= if_binlog
     faults = [f"{name} is {found[name]}, must be {' or '.join(sorted(values))}" for name, values in wanted.items() if name in found and found[name].upper() not in values]
@@ -77,6 +78,3 @@ def found_session(connection: Any) -> str:
     """This session's isolation level, whatever the server calls the variable."""
     rows = dict(connection.exec_driver_sql("SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").all())
     return str(rows.get("transaction_isolation") or rows.get("tx_isolation") or "unknown")
-
-
-__all__ = ["StoreUnavailable", "check_settings", "connect"]
