@@ -1,0 +1,134 @@
+"""PURE. What a look at a host's jobs means: one exec for all of them, a verdict for each, and no verdict from absence alone.
+
+A job is finished by its exit file only. One that has vanished without it is LOST after a window of 60 s, or at once if its host has been booted again.
+"""
+
+import base64
+from collections.abc import Generator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from msgspec import Struct
+
+from app.workflow.execution import Failed, Succeeded
+from app.workflow.job import State
+from components.task_executors import host
+from components.task_executors.plugin import Operation
+
+LOST_AFTER = timedelta(seconds=60)
+LOOK_SECONDS, KILL_SECONDS = 20.0, 60.0
+JOBS_PER_LOOK_MAX = 500
+Controls = Mapping[str, str]
+
+
+class Seen(Struct, frozen=True):
+    """One job as its host shows it. `alive`: yes, group (the wrapper is gone, its children run), no, unknown (another machine must be asked), or empty (no receipt)."""
+
+    token: str
+    alive: str = ""
+    receipt: str = ""
+    guard: str = ""
+    rebooted: bool = False
+    ran_seconds: int = 0
+    code: int | None = None
+    took_seconds: int = 0
+    killed: bool = False
+    cancelled: bool = False
+    duplicate: bool = False
+    stdout_tail: bytes = b""
+    stderr_tail: bytes = b""
+
+
+class Verdict(Struct, frozen=True):
+    """`state`: the job's next. `outcome`: how its attempt ends, None while it goes on. `kill`: it has overrun its wall time and must be killed now."""
+
+    state: State
+    reason: str = ""
+    outcome: Succeeded | Failed | None = None
+    kill: bool = False
+    missing_since: datetime | None = None
+    exit_code: int | None = None
+    evidence: tuple[str, ...] = ()
+
+
+def look(root: str, controls: Controls, nonce: str) -> Generator[Operation, Any, dict[str, Seen]]:
+    """Token → what is seen, for at most JOBS_PER_LOOK_MAX. A token without an answer is not in it. Raises OperationFailed."""
+    ran = yield from host.helper(root, "look", nonce, stdin=_lines(controls), timeout_seconds=LOOK_SECONDS)
+    return parse_look(ran.stdout, nonce, controls)
+
+
+def kill(root: str, controls: Controls, nonce: str) -> Generator[Operation, Any, list[str]]:
+    """End these jobs' process groups; the tokens that were signalled. May be repeated. The next look tells how they ended."""
+    ran = yield from host.helper(root, "kill", nonce, stdin=_lines(controls), timeout_seconds=KILL_SECONDS)
+    return [line.split()[0] for line in host.framed(ran.stdout, nonce) if line.endswith(" killed")]
+
+
+def parse_look(stdout: bytes, nonce: str, controls: Controls) -> dict[str, Seen]:
+    found = {}
+    for line in host.framed(stdout, nonce):
+        token, *words = line.split()
+        if token in controls:
+            found[token] = _seen(token, dict(word.split("=", 1) for word in words if "=" in word))
+    return found
+
+
+def _lines(controls: Controls) -> bytes:
+    return "".join(f"{directory}\n" for directory in controls.values()).encode()
+
+
+def _seen(token: str, told: Mapping[str, str]) -> Seen:
+    number = {key: int(told[key]) for key in ("began", "ended", "now", "code") if told.get(key, "").isdigit()}
+    receipt = f"pid={told['pid']} start={told['start']} boot={told['receipt_boot']} host={told['host']} began={told['began']}" if told.get("pid") else ""
+    return Seen(
+        token,
+        alive=told.get("alive", ""),
+        receipt=receipt,
+        guard=told.get("guard", ""),
+        rebooted=bool(receipt) and told.get("alive") == "no" and told.get("receipt_boot") != told.get("boot"),
+        ran_seconds=max(0, number.get("now", 0) - number.get("began", number.get("now", 0))),
+        code=number.get("code"),
+        took_seconds=max(0, number.get("ended", 0) - number.get("began", 0)),
+        killed="killed" in told,
+        cancelled="cancelled" in told,
+        duplicate="duplicate" in told,
+        stdout_tail=base64.b64decode(told.get("stdout", "")),
+        stderr_tail=base64.b64decode(told.get("stderr", "")),
+    )
+
+
+def verdict(seen: Seen, *, wall_time_seconds: int, missing_since: datetime | None, now: datetime) -> Verdict:
+    """`now` and `missing_since` are MySQL's; how long a job runs is measured by its host alone, so that clocks need not agree."""
+    if seen.code is not None:
+        return _ended(seen, wall_time_seconds)
+    if seen.alive in {"yes", "group"}:
+        return Verdict(State.ACTIVE, kill=bool(wall_time_seconds) and seen.ran_seconds > wall_time_seconds)
+    if seen.killed and seen.alive == "no":
+        return _overran(wall_time_seconds, None)
+    return _vanished(seen, wall_time_seconds, missing_since or now, now)
+
+
+def _ended(seen: Seen, wall_time_seconds: int) -> Verdict:
+    code = seen.code or 0
+    if code == 0:
+        return Verdict(State.COMPLETED, outcome=Succeeded({"exit_code": 0, "seconds": seen.took_seconds}), exit_code=0)
+    if seen.killed:
+        return _overran(wall_time_seconds, code)
+    signal = code - 128 if 128 < code <= 192 else None
+    how = f"was ended by signal {signal}" if signal else f"ended with exit status {code}"
+    hint = {126: " (it may not be executed)", 127: " (it was not found on the host)"}.get(code, "")
+    return Verdict(State.FAILED, f"exit status {code}", Failed("APP_NONZERO_EXIT", f"The program {how}{hint}.", exit_code=code, signal=signal), exit_code=code)
+
+
+def _overran(wall_time_seconds: int, code: int | None) -> Verdict:
+    message = f"The job ran longer than its wall time of {wall_time_seconds} s and was ended."
+    return Verdict(State.FAILED, "wall time exceeded", Failed("SCHEDULER_TIMEOUT", message, exit_code=code), exit_code=code)
+
+
+def _vanished(seen: Seen, wall_time_seconds: int, since: datetime, now: datetime) -> Verdict:
+    searched = (f"receipt: {seen.receipt or 'none'}", f"live: {seen.alive or 'nothing to look for'}", "exit file: none", f"searched since {since.isoformat()}")
+    elsewhere = seen.alive == "unknown"  # Another login node's process: only its wall time bounds the wait.
+    window = LOST_AFTER + timedelta(seconds=max(0, wall_time_seconds - seen.ran_seconds)) if elsewhere else LOST_AFTER
+    if not seen.rebooted and now - since < window:
+        return Verdict(State.UNKNOWN, "not seen on the host", missing_since=since, evidence=searched)
+    why = "its host was booted again" if seen.rebooted else "it vanished from its host without leaving an exit status"
+    return Verdict(State.LOST, why, Failed("LOST_JOB", f"The job is lost: {why}.", raw_message="; ".join(searched)), missing_since=since, evidence=searched)

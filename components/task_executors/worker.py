@@ -1,0 +1,151 @@
+"""Inside a worker process: one warm connection, one order at a time. It drives the plug-in's steps, performs their operations, and may be killed at any instant.
+
+It keeps no state that matters: what it did shows on the host, in storage, or in the parent's database. It speaks to its parent over one pipe, in this order for an order:
+(`Began` an operation, `Commit` wanted → `bool` answered)*, then an outcome. It dies when the pipe ends, and by PDEATHSIG when the fork server does.
+"""
+
+import ctypes
+import os
+import signal
+import traceback
+from functools import cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app import failpoint, plugins
+from app.workflow.execution import Failed, InDoubt, Outcome
+from components.task_executors import host as host_scripts
+from components.task_executors.plugin import Commit, Exec, Operation, OperationFailed, Sleep, Steps, TaskType, Transfer, WorkOrder, failed
+from components.task_executors.remote_host import HostAddress
+from components.task_executors.ssh import SshHost
+from components.task_executors.submission.ends import HOST_TYPES
+
+IDLE_SECONDS = 5.0  # Then the connection is given back to the host's budget.
+PR_SET_PDEATHSIG = 1
+
+
+class Task(NamedTuple):
+    """What the parent hands over. `storages`: what transfers need to open storage URIs."""
+
+    order: WorkOrder
+    address: HostAddress
+    storages: Any
+
+
+class Began(NamedTuple):
+    """An operation has begun that may take this long; the parent kills when it takes longer."""
+
+    seconds: float
+
+
+class Cooled(NamedTuple):
+    """The connection was closed."""
+
+
+class Arming(NamedTuple):
+    """Fail points of workers and of the scripts they stage; empty in production."""
+
+    failpoints: str = ""
+    environment: str = "production"
+    struck_directory: str = ""
+    host_points: str = ""
+    host_hits: str = ""
+
+
+class NewerEpoch(Exception):
+    """The parent may not commit any more: somebody else owns the attempt."""
+
+
+def main(pipe: Connection, arming: Arming) -> None:
+    """The process's life. Runs in its main thread, whose parent is the fork server."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what a terminal's Ctrl-C means.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    failpoint.arm(arming.failpoints, environment=arming.environment, struck_directory=Path(arming.struck_directory) if arming.struck_directory else None)
+    host_scripts.arm(arming.host_points, arming.host_hits)
+    try:
+        Worker(pipe).serve()
+    except (EOFError, OSError):
+        os._exit(0)  # The parent is gone or has let go; threads of paramiko must not keep us.
+
+
+@cache
+def task_types() -> dict[str, TaskType]:
+    return plugins.task_types() | {each.name: each for each in HOST_TYPES}
+
+
+class Worker:
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self.host: SshHost | None = None
+
+    def serve(self) -> None:
+        while True:
+            if self.host is not None and not self.pipe.poll(IDLE_SECONDS):
+                self.let_go()
+                self.pipe.send(Cooled())
+            task = self.pipe.recv()
+            if self.host is None or self.host.address != task.address:
+                self.let_go()
+                self.host = SshHost(task.address)
+            self.pipe.send(self.run(task))
+
+    def let_go(self) -> None:
+        if self.host is not None:
+            self.host.close()
+            self.host = None
+
+    def run(self, task: Task) -> Outcome:
+        """The order's outcome, also when its steps or a driver did what nobody foresaw."""
+        task_type = task_types()[task.order.task_type]
+        try:
+            return self.drive(task_type.steps(task.order), task)
+        except OperationFailed as fault:
+            if task_type.once and not fault.certain:
+                return InDoubt(fault.message, (f"{fault.code}: {fault.raw}"[:500],))
+            return failed(fault, task_type.failure_code)
+        except NewerEpoch:
+            return Failed("INTERNAL", "A newer epoch of this attempt exists.", transient=True)  # Told to nobody: the guard by epoch at E3 drops it.
+        except (EOFError, BrokenPipeError):
+            raise
+        except Exception:
+            last = traceback.format_exc().strip()[-1500:]
+            self.let_go()
+            if task_type.once:
+                return InDoubt("The task's own code failed; whether it had any effect is asked of the host.", (last[-300:],))
+            return Failed("INTERNAL", "The task's own code failed.", raw_message=last, transient=True)
+
+    def drive(self, steps: Steps, task: Task) -> Outcome:
+        try:
+            operation = next(steps)
+            while True:
+                try:
+                    result = self.perform(operation, task)
+                except OperationFailed as fault:
+                    operation = steps.throw(fault)
+                else:
+                    operation = steps.send(result)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        finally:
+            steps.close()
+
+    def perform(self, operation: Operation, task: Task) -> Any:
+        assert self.host is not None
+        match operation:
+            case Exec(argv, stdin, seconds):
+                self.pipe.send(Began(seconds))
+                return self.host.run(argv, stdin, timeout_seconds=seconds)
+            case Transfer():
+                from components.task_executors.staging.transfer import transfer  # Late: brings boto3 where S3 is used.
+
+                self.pipe.send(Began(operation.timeout_seconds))
+                return transfer(operation, self.host, task.storages, task.order.token, task.order.epoch)
+            case Commit():
+                self.pipe.send(operation)
+                if not self.pipe.recv():
+                    raise NewerEpoch
+                return None
+            case Sleep():
+                raise OperationFailed("NOT_SUPPORTED", "Only local task types may sleep.", certain=True)
