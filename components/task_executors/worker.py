@@ -8,27 +8,26 @@ import ctypes
 import os
 import signal
 import traceback
-from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app import failpoint, plugins
+from app import failpoint
 from app.workflow.execution import Failed, InDoubt, Outcome
 from components.task_executors import host as host_scripts
 from components.task_executors.plugin import Commit, Exec, Operation, OperationFailed, Sleep, Steps, TaskType, Transfer, WorkOrder, failed
 from components.task_executors.remote_host import HostAddress
 from components.task_executors.ssh import SshHost
-from components.task_executors.submission.ends import HOST_TYPES
 
 IDLE_SECONDS = 5.0  # Then the connection is given back to the host's budget.
 PR_SET_PDEATHSIG = 1
 
 
 class Task(NamedTuple):
-    """What the parent hands over. `storages`: what transfers need to open storage URIs."""
+    """What the parent hands over; the type's steps travel by their module's and function's name. `storages`: what transfers need to open storage URIs."""
 
     order: WorkOrder
+    task_type: TaskType
     address: HostAddress
     storages: Any
 
@@ -70,11 +69,6 @@ def main(pipe: Connection, arming: Arming) -> None:
         os._exit(0)  # The parent is gone or has let go; threads of paramiko must not keep us.
 
 
-@cache
-def task_types() -> dict[str, TaskType]:
-    return plugins.task_types() | {each.name: each for each in HOST_TYPES}
-
-
 class Worker:
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
@@ -98,7 +92,7 @@ class Worker:
 
     def run(self, task: Task) -> Outcome:
         """The order's outcome, also when its steps or a driver did what nobody foresaw."""
-        task_type = task_types()[task.order.task_type]
+        task_type = task.task_type
         try:
             return self.drive(task_type.steps(task.order), task)
         except OperationFailed as fault:

@@ -46,7 +46,6 @@ WorkerEvent: TypeAlias = CommitRequested | Finished
 @dataclass
 class _Job:
     task: Task
-    task_type: TaskType
     ends_at: float = 0.0
     operation_ends_at: float = float("inf")
 
@@ -75,7 +74,7 @@ class Pool:
 
     def start(self, order: WorkOrder, task_type: TaskType, address: HostAddress, storages: Any = None) -> None:
         """Run the order as soon as a worker is free, preferably one with a warm connection to this address."""
-        self.waiting.append(_Job(Task(order, address, storages), task_type))
+        self.waiting.append(_Job(Task(order, task_type, address, storages)))
         self._dispatch()
 
     def poll(self) -> list[WorkerEvent]:
@@ -128,7 +127,7 @@ class Pool:
     def _dispatch(self) -> None:
         while self.waiting and (free := self._free_for(self.waiting[0].task.address)) is not None:
             job = self.waiting.popleft()
-            job.ends_at = time.monotonic() + job.task_type.deadline_seconds
+            job.ends_at = time.monotonic() + job.task.task_type.deadline_seconds
             free.job, free.address = job, job.task.address
             try:
                 free.pipe.send(job.task)
@@ -194,8 +193,8 @@ class Pool:
         if job is not None:
             order = job.task.order
             unknown = InDoubt(f"It is not known whether the job was started. {why}", (why,))
-            failed = Failed(job.task_type.failure_code, f"The work was cut off. {why}", transient=True)
-            self.events.append(Finished(order.token, unknown if job.task_type.once else failed, killed=True))
+            failed = Failed(job.task.task_type.failure_code, f"The work was cut off. {why}", transient=True)
+            self.events.append(Finished(order.token, unknown if job.task.task_type.once else failed, killed=True))
 
     def _discard(self, each: _Worker) -> None:
         self.workers.remove(each)

@@ -1,0 +1,88 @@
+"""A private OpenSSH server as compute host: own keys, own port on loopback, own scratch directory. One process tree, ended by the fixture that started it."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.task_executors.remote_host import HostAddress
+
+SSHD = "/usr/sbin/sshd"
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Wait for a condition, never for a time."""
+    ends_at = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > ends_at:
+            raise AssertionError(f"not within {seconds} s: {condition}")
+        time.sleep(0.02)
+    return found
+
+
+class SshServer:
+    def __init__(self, base: Path) -> None:
+        self.base, self.scratch = base, base / "scratch"
+        self.scratch.mkdir(parents=True)
+        base.chmod(0o700)
+        for name in ("client", "stranger", "host", "host_rsa", "other_host"):
+            kind = "rsa" if name.endswith("rsa") else "ed25519"
+            subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(base / name)], check=True)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        (base / "authorized_keys").write_text((base / "client.pub").read_text())
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, host_keys: tuple[str, ...] = ("host",)) -> None:
+        Path("/run/sshd").mkdir(parents=True, exist_ok=True)
+        lines = [f"ListenAddress 127.0.0.1:{self.port}", *(f"HostKey {self.base / each}" for each in host_keys), f"AuthorizedKeysFile {self.base}/authorized_keys"]
+        lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no", "UsePAM no", "StrictModes no", "UseDNS no", "PidFile none", "PrintMotd no"]
+        lines += ["PermitRootLogin prohibit-password", "MaxStartups 100:30:200", "LogLevel VERBOSE", "SetEnv SHLVL=1"]
+        (self.base / "sshd_config").write_text("\n".join(lines) + "\n")
+        log = (self.base / "log").open("ab")
+        self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(self.base / "sshd_config")], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        log.close()
+        until(self._listens)
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
+
+    def tree(self) -> list[int]:
+        """The listener and its sessions, not the jobs, which are sessions of their own."""
+        assert self.process is not None
+        found = [self.process.pid]
+        for pid in found:
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            found += [int(each) for each in children.read_text().split()] if children.exists() else []
+        return found
+
+    def signal(self, number: int) -> None:
+        for pid in self.tree():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    @property
+    def log(self) -> str:
+        return (self.base / "log").read_text(errors="replace")
+
+    def address(self, *, key: str = "client", host_key: str = "host", port: int | None = None) -> HostAddress:
+        pin = " ".join((self.base / f"{host_key}.pub").read_text().split()[:2])
+        login = os.environ.get("USER") or "root"
+        return HostAddress("127.0.0.1", port or self.port, login, (pin,), (self.base / key).read_bytes())
