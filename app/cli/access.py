@@ -1,0 +1,130 @@
+"""`login`, `whoami`, and who may: tokens, gateways, projects."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli import session, show
+from app.cli.exits import Exit, Failed
+from app.cli.show import Form
+
+commands = typer.Typer()
+tokens = typer.Typer(no_args_is_help=True, help="Tokens of the gateway.")
+gateways = typer.Typer(no_args_is_help=True, help="Gateways (for operators).")
+projects = typer.Typer(no_args_is_help=True, help="Projects of the gateway.")
+commands.add_typer(tokens, name="token")
+commands.add_typer(gateways, name="gateway")
+commands.add_typer(projects, name="project")
+Most = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
+TOKEN_COLUMNS = ("id", "name", "user", "role", "expires_at", "revoked_at")
+
+
+@commands.command()
+def login() -> None:
+    """Ask for a token, try it, and keep it for later commands."""
+    from app.cli.client import Client
+
+    secret = (session.chosen.token or typer.prompt(f"Token for {session.url()}", hide_input=True, err=True)).strip()
+    me = Client(session.url(), secret).get("/me")
+    path = session.remember(session.url(), secret)
+    show.note(f"you are {me['user']} ({me['role']}); the token is kept in {path}")
+
+
+@commands.command()
+def whoami(output: Form = None) -> None:
+    """User, gateway, role, scopes, expiry."""
+    show.one(session.client().get("/me"), output)
+
+
+@tokens.command("add")
+def add_token(
+    name: str,
+    *,
+    user: Annotated[str | None, typer.Option(help="For whom (you).", show_default=False)] = None,
+    role: Annotated[str, typer.Option(help="user, gateway-admin, operator or service.")] = "user",
+    scope: Annotated[list[str] | None, typer.Option(help="Fewer than the role has; may be repeated.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=365)] = 90,
+    output: Form = None,
+) -> None:
+    """Make a token; its secret is shown this once."""
+    from datetime import timedelta
+
+    from app import clock
+
+    client = session.client()
+    expires = (clock.utc_now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    body = {"name": name, "user": user or client.get("/me")["user"], "role": role, "expires_at": expires, **({"scopes": scope} if scope else {})}
+    show.one(client.post("/tokens", body), output)
+
+
+@tokens.command("ls")
+def list_tokens(most: Most = 200, output: Form = None) -> None:
+    """Tokens, without their secrets."""
+    show.items(session.client().items("/tokens", most=most), TOKEN_COLUMNS, output)
+
+
+@tokens.command("show")
+def show_token(token_id: str, output: Form = None) -> None:
+    show.one(session.client().get(f"/tokens/{token_id}"), output)
+
+
+@tokens.command("rm")
+def remove_token(token_id: str) -> None:
+    """Revoke a token: it holds nowhere within 5 s."""
+    session.client().delete(f"/tokens/{token_id}")
+
+
+@gateways.command("add")
+def add_gateway(
+    name: str,
+    display_name: Annotated[str | None, typer.Option(show_default=False)] = None,
+    domain: Annotated[str | None, typer.Option(show_default=False)] = None,
+    contact_email: Annotated[str | None, typer.Option(show_default=False)] = None,
+    output: Form = None,
+) -> None:
+    """Make a gateway, with a project named default."""
+    given = {"name": name, "display_name": display_name, "domain": domain, "contact_email": contact_email}
+    show.one(session.client().post("/gateways", {key: value for key, value in given.items() if value is not None}), output)
+
+
+@gateways.command("ls")
+def list_gateways(most: Most = 200, output: Form = None) -> None:
+    show.items(session.client().items("/gateways", most=most), ("id", "name", "state", "created_at"), output)
+
+
+@gateways.command("show")
+def show_gateway(gateway: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
+    show.one(session.client().find("/gateways", gateway, "gw"), output)
+
+
+@projects.command("add")
+def add_project(name: str, description: str = "", output: Form = None) -> None:
+    show.one(session.client().post("/projects", {"name": name, "description": description}), output)
+
+
+@projects.command("ls")
+def list_projects(most: Most = 200, output: Form = None) -> None:
+    show.items(session.client().items("/projects", most=most), ("id", "name", "description", "created_at"), output)
+
+
+@projects.command("show")
+def show_project(project: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
+    show.one(session.client().find("/projects", project, "prj"), output)
+
+
+@projects.command("rm")
+def remove_project(project: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
+    """Remove a project in which nothing is alive."""
+    client = session.client()
+    client.delete(f"/projects/{client.find('/projects', project, 'prj')['id']}")
+
+
+def pairs(given: list[str] | None, flag: str) -> dict[str, str]:
+    """`name=value` flags as a mapping; a repeated name is a fault."""
+    found: dict[str, str] = {}
+    for each in given or []:
+        name, equals, value = each.partition("=")
+        if not equals or not name or name in found:
+            raise Failed(Exit.USAGE, f"{flag} {each!r}: expected name=value, each name once")
+        found[name] = value
+    return found

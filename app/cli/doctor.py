@@ -1,0 +1,219 @@
+"""`airavata doctor`: one look at everything a running system rests on; each finding says what is wrong and what mends it.
+
+Nothing is changed, every question has a deadline, and one that cannot be asked is a finding of its own. Hosts are asked for their key only, never for a login.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC
+from typing import Any
+
+from sqlalchemy import Engine
+
+import migrations
+from app import admin, clock
+from app.cli import host_keys, show
+from app.cli.session import Format
+from app.errors import AiravataError, Misconfigured
+from app.mysql import engine
+from app.mysql.unit_of_work import now, unit_of_work
+from app.settings import Settings
+from migrations import Schema
+
+HOST_SECONDS, API_SECONDS = 5.0, 3.0
+HOSTS_AT_ONCE = 8
+SKEW_SECONDS_MAX = 1.0  # The API's own readiness bound (docs/api.md §1).
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`fix` is empty when all is well."""
+
+    check: str
+    subject: str
+    well: bool
+    text: str
+    fix: str = ""
+
+
+@dataclass
+class Examination:
+    findings: list[Finding] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        return all(each.well for each in self.findings)
+
+    def fine(self, check: str, subject: str, text: str) -> None:
+        self.findings.append(Finding(check, subject, well=True, text=text))
+
+    def wrong(self, check: str, subject: str, text: str, fix: str) -> None:
+        self.findings.append(Finding(check, subject, well=False, text=text, fix=fix))
+
+    @contextmanager
+    def asking(self, check: str, subject: str, fix: str) -> Iterator[None]:
+        """What stops the question is the finding."""
+        try:
+            yield
+        except AiravataError as fault:
+            self.wrong(check, subject, str(fault), fix)
+
+
+def examine(settings: Settings, task_types: Iterable[str], *, url: str) -> Examination:
+    found = Examination(settings=settings.redacted())
+    connected = engine.connect(settings.mysql_url, size=1, idle_seconds=60)
+    try:
+        if database(found, connected):
+            topics(found, settings, task_types)
+            hosts(found, connected)
+    finally:
+        connected.dispose()
+    api(found, url)
+    return found
+
+
+def database(found: Examination, connected: Engine) -> bool:
+    """Settings, clock and schema; whether the rest can be asked at all."""
+    where = f"{connected.url.host}:{connected.url.port or 3306}/{connected.url.database}"
+    reached = False
+    with found.asking("mysql", where, "start the server, or correct AIRAVATA_MYSQL_URL and the account's grants"):
+        skew(found, connected, where)
+        reached = True
+    if not reached:
+        return False
+    try:
+        engine.check_settings(connected)
+        found.fine("mysql settings", where, "durable, row based, READ COMMITTED")
+    except Misconfigured as fault:
+        found.wrong("mysql settings", where, str(fault), "change them on the server (my.cnf), restart it, ask again")
+    match migrations.check(connected):
+        case Schema.BEHIND:
+            found.wrong("schema", where, f"behind: this release needs {migrations.head()}", "run `airavata admin migrate`")
+            return False
+        case Schema.AHEAD:
+            found.wrong("schema", where, "ahead: a later release has left this one behind", "install the release that migrated it")
+        case Schema.CURRENT:
+            found.fine("schema", where, f"fits this release ({migrations.head()})")
+    return True
+
+
+def skew(found: Examination, connected: Engine, where: str) -> None:
+    """MySQL's clock decides everywhere; this machine's is in its logs and in the API's readiness."""
+    with unit_of_work(connected)("doctor.clock") as tx:
+        before = clock.utc_now()
+        theirs = now(tx).replace(tzinfo=UTC)
+        after = clock.utc_now()
+    apart = max((theirs - after).total_seconds(), (before - theirs).total_seconds(), 0.0)
+    if apart > SKEW_SECONDS_MAX:
+        found.wrong("clock", where, f"MySQL's clock and this machine's are {apart:.1f} s apart", "let both follow NTP (chronyc tracking, timedatectl)")
+    else:
+        found.fine("clock", where, f"within {SKEW_SECONDS_MAX:g} s of this machine's")
+
+
+def topics(found: Examination, settings: Settings, task_types: Iterable[str]) -> None:
+    with found.asking("kafka", settings.kafka, "start the brokers, or correct AIRAVATA_KAFKA"):
+        difference = admin.topics(settings, task_types, apply=False, say=lambda _: None)
+        for text in difference.wrong:
+            found.wrong(
+                "topics",
+                settings.kafka,
+                text,
+                "set AIRAVATA_PARTITIONS and AIRAVATA_RELAY_SHARDS to what the topics have, or move to new topics (runbook: change partitions)",
+            )
+        for text in difference.recreated:
+            found.wrong("topics", settings.kafka, text, "see the runbook `topic recreated or truncated`; nothing was skipped or repeated meanwhile")
+        for text in [each for each in difference.lines() if each not in difference.wrong and each not in difference.recreated]:
+            found.wrong("topics", settings.kafka, text, "run `airavata admin topics --apply`")
+        if difference.none:
+            found.fine("topics", settings.kafka, f"as declared, {settings.partitions} partitions, positions complete")
+
+
+def hosts(found: Examination, connected: Engine) -> None:
+    """Every enabled host of the catalogue: reachable, and still showing a key that was pinned."""
+    with found.asking("hosts", "catalogue", "run `airavata admin migrate`"):
+        with unit_of_work(connected)("doctor.hosts") as tx:
+            rows = tx.exec_driver_sql(
+                "SELECT name, document FROM catalogue WHERE kind = 'cmp' AND deleted_at IS NULL ORDER BY gateway_id, name LIMIT 1000"
+            ).all()
+        with ThreadPoolExecutor(HOSTS_AT_ONCE) as threads:
+            for each in threads.map(lambda row: host(row[0], json.loads(row[1])), rows):
+                if each is not None:
+                    found.findings.append(each)
+
+
+def host(name: str, document: dict[str, Any]) -> Finding | None:
+    if document.get("state") == "DISABLED":
+        return None
+    address, port, pinned = document["host"], document.get("port") or 22, document.get("host_keys") or []
+    kinds = [each.split(" ")[0] for each in pinned]
+    subject = f"{name} ({address}:{port})"
+    try:
+        key = host_keys.shown(address, port, timeout_seconds=HOST_SECONDS, kind=kinds[0] if kinds else None)
+    except OSError as fault:
+        return Finding(
+            "host",
+            subject,
+            well=False,
+            text=f"unreachable: {fault or type(fault).__name__}",
+            fix="look at the host and the way to it; until then `airavata host drain` keeps work away",
+        )
+    shown = host_keys.fingerprint(key)
+    if not pinned:
+        return Finding(
+            "host key",
+            subject,
+            well=False,
+            text=f"none is pinned; it shows {shown}",
+            fix="compare the fingerprint with its administrator, then give the host its `host_keys`",
+        )
+    if shown not in {host_keys.fingerprint(" ".join(each.split(" ")[:2])) for each in pinned}:
+        return Finding(
+            "host key",
+            subject,
+            well=False,
+            text=f"changed: it shows {shown}",
+            fix="ask its administrator whether it was reinstalled; only then pin the new key",
+        )
+    return Finding("host", subject, well=True, text=f"answers with the pinned key, {shown}")
+
+
+def api(found: Examination, url: str) -> None:
+    import httpx2
+
+    try:
+        answer = httpx2.get(f"{url}/readyz", timeout=API_SECONDS)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as fault:
+        found.wrong("api", url, f"no answer: {fault or type(fault).__name__}", "start an API server, or set AIRAVATA_URL")
+        return
+    if answer.status_code == 200:
+        found.fine("api", url, "ready")
+    else:
+        found.wrong("api", url, show.clean(f"not ready: {answer.status_code} {answer.text[:200]}"), "mend what it names; it becomes ready by itself")
+
+
+def report(found: Examination, form: Format) -> None:
+    """Findings with their fix; all settings in force, redacted."""
+    if form is Format.TABLE:
+        show.table([{"setting": f"AIRAVATA_{name.upper()}", "value": value} for name, value in found.settings.items()], ("setting", ("value", shown_setting)))
+        print()
+        for each in found.findings:
+            print(show.clean(f"{'ok   ' if each.well else 'WRONG'} {each.check}: {each.subject}: {each.text}"))
+            if each.fix:
+                print(f"      → {each.fix}")
+        return
+    rows = [asdict(each) for each in found.findings]
+    if form is Format.NDJSON:
+        for row in rows:
+            show.line(row)
+    else:
+        settings = {name: list(value) if isinstance(value, tuple) else value for name, value in found.settings.items()}
+        show.document({"well": found.well, "findings": rows, "settings": settings}, form)
+
+
+def shown_setting(row: dict[str, Any]) -> str:
+    value = row["value"]
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,71 @@
+"""For operators: dead letters, what waits in the outbox, who consumes."""
+
+from typing import Annotated, Any
+
+import typer
+
+from app.cli import session, show
+from app.cli.access import Most
+from app.cli.show import Form
+
+commands = typer.Typer()
+dead_letters = typer.Typer(no_args_is_help=True, help="Messages that were set aside.")
+commands.add_typer(dead_letters, name="dead-letter")
+LetterId = Annotated[str, typer.Argument(metavar="ID")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept in the audit.")]
+
+
+@dead_letters.command("ls")
+def list_letters(
+    topic: Annotated[str | None, typer.Option(show_default=False)] = None,
+    experiment: Annotated[str | None, typer.Option(show_default=False)] = None,
+    most: Most = 200,
+    output: Form = None,
+) -> None:
+    found = session.client().items("/operator/dead-letters", most=most, topic=topic, experiment_id=experiment)
+    show.items(found, ("id", "consumer_group", "topic", "error_class", "error_text", "tries", "created_at", "settled"), output)
+
+
+@dead_letters.command("show")
+def show_letter(letter_id: LetterId, output: Form = None) -> None:
+    show.one(session.client().get(f"/operator/dead-letters/{letter_id}"), output)
+
+
+@dead_letters.command("replay")
+def replay(letter_id: LetterId, reason: Reason, output: Form = None) -> None:
+    """Send it once more, to the group that set it aside and to no other."""
+    show.one(session.client().post(f"/operator/dead-letters/{letter_id}/replays", {"reason": reason}), output)
+
+
+@dead_letters.command("drop")
+def drop(letter_id: LetterId, reason: Reason, output: Form = None) -> None:
+    """Give it up for good."""
+    show.one(session.client().post(f"/operator/dead-letters/{letter_id}/drops", {"reason": reason}), output)
+
+
+@commands.command()
+def outbox(output: Form = None) -> None:
+    """Rows that wait for the relay, by topic, with the age of the oldest; and who relays."""
+    client = session.client()
+    both(client.get("/operator/outbox")["items"], client.get("/operator/shards")["items"], ("topics", "shards"), output)
+
+
+@commands.command()
+def consumers(output: Form = None) -> None:
+    """Who owns which partitions, how far it is, and its last heartbeat."""
+    found = session.client().items("/operator/consumers", most=10_000)
+    show.items(found, columns_of(found), output)
+
+
+def both(first: list[Any], second: list[Any], names: tuple[str, str], asked: Any) -> None:
+    form = show.form(asked)
+    if form is session.Format.TABLE:
+        show.table(first, columns_of(first))
+        print()
+        show.table(second, columns_of(second))
+    else:
+        show.one(dict(zip(names, (first, second), strict=True)), form)
+
+
+def columns_of(found: list[Any]) -> list[str]:
+    return list(found[0]) if found else ["nothing"]
