@@ -8,7 +8,7 @@ from typing import Any
 from app.messages.envelope import Subject
 from app.workflow.execution import Outcome
 from components.task_executors import environment, submission
-from components.task_executors.plugin import Commit, TaskType, WorkOrder
+from components.task_executors.plugin import Commit, Exec, OperationFailed, TaskType, WorkOrder
 from components.task_executors.remote_host import HostAddress
 from components.task_executors.submission.ends import HOST_TYPES
 from components.task_executors.workers import CommitRequested, Finished, Pool
@@ -74,3 +74,24 @@ class Executor:
 
     def states(self, token: str) -> list[str]:
         return [change.state for key, change in self.commits if key == token]
+
+
+def drive(order: WorkOrder, host: Any, *, commits: list[Commit] | None = None) -> Outcome:
+    """Run an order's steps here, on this host; commits succeed and are kept."""
+    steps = TYPES[order.task_type].steps(order)
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                result = None
+                if isinstance(operation, Commit):
+                    (commits if commits is not None else []).append(operation)
+                else:
+                    assert isinstance(operation, Exec)
+                    result = host.run(operation.argv, operation.stdin, timeout_seconds=operation.timeout_seconds)
+            except OperationFailed as fault:
+                operation = steps.throw(fault)
+            else:
+                operation = steps.send(result)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
