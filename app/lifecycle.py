@@ -98,6 +98,39 @@ class Lifecycle:
 
         self.wait("MySQL", look)
 
+    def wait_for_topics(self, names: list[str], *, partitions: int) -> dict[str, str]:
+        """Until Kafka answers and has these topics; returns their UUIDs. Raises Misconfigured for a wrong partition count."""
+        from app.kafka import topics
+
+        client = topics.admin(self.settings.kafka)
+        found: dict[str, str] = {}
+
+        def look() -> str | None:
+            there = topics.described(client, names)
+            missing = topics.refuse_unless([topics.Desired(name, partitions, {}) for name in names], there)
+            found.update({name: uuid for name, (uuid, _) in there.items()})
+            return missing
+
+        self.wait("Kafka", look)
+        return found
+
+    def consume(self, *, group: str, names: list[str], wants: frozenset[str], unit_of_work: UnitOfWork, handler: Any) -> Any:
+        """The consumer loop of a component, with its readiness and facts wired to the admin port."""
+        from app.kafka import topics
+        from app.kafka.loop import ConsumerLoop
+
+        settings = self.settings
+        uuids = self.wait_for_topics(names, partitions=settings.partitions)
+        client = topics.admin(settings.kafka)
+        loop = ConsumerLoop(
+            component=self.component.split("-")[0], group=topics.full_group(settings.environment, group), topics=names, bootstrap=settings.kafka,
+            session_timeout_ms=settings.session_timeout_ms, wants=wants, unit_of_work=unit_of_work, handler=handler, owner=self.instance,
+            topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, names).items()},
+        )  # fmt: skip
+        self.ready, self.facts = lambda: loop.missing, loop.facts
+        metrics.watch(loop.gauges)
+        return loop
+
     def status(self, path: str) -> tuple[int, str]:
         """What a probe is told. No store is ever asked here."""
         if path == "/startupz":

@@ -3,16 +3,17 @@
 import threading
 import time
 
-from app import nudge
-from app.kafka.loop import ConsumerLoop
 from app.kafka.topics import SCHEDULER_GROUP
 from app.lifecycle import Lifecycle, run
 from app.mysql import engine
 from app.mysql.unit_of_work import unit_of_work
+from app.nudge import Nudge
 from app.workflow import scheduling
 from components.task_scheduler.handler import Handler
 from components.task_scheduler.sweeper import Sweeper
 from components.task_scheduler.timers import TimerLoop
+
+SWEEP_EVERY_SECONDS = 5.0
 
 
 def work(lifecycle: Lifecycle) -> None:
@@ -20,10 +21,10 @@ def work(lifecycle: Lifecycle) -> None:
     settings = lifecycle.settings
     topics, placement = settings.topics, settings.placement
     database = engine.connect(settings.mysql_url, size=2)
-    unit = unit_of_work(database, nudge=nudge.Nudge(settings.nudge_to).send)
+    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
     lifecycle.wait_for_database(database)
-    loop = ConsumerLoop.of(settings, component="scheduler", group=SCHEDULER_GROUP, wants=scheduling.WANTED, unit_of_work=unit, handler=Handler(topics=topics, placement=placement), owner=lifecycle.instance)
-    lifecycle.follow(loop)
+    handler = Handler(topics=topics, placement=placement)
+    loop = lifecycle.consume(group=SCHEDULER_GROUP, names=[topics.scheduler, topics.events], wants=scheduling.WANTED, unit_of_work=unit, handler=handler)
     timers = TimerLoop(unit_of_work=unit, placement=placement, topics=topics, lease_seconds=settings.lease_seconds)
     sweeper = Sweeper(unit_of_work=unit, placement=placement, topics=topics, after_seconds=settings.sweep_after_seconds, quiet_partitions=loop.quiet_partitions)
     thread = threading.Thread(target=timers.run, args=(lifecycle.stop.wait,), name="timers", daemon=True)
@@ -33,9 +34,9 @@ def work(lifecycle: Lifecycle) -> None:
     def each_turn() -> None:
         nonlocal swept
         lifecycle.each_turn(unit)
-        if time.monotonic() - swept > 5.0:
+        if time.monotonic() - swept > SWEEP_EVERY_SECONDS:
             swept = time.monotonic()
-            sweeper.sweep()
+            sweeper.try_sweep()
 
     loop.run(lifecycle.stop, each_turn)
     loop.close()

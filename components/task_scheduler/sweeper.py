@@ -6,6 +6,7 @@ timer, no outbox row and no change for 60 s.
 
 from collections.abc import Callable
 
+from app.errors import Transient
 from app.messages import ids
 from app.messages.commands import RetryDue
 from app.messages.envelope import Envelope, Subject
@@ -24,6 +25,13 @@ class Sweeper:
         self.unit_of_work, self.placement, self.topics = unit_of_work, placement, topics
         self.after_seconds, self.quiet_partitions = after_seconds, quiet_partitions
         self.log = logs.logger("sweeper")
+
+    def try_sweep(self) -> None:
+        """A store that is away is not the sweeper's problem: it looks again."""
+        try:
+            self.sweep()
+        except Transient as fault:
+            self.log.warning("sweep waits", fault=str(fault))
 
     def sweep(self) -> int:
         """One look; returns how many were pushed on. The push is a message like any other, so a needless one is late and moves nothing."""

@@ -27,8 +27,8 @@ class Handler:
             row = rows.get(message.subject.process)
             if row is None:
                 refused.append(Refused(message, "Illegal", f"process {message.subject.process} is not there"))
-            elif row[0] not in planned:  # A copy in the same batch plans nothing more.
-                planned[row[0]] = generation.decide(
+            elif message.subject.process not in planned:  # A copy in the same batch plans nothing more.
+                planned[message.subject.process] = generation.decide(
                     message, state=process.State(row[1]), part=row[2], trace_context=row[3], snapshot=from_json(row[4]), planners=self.planners, topics=self.topics
                 )
         self.save(tx, list(planned.values()), now)

@@ -1,0 +1,87 @@
+"""Setting a message aside: again through a timer, for this group alone; a human's after five tries or an hour. In the transaction of the position advance.
+
+The copy keeps the event id and gets a mid derived from origin + try; its header `origin` names where it first lay, `only` the group that comes back for it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from msgspec import structs
+
+from app.errors import Unreadable
+from app.kafka.consumer import Received
+from app.messages import codec, ids
+from app.messages.envelope import Origin
+from app.mysql import dead_letters, timers
+from app.mysql.dead_letters import DeadLetter
+from app.mysql.unit_of_work import Transaction
+from app.workflow import retry
+from app.workflow.decision import Timer
+
+TRIES_MAX = 5
+AGE_MAX = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Culprit:
+    received: Received
+    error: str
+    text: str
+
+
+def set_aside(tx: Transaction, culprits: Sequence[Culprit], *, group: str, now: datetime) -> int:
+    """Timers for those that may come again, dead letters for the rest; returns how many died."""
+    copies, dead = [], []
+    for each in culprits:
+        timer = _copy(each, group, now)
+        if timer is None:
+            dead.append(_dead(each, group, now))
+        else:
+            copies.append(timer)
+    timers.append(tx, copies)
+    dead_letters.set_aside(tx, dead, now=now)
+    return len(dead)
+
+
+def _copy(culprit: Culprit, group: str, now: datetime) -> Timer | None:
+    """None: it has had its tries, or no time will mend it."""
+    received = culprit.received
+    try:
+        envelope = codec.decode(received.topic, received.partition, received.headers, received.value)
+    except Unreadable:
+        return None
+    before = envelope.origin
+    origin = Origin(
+        mid=before.mid if before else envelope.mid.hex(),
+        topic=before.topic if before else received.topic,
+        partition=before.partition if before else received.partition,
+        offset=before.offset if before else received.offset,
+        first_seen=before.first_seen if before else codec.wire_time(now),
+        error=f"{culprit.error}: {culprit.text}"[:200],
+        tries=before.tries + 1 if before else 1,
+    )
+    if origin.tries >= TRIES_MAX or now - datetime.fromisoformat(origin.first_seen.rstrip("Z")) > AGE_MAX:
+        return None
+    copy = structs.replace(envelope, mid=ids.digest(bytes.fromhex(origin.mid), group, str(origin.tries)), origin=origin, only=group)
+    return Timer(now + retry.backoff(copy.mid, origin.tries), copy)
+
+
+def _dead(culprit: Culprit, group: str, now: datetime) -> DeadLetter:
+    received = culprit.received
+    found = dict(received.headers or ())
+    mid = found.get("mid") or b""
+    subject = (found.get("subject") or b"").decode(errors="replace").split("/")
+    mid = mid if len(mid) == 16 else ids.digest(received.topic, str(received.partition), str(received.offset))
+    try:
+        envelope = codec.decode(received.topic, received.partition, received.headers, received.value)
+        tries = envelope.origin.tries + 1 if envelope.origin else 1
+    except Unreadable:
+        tries = 1
+    return DeadLetter(
+        id=ids.derived("dlt", group, mid, received.topic, str(received.partition), str(received.offset)), group=group, topic=received.topic, partition=received.partition,
+        offset=received.offset, mid=mid, key=received.key, headers=codec.pack_headers(received.headers or []), payload=received.value or b"",
+        experiment_id=subject[1] if len(subject) > 1 and ids.is_id(subject[1], "exp") else None, error_class=culprit.error, error_text=culprit.text, tries=tries, first_seen=now,
+    )  # fmt: skip
+
+

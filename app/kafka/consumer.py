@@ -1,0 +1,264 @@
+"""Kafka's side of consuming: join, be assigned, poll, seek, pause. Where reading starts is never Kafka's word: `claim` tells it (C0), from the position rows.
+
+One thread owns a consumer. Callbacks of the library run inside its poll, so `on_assign` may take its time (up to 20 s) but never raises and never returns
+without explicit offsets: the library would assign by itself, at Kafka's committed offsets.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from app import failpoint, instance
+from app.errors import InvariantViolated, Transient
+from app.messages.codec import type_and_only
+from observability import logs
+
+Partition: TypeAlias = tuple[str, int]
+CLAIM_BOUND_SECONDS = 20.0
+OFFSETS_EVERY_SECONDS = 2.0
+
+
+@dataclass
+class Claim:
+    """What C0 answers for a partition. `fault`: it must not be read (no row, changed topic)."""
+
+    epoch: int
+    next_offset: int
+    fault: str | None = None
+
+
+@dataclass
+class Held:
+    """A partition of ours: `applied` is where reading began or the last applied end; `read` the offset after the last record polled."""
+
+    epoch: int
+    applied: int
+    read: int
+    end_seen: int | None = None
+    quiet_since: float | None = None
+    halted: str | None = None
+
+
+@dataclass(slots=True)
+class Received:
+    """A record for this group. Decoding is the loop's."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    headers: list[tuple[str, bytes]] | None
+    value: bytes | None
+    timestamp_ms: int
+
+    @property
+    def place(self) -> Partition:
+        return self.topic, self.partition
+
+
+def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[str, object]:
+    """Checked by the tests against docs/protocol.md."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "group.id": group,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": session_timeout_ms,
+        "heartbeat.interval.ms": max(100, session_timeout_ms // 3),
+        "max.poll.interval.ms": 30_000,
+        "fetch.queue.backoff.ms": 5,
+        "fetch.wait.max.ms": 100,
+        "queued.min.messages": 10_000,
+        "allow.auto.create.topics": False,
+    }
+
+
+class Consumer:
+    """`claim` is C0; `wants` and `group` say which records are ours: others are passed over by their headers."""
+
+    def __init__(
+        self,
+        *,
+        component: str,
+        bootstrap: str,
+        group: str,
+        topics: Iterable[str],
+        session_timeout_ms: int,
+        wants: frozenset[str],
+        claim: Callable[[list[Partition]], Mapping[Partition, Claim]],
+        on_lost: Callable[[set[Partition]], None],
+    ) -> None:
+        self.component, self.group, self.topics, self.wants, self.claim, self.on_lost = component, group, list(topics), wants, claim, on_lost
+        self.held: dict[Partition, Held] = {}
+        self.joined = False
+        self.paused = False
+        self.rejoin = False
+        self.passed_over = 0
+        self.log = logs.logger("consumer")
+        self.committed_at = time.monotonic()
+        self.client = Client(configuration(bootstrap, group, session_timeout_ms), error_cb=self._on_error)
+        self.subscribe()
+
+    def subscribe(self) -> None:
+        self.client.subscribe(self.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    # ---- C0 -------------------------------------------------------------------------------------------------------------------------------------
+    def _assigned(self, client: Client, partitions: list[TopicPartition]) -> None:
+        places = [(each.topic, each.partition) for each in partitions]
+        started, delay = time.monotonic(), 0.1
+        failpoint.hit(f"{self.component}.claim.before")
+        while True:
+            try:
+                claims = self.claim(places)
+                break
+            except Transient as fault:
+                if time.monotonic() - started > CLAIM_BOUND_SECONDS:
+                    self.log.warning("positions cannot be claimed: leaving the group until they can", fault=str(fault))
+                    client.incremental_assign([TopicPartition(topic, part, 0) for topic, part in places])
+                    client.pause([TopicPartition(topic, part) for topic, part in places])
+                    self.rejoin = True
+                    return
+                time.sleep(delay)
+                delay = min(delay * 2, 2.0)
+            except Exception as fault:  # Nothing may leave this callback but explicit offsets.
+                self.log.error("claiming raised", exc_info=fault)
+                claims = {place: Claim(0, 0, f"claim raised {type(fault).__name__}") for place in places}
+                break
+        failpoint.hit(f"{self.component}.claim.after")
+        self.take(claims, client)
+        self.joined = True
+
+    def take(self, claims: Mapping[Partition, Claim], client: Client) -> None:
+        """Reading begins at the claimed offsets, and nowhere else."""
+        client.incremental_assign([TopicPartition(topic, part, max(claim.next_offset, 0)) for (topic, part), claim in claims.items()])
+        for place, claim in claims.items():
+            self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault)
+            if claim.fault or self.paused:
+                client.pause([TopicPartition(*place)])
+            if claim.fault:
+                self.log.error("partition halted", topic=place[0], partition=place[1], fault=claim.fault)
+
+    def reclaim(self, places: list[Partition]) -> None:
+        """Somebody else claimed what is still assigned to us: C0 again, after a short wait that parts two rivals. Raises Transient."""
+        time.sleep(instance.jitter(0.05, 0.2))
+        for place, claim in self.claim(places).items():
+            self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault)
+            self.seek(place, claim.next_offset)
+
+    def _revoked(self, client: Client, partitions: list[TopicPartition]) -> None:
+        places = {(each.topic, each.partition) for each in partitions}
+        self.commit_offsets(only=places)
+        self.on_lost(places)
+        for place in places:
+            self.held.pop(place, None)
+        failpoint.hit(f"{self.component}.revoke.after")
+        client.incremental_unassign(partitions)
+
+    # ---- C1 -------------------------------------------------------------------------------------------------------------------------------------
+    def poll(self, most: int, timeout_seconds: float) -> list[Received]:
+        """What was waiting, at most `most`; waits only for the first record. Raises InvariantViolated where Kafka lost memory."""
+        if self.rejoin:
+            self._rejoin()
+        first = self.client.poll(timeout_seconds)
+        found = [] if first is None else [first]
+        if first is not None and most > 1:
+            found += self.client.consume(most - 1, 0)
+        return [received for message in found if (received := self._sort(message)) is not None]
+
+    def _sort(self, message: Message) -> Received | None:
+        place = (str(message.topic()), int(message.partition() or 0))
+        held = self.held.get(place)
+        error = message.error()
+        if error is not None:
+            self._on_event(place, held, error, message)
+            return None
+        if held is None or held.halted:
+            return None
+        offset = int(message.offset() or 0)
+        held.read, held.quiet_since = offset + 1, None
+        headers = cast("list[tuple[str, bytes]] | None", message.headers())
+        kind, only = type_and_only(headers)
+        if (kind and kind not in self.wants) or (only and only != self.group):
+            self.passed_over += 1
+            return None
+        key = message.key()
+        return Received(place[0], place[1], offset, key.decode(errors="replace") if isinstance(key, bytes) else str(key or ""), headers, message.value(), message.timestamp()[1])
+
+    def _on_event(self, place: Partition, held: Held | None, error: KafkaError, message: Message) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            if held is not None and held.quiet_since is None:
+                held.end_seen, held.quiet_since = message.offset(), time.monotonic()
+        elif error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:
+            if held is not None:
+                held.halted = f"offset {held.read} is not in the log: Kafka has lost what the position says was there"
+                self.client.pause([TopicPartition(*place)])
+                self.log.error("partition halted", topic=place[0], partition=place[1], fault=held.halted)
+        elif error.code() in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}:
+            self.log.warning("topic is not there: run `airavata admin topics --apply`", topic=place[0], fault=error.str())
+        elif error.fatal():
+            raise InvariantViolated(f"consumer: {error.str()}")
+        else:
+            self.log.warning("kafka", fault=error.str())
+
+    def _rejoin(self) -> None:
+        self.client.unsubscribe()
+        self.held.clear()
+        self.joined, self.rejoin = False, False
+        time.sleep(1.0)
+        self.subscribe()
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.log.warning("Kafka is away", fault=error.str())
+
+    # ---- after the commit ---------------------------------------------------------------------------------------------------------------------------
+    def seek(self, place: Partition, offset: int) -> None:
+        """Read again from here: the only other way a delivered message leaves memory."""
+        held = self.held.get(place)
+        if held is not None:
+            held.applied = held.read = offset
+            held.quiet_since = None
+            try:
+                self.client.seek(TopicPartition(*place, offset))
+            except KafkaException:  # Not fetching yet: begin there.
+                self.client.incremental_unassign([TopicPartition(*place)])
+                self.client.incremental_assign([TopicPartition(*place, offset)])
+
+    def commit_offsets(self, *, only: set[Partition] | None = None) -> None:
+        """C5: for lag tools, never for truth. Behind the commit markers where the end was seen, so that lag reaches 0."""
+        offsets = []
+        for place, held in self.held.items():
+            if (only is None or place in only) and held.applied > 0 and not held.halted:
+                end = held.end_seen if held.quiet_since is not None and held.end_seen is not None else held.applied
+                offsets.append(TopicPartition(*place, max(end, held.applied)))
+        if offsets:
+            failpoint.hit(f"{self.component}.offsets.before")
+            try:
+                self.client.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as fault:
+                self.log.debug("offsets not committed", fault=str(fault))
+            failpoint.hit(f"{self.component}.offsets.after")
+
+    def tick(self) -> None:
+        if time.monotonic() - self.committed_at > OFFSETS_EVERY_SECONDS:
+            self.committed_at = time.monotonic()
+            self.commit_offsets()
+
+    def pause(self, paused: bool) -> None:
+        """Keep polling, fetch nothing: capacity full, or a batch waits for its store."""
+        if paused != self.paused:
+            self.paused = paused
+            live = [TopicPartition(*place) for place, held in self.held.items() if not held.halted]
+            if live:
+                (self.client.pause if paused else self.client.resume)(live)
+
+    def close(self) -> None:
+        self.commit_offsets()
+        self.client.close()

@@ -1,0 +1,287 @@
+"""The consumer loop C0–C5 of every component with a database: what one poll brought is applied in one MySQL transaction together with the positions, or not at all.
+
+Invariant: a delivered message leaves memory only by being applied, set aside in the same transaction as the position advance, or by `seek(next_offset)`.
+The shell owns C0, C1, C2, C4, C5; the handler it is given is C3.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from app import failpoint, instance
+from app.errors import AiravataError, Contention, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient, Unreadable
+from app.kafka import aside
+from app.kafka.consumer import Claim, Consumer, Partition, Received
+from app.messages import codec
+from app.messages.envelope import Envelope
+from app.mysql import positions
+from app.mysql.positions import Locked
+from app.mysql.unit_of_work import Transaction, UnitOfWork
+from app.workflow.decision import Refused
+from observability import logs, metrics
+
+BATCH = 1000
+LEAVE_AFTER_SECONDS = 60.0
+
+
+class Handler(Protocol):
+    """C3: load the aggregates under lock, decide, save states, append outbox rows and timers. Returns the messages it refuses; what it raises rolls everything back."""
+
+    def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]: ...
+
+
+class _Refuse:
+    """The handler for a message whose handler raised: sets it aside."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind, self.text = kind, text
+
+    def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
+        return [Refused(message, self.kind, self.text) for message in messages]
+
+
+class ConsumerLoop:
+    """One per component instance, one thread. `topic_uuids`: full topic name → UUID as Kafka has it now; a position made for another is refused."""
+
+    def __init__(
+        self,
+        *,
+        component: str,
+        group: str,
+        topics: Sequence[str],
+        bootstrap: str,
+        session_timeout_ms: int,
+        wants: frozenset[str],
+        unit_of_work: UnitOfWork,
+        handler: Handler,
+        owner: str,
+        topic_uuids: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self.component, self.group, self.unit_of_work, self.handler, self.owner, self.topic_uuids = component, group, unit_of_work, handler, owner, topic_uuids
+        self.batch_size, self.poll_seconds, self.capacity_full = BATCH, 0.2, False
+        self.pending: list[Received] = []
+        self.counts = dict.fromkeys(("applied", "copies", "requeued", "dead", "fenced", "gaps", "batches", "retries"), 0)
+        self.failing_since: float | None = None
+        self.oldest_ms: float | None = None
+        self.retry_at = 0.0
+        self.log = logs.logger("loop")
+        self.fenced: set[Partition] = set()
+        self.consumer = Consumer(
+            component=component, bootstrap=bootstrap, group=group, topics=topics, session_timeout_ms=session_timeout_ms, wants=wants, claim=self._claim, on_lost=self._lost
+        )
+
+    # ---- the round ------------------------------------------------------------------------------------------------------------------------------
+    def run(self, stop: threading.Event, each_turn: Callable[[], None]) -> None:
+        while not stop.is_set():
+            self.turn()
+            each_turn()
+
+    def turn(self) -> int:
+        """One C1–C5; returns how many messages were applied. Transient faults are waited out while polling goes on; what must end the process is raised."""
+        self.consumer.pause(self.capacity_full or bool(self.pending))
+        received = self.consumer.poll(self.batch_size, 0.0 if self.pending and time.monotonic() >= self.retry_at else self.poll_seconds)
+        if received:
+            failpoint.hit(f"{self.component}.poll.after")
+        self.pending += received
+        self._reclaim_fenced()
+        applied = 0
+        if self.pending and time.monotonic() >= self.retry_at:
+            applied = self._try()
+        self.consumer.tick()
+        return applied
+
+    def _try(self) -> int:
+        batch, self.pending = self.pending, []
+        try:
+            applied = self._apply(batch, self.handler)
+        except OutcomeUnknown:
+            self._lost_track(batch)
+            return 0
+        except Transient as fault:
+            self.pending = batch
+            self._back_off(fault)
+            return 0
+        except Misconfigured:
+            raise
+        except Exception as fault:
+            self.log.error("the batch raised: applying it message by message", exc_info=fault, count=len(batch))
+            return self._one_by_one(batch)
+        self.failing_since = None
+        return applied
+
+    def _back_off(self, fault: Transient) -> None:
+        """MySQL is away or contended: the whole batch again, with everything it read. Beyond the bound, leave, so that another instance takes over."""
+        self.counts["retries"] += 1
+        now = time.monotonic()
+        self.failing_since = self.failing_since or now
+        waited = now - self.failing_since
+        self.retry_at = now + (instance.jitter(0.005, 0.05) if isinstance(fault, Contention) else min(2.0, 0.1 + waited / 4))
+        if isinstance(fault, StoreUnavailable):
+            self.log.warning("batch waits for MySQL", fault=str(fault), seconds=round(waited, 1))
+        if waited > LEAVE_AFTER_SECONDS:
+            self.log.warning("leaving the group until MySQL is back", seconds=round(waited))
+            self.pending, self.failing_since, self.consumer.rejoin = [], None, True
+
+    def _lost_track(self, batch: Sequence[Received]) -> None:
+        """COMMIT's answer was lost: the position row, read under lock by C0, says whether the batch was applied."""
+        places = {each.place for each in batch}
+        self.log.warning("commit outcome unknown: asking the positions", partitions=len(places))
+        self.fenced |= places
+
+    # ---- C2–C4 ------------------------------------------------------------------------------------------------------------------------------------
+    def _apply(self, batch: Sequence[Received], handler: Handler) -> int:
+        ends: dict[Partition, int] = {}
+        with self.unit_of_work(f"{self.component}.commit") as tx:
+            locked = positions.lock(tx, self.group, {each.place for each in batch})
+            failpoint.hit(f"{self.component}.position.after")
+            fresh = self._fresh(batch, locked)
+            decoded, refused = _decode(fresh)
+            if decoded:
+                by_message = {id(message): each for message, each in decoded}
+                refused += [aside.Culprit(by_message[id(each.message)], each.error, each.text) for each in handler(tx, [message for message, _ in decoded], now=locked.now)]
+            if refused:
+                dead = aside.set_aside(tx, refused, group=self.group, now=locked.now)
+                failpoint.hit(f"{self.component}.aside.after")
+                self.counts["dead"] += dead
+                self.counts["requeued"] += len(refused) - dead
+            for each in fresh:
+                ends[each.place] = each.offset + 1
+            positions.advance(tx, self.group, ends)
+        self._applied(ends, len(fresh), fresh)
+        return len(fresh)
+
+    def _fresh(self, batch: Sequence[Received], locked: Locked) -> list[Received]:
+        """Leaves out copies and lost partitions; a gap is sought back to and counted."""
+        fresh, refused = [], set()
+        for each in batch:
+            held, row = self.consumer.held.get(each.place), locked.rows.get(each.place)
+            if held is None or row is None or row.owner_epoch != held.epoch:
+                if each.place not in refused and held is not None:
+                    refused.add(each.place)
+                    self.counts["fenced"] += 1
+                    self.fenced.add(each.place)
+            elif row.next_offset < held.applied:
+                if each.place not in refused:
+                    refused.add(each.place)
+                    self.counts["gaps"] += 1
+                    metrics.INVARIANTS.labels("position_gap").inc()
+                    self.log.error("position lies before what was applied: reading again", topic=each.topic, partition=each.partition, position=row.next_offset, applied=held.applied)
+                    self.consumer.seek(each.place, row.next_offset)
+            elif each.offset < row.next_offset:
+                self.counts["copies"] += 1
+            elif each.place not in refused:
+                fresh.append(each)
+        return fresh
+
+    def _applied(self, ends: Mapping[Partition, int], count: int, fresh: Sequence[Received]) -> None:
+        for place, end in ends.items():
+            held = self.consumer.held.get(place)
+            if held is not None:
+                held.applied = end
+        self.counts["applied"] += count
+        self.counts["batches"] += 1
+        self.oldest_ms = fresh[0].timestamp_ms if fresh else None
+
+    def _one_by_one(self, batch: Sequence[Received]) -> int:
+        """A database error without a culprit, or a handler that raised: each message in a transaction of its own; who raises again is set aside in its own."""
+        applied = 0
+        for index, each in enumerate(batch):
+            try:
+                applied += self._apply([each], self.handler)
+            except OutcomeUnknown:
+                self._lost_track(batch[index:])
+                return applied
+            except Transient as fault:
+                self.pending = list(batch[index:])
+                self._back_off(fault)
+                return applied
+            except Exception as fault:
+                self.log.error("set aside", topic=each.topic, partition=each.partition, offset=each.offset, exc_info=fault)
+                try:
+                    applied += self._apply([each], _Refuse(type(fault).__name__, str(fault)))
+                except OutcomeUnknown:
+                    self._lost_track(batch[index:])
+                    return applied
+                except AiravataError as again:
+                    self.pending = list(batch[index:])
+                    self._back_off(again if isinstance(again, Transient) else StoreUnavailable(str(again)))
+                    return applied
+        return applied
+
+    # ---- C0 -------------------------------------------------------------------------------------------------------------------------------------
+    def _claim(self, places: list[Partition]) -> dict[Partition, Claim]:
+        uuids = self.topic_uuids()
+        with self.unit_of_work(f"{self.component}.claim") as tx:
+            rows = positions.claim(tx, self.group, places, owner=self.owner)
+        claims = {}
+        for place in places:
+            row = rows.get(place)
+            if row is None:
+                claims[place] = Claim(0, 0, "no position row: run `airavata admin topics --apply`")
+            elif row.topic_uuid and uuids.get(place[0]) not in {None, row.topic_uuid}:
+                claims[place] = Claim(row.owner_epoch, row.next_offset, "the topic was recreated: its UUID is not the position's")
+            else:
+                claims[place] = Claim(row.owner_epoch, row.next_offset)
+        return claims
+
+    def _reclaim_fenced(self) -> None:
+        """Still assigned after the next poll: C0 again."""
+        places = sorted(place for place in self.fenced if place in self.consumer.held)
+        self.fenced.clear()
+        if places:
+            try:
+                self.consumer.reclaim(places)
+            except Transient as fault:
+                self.fenced |= set(places)
+                self.log.warning("positions cannot be claimed again yet", fault=str(fault))
+            self.pending = [each for each in self.pending if each.place not in places]
+
+    def _lost(self, places: set[Partition]) -> None:
+        self.pending = [each for each in self.pending if each.place not in places]
+        self.fenced -= places
+
+    # ---- what others ask ----------------------------------------------------------------------------------------------------------------------------
+    @property
+    def missing(self) -> str | None:
+        """What keeps it from being ready."""
+        if not self.consumer.joined:
+            return f"joining group {self.group}"
+        halted = [held.halted for held in self.consumer.held.values() if held.halted]
+        return f"{len(halted)} partitions halted: {halted[0]}" if halted else None
+
+    def quiet_partitions(self, seconds: float) -> set[int]:
+        """Partition numbers whose end was seen, with nothing read behind it, on *every* topic of this loop for that long, all of them held by this instance."""
+        line = time.monotonic() - seconds
+        quiet: dict[int, int] = {}
+        for (_, part), held in self.consumer.held.items():
+            if held.quiet_since is not None and held.quiet_since < line and not self.pending:
+                quiet[part] = quiet.get(part, 0) + 1
+        return {part for part, count in quiet.items() if count == len(self.consumer.topics)}
+
+    def facts(self) -> dict[str, object]:
+        """For the instance row: what operators see."""
+        held = self.consumer.held
+        return {"group": self.group, "partitions": len(held), "behind": sum(1 for each in held.values() if each.quiet_since is None), **self.counts}
+
+    def gauges(self) -> dict[str, float]:
+        told = {f"consumer_{name}_total": float(count) for name, count in self.counts.items()}
+        return told | {"consumer_partitions": float(len(self.consumer.held)), "consumer_passed_over_total": float(self.consumer.passed_over)}
+
+    def close(self) -> None:
+        """What is pending was not applied and stays in Kafka for whoever comes next."""
+        self.pending = []
+        self.consumer.close()
+
+
+
+
+def _decode(fresh: Sequence[Received]) -> tuple[list[tuple[Envelope, Received]], list[aside.Culprit]]:
+    decoded, refused = [], []
+    for each in fresh:
+        try:
+            decoded.append((codec.decode(each.topic, each.partition, each.headers, each.value), each))
+        except Unreadable as fault:
+            refused.append(aside.Culprit(each, "Unreadable", str(fault)))
+    return decoded, refused

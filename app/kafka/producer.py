@@ -1,0 +1,104 @@
+"""The one kind of producer there is: transactional, one per relay shard, used from one thread. Errors become ours by the flags fatal, retriable, abort, never by text.
+
+librdkafka lacks the per-transaction epoch of KIP-890, so after any outcome that is not definitely known the object is dropped and a new one made (R1).
+"""
+
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Producer as Client
+
+from app.errors import Fenced, OutcomeUnknown, StoreUnavailable
+
+INIT_SECONDS, COMMIT_SECONDS = 20.0, 30.0
+TRANSACTION_TIMEOUT_MS = 10_000
+MESSAGE_BYTES_MAX = 1_000_000
+
+
+def configuration(bootstrap: str, transactional_id: str) -> dict[str, object]:
+    """Checked by the tests against docs/protocol.md."""
+    return {
+        "bootstrap.servers": bootstrap,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        "acks": "all",
+        "enable.idempotence": True,
+        "linger.ms": 0,
+        "compression.type": "lz4",
+        "queue.buffering.max.messages": 100_000,
+        "topic.metadata.refresh.interval.ms": 30_000,
+        "allow.auto.create.topics": False,
+    }
+
+
+def _translated(fault: KafkaException) -> Fenced | OutcomeUnknown | StoreUnavailable:
+    error: KafkaError = fault.args[0]
+    if error.code() in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:
+        return Fenced(error.str())
+    if error.fatal():
+        return OutcomeUnknown(f"fatal: {error.str()}")
+    if error.retriable() or error.txn_requires_abort():
+        return StoreUnavailable(error.str())
+    return OutcomeUnknown(error.str())
+
+
+class TransactionalProducer:
+    """R1, R5, R6. Every method raises Fenced, StoreUnavailable or OutcomeUnknown; after any of them the object must be dropped."""
+
+    def __init__(self, bootstrap: str, transactional_id: str) -> None:
+        """Fences predecessors and settles their open transaction; repeats while that is retriable, at most 20 s."""
+        self.client = Client(configuration(bootstrap, transactional_id))
+        self.known: dict[str, int] = {}
+        self.known_at = float("-inf")
+        deadline = time.monotonic() + INIT_SECONDS
+        while True:
+            try:
+                self.client.init_transactions(max(1.0, deadline - time.monotonic()))
+                return
+            except KafkaException as fault:
+                if not fault.args[0].retriable() or time.monotonic() > deadline:
+                    raise _translated(fault) from fault
+                time.sleep(0.05)
+
+    def refusal(self, topic: str, partition: int, size: int) -> str | None:
+        """Why Kafka will never take such a record; asked before the transaction begins, since an unknown topic waits 30 s inside it."""
+        if size > MESSAGE_BYTES_MAX:
+            return f"{size} bytes are more than a record may have ({MESSAGE_BYTES_MAX})"
+        if (topic not in self.known or partition >= self.known[topic]) and time.monotonic() - self.known_at > 1.0:
+            self._refresh()
+        if topic not in self.known:
+            return f"topic {topic} does not exist"
+        return None if 0 <= partition < self.known[topic] else f"topic {topic} has no partition {partition}"
+
+    def _refresh(self) -> None:
+        try:
+            told = self.client.list_topics(timeout=10.0)
+        except KafkaException as fault:
+            raise StoreUnavailable(f"Kafka: {fault}") from fault
+        self.known = {name: len(each.partitions) for name, each in told.topics.items()}
+        self.known_at = time.monotonic()
+
+    def begin(self) -> None:
+        try:
+            self.client.begin_transaction()
+        except KafkaException as fault:
+            raise _translated(fault) from fault
+
+    def produce(self, topic: str, partition: int, key: bytes, headers: Sequence[tuple[str, bytes]], payload: bytes, timestamp_ms: int = 0) -> None:
+        try:
+            self.client.produce(topic, payload, key, partition, headers=list(headers), timestamp=timestamp_ms)
+        except BufferError as fault:
+            raise StoreUnavailable("the producer's queue is full") from fault
+        except KafkaException as fault:
+            raise _translated(fault) from fault
+
+    def commit(self) -> None:
+        try:
+            self.client.commit_transaction(COMMIT_SECONDS)
+        except KafkaException as fault:
+            raise _translated(fault) from fault
+
+    def close(self) -> None:
+        """Dropped without flushing: what is open is aborted by the successor's R1."""
+        del self.client

@@ -1,0 +1,171 @@
+"""Topics as they must be: declared here, compared by `airavata admin topics`, made by `--apply` together with the position rows of every group that reads them.
+
+Partitions are never added to a live topic: order and shard mapping hang on the number. Replication is a setting.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from app.errors import Misconfigured, StoreUnavailable
+from app.messages.topics import Topics
+from app.mysql import positions
+from app.mysql.unit_of_work import UnitOfWork
+
+GENERATOR_GROUP, SCHEDULER_GROUP, SINK_GROUP = "workflow-generator", "task-scheduler", "event-sink"
+ADMIN_TIMEOUT_SECONDS = 15.0
+EXECUTORS: Mapping[str, str] = {  # Task type → component; a plug-in's own type gets its own executor.
+    "ENV_SETUP": "environment", "ENV_CLEANUP": "environment", "INGRESS_STAGING": "data", "EGRESS_STAGING": "data", "JOB_SUBMISSION": "job",
+}  # fmt: skip
+
+
+def executor_group(task_type: str) -> str:
+    """The consumer group of a task type: by microservice, so that one assignment spreads its topics over its instances."""
+    return "executor-" + EXECUTORS.get(task_type, task_type.lower().replace("_", "-"))
+
+
+def full_group(environment: str, group: str) -> str:
+    """Groups are one name space per cluster: prefixed by the environment."""
+    return f"{environment}.{group}"
+
+
+@dataclass(frozen=True)
+class Desired:
+    name: str
+    partitions: int
+    configuration: Mapping[str, str]
+    groups: tuple[str, ...] = ()
+
+
+def desired(topics: Topics, *, environment: str, partitions: int, shards: int, task_types: Iterable[str]) -> list[Desired]:
+    """Every topic, with the groups that read it. The relay's state topic has none: its last record is read backwards."""
+    readers = [
+        (topics.launch, (GENERATOR_GROUP,)),
+        (topics.scheduler, (SCHEDULER_GROUP,)),
+        (topics.events, (SCHEDULER_GROUP, SINK_GROUP)),
+        *((topics.task(each), (executor_group(each),)) for each in sorted(task_types)),
+    ]
+    found = [Desired(name, partitions, {"retention.ms": str(7 * 86_400_000)}, tuple(full_group(environment, each) for each in groups)) for name, groups in readers]
+    return [*found, Desired(topics.relay_state, shards, {"cleanup.policy": "compact"})]
+
+
+@dataclass
+class Difference:
+    """What is not as it must be; `wrong` cannot be mended by `--apply`."""
+
+    missing: list[Desired] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    positions_missing: list[tuple[str, str, int]] = field(default_factory=list)
+    recreated: list[str] = field(default_factory=list)
+
+    @property
+    def none(self) -> bool:
+        return not (self.missing or self.wrong or self.positions_missing or self.recreated)
+
+    def lines(self) -> list[str]:
+        told = [f"topic {each.name} is missing ({each.partitions} partitions)" for each in self.missing] + self.wrong + self.recreated
+        return told + ([f"{len(self.positions_missing)} position rows are missing"] if self.positions_missing else [])
+
+
+def admin(bootstrap: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000})
+
+
+def described(client: AdminClient, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Topic → (UUID, partitions), of those that exist. Raises StoreUnavailable."""
+    found = {}
+    try:
+        for name, future in client.describe_topics(TopicCollection(list(names)), request_timeout=ADMIN_TIMEOUT_SECONDS).items():
+            try:
+                told = future.result(ADMIN_TIMEOUT_SECONDS)
+                found[name] = (str(told.topic_id), len(told.partitions))
+            except KafkaException as fault:
+                if fault.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
+                    raise
+    except (KafkaException, TimeoutError) as fault:
+        raise StoreUnavailable(f"Kafka: {fault}") from fault
+    return found
+
+
+def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork) -> Difference:
+    """Kafka and the position rows against what is declared."""
+    there = described(client, [each.name for each in wanted])
+    with unit_of_work("topics.difference") as tx:
+        rows = {(group, topic, part): row for group, topic, part, row in positions.all_rows(tx)}
+    told = Difference()
+    for each in wanted:
+        if each.name not in there:
+            told.missing.append(each)
+            continue
+        uuid, count = there[each.name]
+        if count != each.partitions:
+            told.wrong.append(f"topic {each.name} has {count} partitions, must have {each.partitions}: partitions are never changed on a live topic")
+        for group in each.groups:
+            for part in range(each.partitions):
+                row = rows.get((group, each.name, part))
+                if row is None:
+                    told.positions_missing.append((group, each.name, part))
+                elif row.topic_uuid != uuid and part == 0:
+                    told.recreated.append(f"topic {each.name} was recreated: group {group} has positions for UUID {row.topic_uuid}, Kafka has {uuid}")
+    return told
+
+
+def apply(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork, *, replication: int, say: Callable[[str], None] = lambda _: None) -> Difference:
+    """Makes missing topics, then missing position rows at the topic's log start. What is wrong is left and told. Repeatable."""
+    before = difference(client, wanted, unit_of_work)
+    durable = {"min.insync.replicas": str(max(1, replication - 1)), "unclean.leader.election.enable": "false"}
+    new = [NewTopic(each.name, each.partitions, replication, config={**each.configuration, **durable}) for each in before.missing]
+    try:
+        for name, future in client.create_topics(new, request_timeout=ADMIN_TIMEOUT_SECONDS).items() if new else ():
+            future.result(ADMIN_TIMEOUT_SECONDS)
+            say(f"made topic {name}")
+    except KafkaException as fault:
+        if fault.args[0].name() != "TOPIC_ALREADY_EXISTS":
+            raise StoreUnavailable(f"Kafka: {fault}") from fault
+    _await_topics(client, [each.name for each in before.missing])
+    after = difference(client, wanted, unit_of_work)
+    if after.positions_missing:
+        _make_positions(client, after.positions_missing, unit_of_work)
+        say(f"made {len(after.positions_missing)} position rows")
+    return difference(client, wanted, unit_of_work)
+
+
+def _await_topics(client: AdminClient, names: Sequence[str]) -> None:
+    deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+    while names and len(described(client, names)) < len(names):
+        if time.monotonic() > deadline:
+            raise StoreUnavailable("Kafka accepted new topics but does not show them yet: run the command again")
+        time.sleep(0.05)
+
+
+def _make_positions(client: AdminClient, missing: Sequence[tuple[str, str, int]], unit_of_work: UnitOfWork) -> None:
+    uuids = described(client, sorted({topic for _, topic, _ in missing}))
+    starts = _log_starts(client, sorted({(topic, part) for _, topic, part in missing}))
+    with unit_of_work("topics.positions") as tx:
+        positions.create(tx, [(group, topic, part, uuids[topic][0], starts[topic, part]) for group, topic, part in missing])
+
+
+def _log_starts(client: AdminClient, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+    """The first offset of each partition; asked again while leaders of new partitions settle."""
+    deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+    while True:
+        try:
+            asked = client.list_offsets({TopicPartition(*place): OffsetSpec.earliest() for place in places}, request_timeout=ADMIN_TIMEOUT_SECONDS)
+            return {(each.topic, each.partition): future.result(ADMIN_TIMEOUT_SECONDS).offset for each, future in asked.items()}
+        except KafkaException as fault:
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"Kafka: {fault}") from fault
+            time.sleep(0.1)
+
+
+def refuse_unless(wanted: Sequence[Desired], there: Mapping[str, tuple[str, int]]) -> str | None:
+    """At a component's start: what to wait for; raises Misconfigured for a partition count that no waiting mends."""
+    for each in wanted:
+        if each.name not in there:
+            return f"topic {each.name} is missing: run `airavata admin topics --apply`"
+        if there[each.name][1] != each.partitions:
+            raise Misconfigured(f"topic {each.name} has {there[each.name][1]} partitions, AIRAVATA_PARTITIONS says {each.partitions}: set it to the topic's number")
+    return None

@@ -1,0 +1,54 @@
+"""Dead letters: what was set aside for a human, with all that is needed to replay it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from app.mysql.unit_of_work import Transaction
+
+COLUMNS = "id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at, settled, settled_at, settled_by, settled_reason"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message as bytes, by which group it was set aside and why."""
+
+    id: str
+    group: str
+    topic: str
+    partition: int
+    offset: int | None
+    mid: bytes
+    key: str
+    headers: bytes
+    payload: bytes
+    experiment_id: str | None
+    error_class: str
+    error_text: str
+    tries: int
+    first_seen: datetime
+
+
+def set_aside(tx: Transaction, letters: list[DeadLetter], *, now: datetime) -> None:
+    """Idempotent by id (derived from group and mid): a letter that is there stays as it is."""
+    for each in letters:
+        if tx.exec_driver_sql("SELECT 1 FROM dead_letters WHERE id = %s", (each.id,)).first() is None:
+            tx.exec_driver_sql(
+                "INSERT INTO dead_letters (id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                (
+                    each.id, each.group, each.topic, each.partition, each.offset, each.mid, each.key[:80], each.headers, each.payload, each.experiment_id, each.error_class[:64],
+                    each.error_text[:2000], each.tries, each.first_seen, now,
+                ),
+            )  # fmt: skip
+
+
+def get(tx: Transaction, letter_id: str, *, lock: bool = False) -> Row[Any] | None:
+    return tx.exec_driver_sql(f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s{' FOR UPDATE' if lock else ''}", (letter_id,)).first()
+
+
+def settle(tx: Transaction, letter_id: str, *, how: str, by: str, reason: str, now: datetime) -> None:
+    """REPLAYED or DROPPED, of a locked row."""
+    tx.exec_driver_sql("UPDATE dead_letters SET settled = %s, settled_at = %s, settled_by = %s, settled_reason = %s WHERE id = %s", (how, now, by, reason, letter_id))

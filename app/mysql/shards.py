@@ -1,0 +1,44 @@
+"""Relay shards: the lease (2 s, MySQL's clock) that prevents churn, and `settled`, the relay's memory of how far Kafka's memory must reach."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row
+
+from app.mysql.unit_of_work import Transaction
+
+
+@dataclass(frozen=True)
+class Leased:
+    settled: int
+
+
+def ensure(tx: Transaction, count: int) -> None:
+    """Rows 0 … count − 1."""
+    there = {row[0] for row in tx.exec_driver_sql("SELECT shard FROM relay_shards").all()}
+    new = [(shard,) for shard in range(count) if shard not in there]
+    if new:
+        tx.exec_driver_sql("INSERT INTO relay_shards (shard, settled) VALUES (%s, 0)", new)
+
+
+def lease(tx: Transaction, shard: int, *, owner: str, seconds: int) -> Leased | None:
+    """R0: take or renew. None: somebody else holds it."""
+    row = tx.exec_driver_sql("SELECT owner, until > UTC_TIMESTAMP(6), settled FROM relay_shards WHERE shard = %s FOR UPDATE", (shard,)).first()
+    if row is None or (row[0] not in {None, owner} and row[1]):
+        return None
+    tx.exec_driver_sql("UPDATE relay_shards SET owner = %s, until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND WHERE shard = %s", (owner, seconds, shard))
+    return Leased(row[2])
+
+
+def give_up(tx: Transaction, shard: int, *, owner: str) -> None:
+    tx.exec_driver_sql("UPDATE relay_shards SET owner = NULL, until = NULL WHERE shard = %s AND owner = %s", (shard, owner))
+
+
+def settle(tx: Transaction, shard: int, seq: int) -> None:
+    """The rows that record `seq` names are deleted."""
+    tx.exec_driver_sql("UPDATE relay_shards SET settled = GREATEST(settled, %s) WHERE shard = %s", (seq, shard))
+
+
+def all_rows(tx: Transaction) -> list[Row[Any]]:
+    """(shard, owner, until, settled, now)."""
+    return list(tx.exec_driver_sql("SELECT shard, owner, until, settled, UTC_TIMESTAMP(6) FROM relay_shards ORDER BY shard").all())

@@ -1,0 +1,81 @@
+"""The outbox relay: one worker thread per shard it can lease; replicas beyond the shard count wait as spares."""
+
+import os
+import socket
+import threading
+import time
+
+from app.errors import EXIT_BUG
+from app.lifecycle import Lifecycle, run
+from app.mysql import engine, shards
+from app.mysql.unit_of_work import unit_of_work
+from observability import metrics
+from outbox_relay.relay import ShardRelay
+
+HANG_SECONDS = 45.0
+
+
+def work(lifecycle: Lifecycle) -> None:
+    """Build everything by hand, lease, pump until SIGTERM, give the leases up."""
+    settings = lifecycle.settings
+    database = engine.connect(settings.mysql_url, size=settings.relay_shards + 1)
+    unit = unit_of_work(database)
+    lifecycle.wait_for_database(database)
+    lifecycle.wait_for_topics([settings.topics.relay_state], partitions=settings.relay_shards)
+    with unit("relay.shards") as tx:
+        shards.ensure(tx, settings.relay_shards)
+    nudges = [threading.Event() for _ in range(settings.relay_shards)]
+    relays = [
+        ShardRelay(
+            shard=shard, environment=settings.environment, bootstrap=settings.kafka, state_topic=settings.topics.relay_state, unit_of_work=unit, owner=lifecycle.instance,
+            topology=f"{settings.partitions}/{settings.relay_shards}", nudged=nudges[shard],
+        )
+        for shard in range(settings.relay_shards)
+    ]  # fmt: skip
+    faults: list[BaseException] = []
+
+    def hold(relay: ShardRelay) -> None:
+        try:
+            relay.run(lifecycle.stop, lambda: None)
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=hold, args=(relay,), name=f"shard-{relay.shard}", daemon=True) for relay in relays]
+    threading.Thread(target=_listen, args=(settings.nudge_listen, nudges), name="nudge", daemon=True).start()
+    lifecycle.facts = lambda: {f"shard_{relay.shard}": relay.facts.role for relay in relays}
+    metrics.watch(lambda: {f"relay_{name}_total": float(sum(getattr(relay.facts, name) for relay in relays)) for name in ("batches", "rows", "partitions", "fenced", "restarts", "poison")})
+    for thread in threads:
+        thread.start()
+    while not lifecycle.stop.is_set() and not faults:
+        lifecycle.each_turn(unit)
+        _watch(relays, lifecycle)
+        lifecycle.stop.wait(0.25)
+    lifecycle.stop.set()
+    for thread in threads:
+        thread.join(10.0)
+    lifecycle.leave(unit)
+    if faults:
+        raise faults[0]
+
+
+def _watch(relays: list[ShardRelay], lifecycle: Lifecycle) -> None:
+    """A commit can hang in the library for ever: end the process, whose successor will find out what became of it."""
+    for relay in relays:
+        if relay.facts.busy_since is not None and time.monotonic() - relay.facts.busy_since > HANG_SECONDS:
+            lifecycle.log.error("a Kafka transaction hangs: ending this process", shard=relay.shard)
+            os._exit(EXIT_BUG)
+
+
+def _listen(address: tuple[str, int], nudges: list[threading.Event]) -> None:
+    """One datagram names shards; anything else is ignored."""
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    receiver.bind(address)
+    while True:
+        for word in receiver.recv(512).split(b","):
+            if word.isdigit() and int(word) < len(nudges):
+                nudges[int(word)].set()
+
+
+if __name__ == "__main__":
+    run("relay", work)

@@ -1,0 +1,220 @@
+"""Waiting rows → Kafka: R0–R7 of docs/protocol.md, for one shard, in one thread.
+
+Invariant: a row is deleted only if the state record of the transaction that published it is committed. Whatever the crash, R2 and R3 of the successor delete exactly
+the rows that were published, and R4 sends exactly the others. Safety comes from Kafka's fencing alone; the lease only prevents churn.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any
+
+from app import failpoint, instance
+from app.errors import Fenced, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient
+from app.kafka import state
+from app.kafka.producer import TransactionalProducer
+from app.kafka.state import StateRecord
+from app.messages import codec, ids
+from app.mysql import dead_letters, outbox, shards
+from app.mysql.dead_letters import DeadLetter
+from app.mysql.unit_of_work import UnitOfWork, now
+from observability import logs
+
+ROWS_MAX, BYTES_MAX = 2000, 1 << 20
+LEASE_SECONDS, RENEW_SECONDS = 2, 0.5
+BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.05
+FENCED_MAX = 3
+
+
+@dataclass
+class Facts:
+    """For /metrics, /readyz and the tests."""
+
+    role: str = "spare"
+    batches: int = 0
+    rows: int = 0
+    partitions: int = 0
+    fenced: int = 0
+    restarts: int = 0
+    poison: int = 0
+    busy_since: float | None = field(default=None)
+
+
+class ShardRelay:
+    """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch, Misconfigured where Kafka has lost its memory."""
+
+    def __init__(self, *, shard: int, environment: str, bootstrap: str, state_topic: str, unit_of_work: UnitOfWork, owner: str, topology: str, nudged: threading.Event) -> None:
+        self.shard, self.bootstrap, self.state_topic, self.unit_of_work, self.owner, self.topology, self.nudged = (
+            shard, bootstrap, state_topic, unit_of_work, owner, topology, nudged,
+        )  # fmt: skip
+        self.transactional_id = f"{environment}.relay.{shard}"
+        self.facts = Facts()
+        self.log = logs.logger("relay")
+        self.fenced_in_a_row = 0
+        self.renewed = 0.0
+        self.seq = 0
+
+    def run(self, stop: threading.Event, turned: Callable[[], None]) -> None:
+        """R0 → R7 until stop, then gives the lease up."""
+        delay = 0.1
+        while not stop.is_set():
+            turned()
+            try:
+                if not self.lease():
+                    self.facts.role = "spare"
+                    stop.wait(0.5)
+                    continue
+                self.facts.role = "leasing"
+                self.hold(stop, turned)
+                delay = 0.1
+            except Fenced as fault:
+                self.fenced(fault, stop)
+            except Transient as fault:
+                self.facts.restarts += 1
+                self.log.warning("shard starts again", shard=self.shard, fault=str(fault))
+                stop.wait(delay)
+                delay = min(delay * 2, 2.0)
+        self.give_up()
+
+    def fenced(self, fault: Fenced, stop: threading.Event) -> None:
+        """A newer producer holds the shard: give the lease up, wait 1–5 s."""
+        self.facts.fenced += 1
+        self.fenced_in_a_row += 1
+        self.log.warning("fenced", shard=self.shard, transactional_id=self.transactional_id, fault=str(fault), in_a_row=self.fenced_in_a_row)
+        if self.fenced_in_a_row >= FENCED_MAX:
+            raise Fenced(f"fenced {FENCED_MAX} times in a row without a batch: another relay uses the transactional id {self.transactional_id}; is AIRAVATA_ENVIRONMENT unique?") from fault
+        self.give_up()
+        stop.wait(instance.jitter(1.0, 5.0))
+
+    # ---- R0 -------------------------------------------------------------------------------------------------------------------------------------
+    def lease(self) -> bool:
+        self.renewed = time.monotonic()
+        with self.unit_of_work("relay.lease") as tx:
+            return shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS) is not None
+
+    def give_up(self) -> None:
+        try:
+            with self.unit_of_work("relay.give_up") as tx:
+                shards.give_up(tx, self.shard, owner=self.owner)
+        except Transient as fault:
+            self.log.debug("lease runs out by itself", fault=str(fault))
+
+    # ---- R1–R3 ----------------------------------------------------------------------------------------------------------------------------------
+    def hold(self, stop: threading.Event, turned: Callable[[], None]) -> None:
+        """From a new producer on, until the lease is lost or something is not definitely known."""
+        failpoint.hit("relay.init.before", shard=self.shard)
+        producer = TransactionalProducer(self.bootstrap, self.transactional_id)
+        failpoint.hit("relay.init.after", shard=self.shard)
+        try:
+            self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
+            self.pump(producer, stop, turned)
+        finally:
+            self.facts.busy_since = None
+            producer.close()
+
+    def settle(self, record: StateRecord | None) -> None:
+        """R3: delete what the last record names; refuse when Kafka remembers less than MySQL knows it did."""
+        failpoint.hit("relay.read_state.after", shard=self.shard)
+        with self.unit_of_work("relay.settle") as tx:
+            held = shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS)
+            if held is None:
+                raise StoreUnavailable("the lease was lost while the state was read")
+            if (record is None and held.settled > 0) or (record is not None and record.seq < held.settled):
+                known = "no record" if record is None else f"record {record.seq}"
+                raise Misconfigured(
+                    f"relay state of shard {self.shard}: Kafka has {known}, MySQL has settled {held.settled}: Kafka lost memory. Compare and settle with `airavata admin relay-state`"
+                )
+            if record is not None:
+                outbox.delete(tx, record.ids, record.mids)
+                shards.settle(tx, self.shard, record.seq)
+            self.seq = record.seq if record is not None else 0
+
+    # ---- R4–R7 ----------------------------------------------------------------------------------------------------------------------------------
+    def pump(self, producer: TransactionalProducer, stop: threading.Event, turned: Callable[[], None]) -> None:
+        turn, idle = 0, BUSY_SECONDS
+        while not stop.is_set():
+            turned()
+            if time.monotonic() - self.renewed > RENEW_SECONDS and not self.lease():
+                return
+            rows = self.select(turn)
+            if not rows:
+                if turn:
+                    turn = 0  # Went round: start over at once.
+                    continue
+                self.nudged.wait(idle)
+                self.nudged.clear()
+                idle = min(idle * 1.5, IDLE_SECONDS)
+                continue
+            idle = BUSY_SECONDS
+            turn = rows[-1].part + 1 if len(rows) == ROWS_MAX else 0
+            good = self.without_poison(producer, rows)
+            if good:
+                self.publish(producer, good)
+                self.delete(good)
+
+    def select(self, turn: int) -> Sequence[Any]:
+        """R4: partition-major, a plain read; cut at 1 MiB."""
+        with self.unit_of_work("relay.select") as tx:
+            rows = outbox.waiting(tx, shard=self.shard, turn=turn, size=ROWS_MAX)
+        size = 0
+        for index, row in enumerate(rows):
+            size += len(row.payload) + len(row.headers)
+            if size > BYTES_MAX and index:
+                return rows[:index]
+        return rows
+
+    def without_poison(self, producer: TransactionalProducer, rows: Sequence[Any]) -> Sequence[Any]:
+        """A row Kafka will never take becomes a dead letter and does not block its shard."""
+        poison = {row.id: why for row in rows if (why := producer.refusal(row.topic, row.part, len(row.payload) + len(row.headers) + 200)) is not None}
+        if poison:
+            self.set_aside([row for row in rows if row.id in poison], poison)
+        return [row for row in rows if row.id not in poison] if poison else rows
+
+    def publish(self, producer: TransactionalProducer, rows: Sequence[Any]) -> None:
+        """R5 and R6: every row to its stored partition, then the state record, in one Kafka transaction."""
+        failpoint.hit("relay.select.after", shard=self.shard)
+        self.facts.busy_since = time.monotonic()
+        producer.begin()
+        for row in rows:
+            producer.produce(row.topic, row.part, row.k.encode(), codec.headers_of(row.headers), row.payload, int(row.created_at.replace(tzinfo=UTC).timestamp() * 1000))
+            failpoint.hit("relay.produce.after")
+        failpoint.hit("relay.record.before", shard=self.shard)
+        self.seq += 1
+        record = StateRecord(self.seq, [row.id for row in rows], [row.mid for row in rows], self.topology)
+        producer.produce(self.state_topic, self.shard, b"%d" % self.shard, (), state.encode(record))
+        failpoint.hit("relay.commit.before", shard=self.shard)
+        producer.commit()
+        failpoint.hit("relay.commit.after", shard=self.shard)
+        self.facts.busy_since = None
+        self.fenced_in_a_row = 0
+        self.facts.batches += 1
+        self.facts.rows += len(rows)
+        self.facts.partitions += len({(row.topic, row.part) for row in rows})
+
+    def delete(self, rows: Sequence[Any]) -> None:
+        """R7: exactly these, by name. Repeated until it is sure: it is idempotent, and nothing is published before it is."""
+        while True:
+            try:
+                with self.unit_of_work("relay.delete") as tx:
+                    outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
+                    shards.settle(tx, self.shard, self.seq)
+                return
+            except OutcomeUnknown:
+                continue
+
+    def set_aside(self, rows: Sequence[Any], why: dict[int, str]) -> None:
+        with self.unit_of_work("relay.set_aside") as tx:
+            at = now(tx)
+            letters = [
+                DeadLetter(
+                    id=ids.derived("dlt", "relay", row.mid), group="relay", topic=row.topic, partition=row.part, offset=None, mid=row.mid, key=row.k, headers=row.headers,
+                    payload=row.payload, experiment_id=None, error_class="NeverTaken", error_text=why[row.id], tries=1, first_seen=row.created_at,
+                )
+                for row in rows
+            ]  # fmt: skip
+            dead_letters.set_aside(tx, letters, now=at)
+            outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
+        self.facts.poison += len(rows)
+        self.log.error("set aside rows that Kafka will never take", shard=self.shard, why=sorted(set(why.values())))
