@@ -25,6 +25,7 @@ class Stuck:
 
 def stuck(tx: Transaction, *, partitions: Sequence[int], after_seconds: int, limit: int) -> list[Stuck]:
     """Unchanged for long, no open attempt, no timer, no message of their partition waiting in the outbox."""
+    shards = tx.exec_driver_sql("SELECT COUNT(*) FROM relay_shards").scalar_one()  # MariaDB cannot ask this inside the NOT EXISTS (1235).
     rows = tx.exec_driver_sql(
         "SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.trace_context, p.version, t.id, t.type, t.attempt, t.epoch FROM processes p "
         "LEFT JOIN tasks t ON t.process_id = p.id AND t.state IN ('RETRY_WAIT', 'BLOCKED', 'IN_DOUBT') "
@@ -32,8 +33,8 @@ def stuck(tx: Transaction, *, partitions: Sequence[int], after_seconds: int, lim
         "AND (p.state = 'VALIDATED' OR t.id IS NOT NULL) "
         "AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.process_id = p.id AND a.state IN ('DISPATCHED', 'RUNNING')) "
         "AND NOT EXISTS (SELECT 1 FROM timers m WHERE m.process_id = p.id) "
-        "AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.shard = MOD(p.part, (SELECT COUNT(*) FROM relay_shards)) AND o.part = p.part) "
-        "ORDER BY p.id LIMIT %s",
-        (after_seconds, *partitions, limit),
+        "AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.shard = MOD(p.part, %s) AND o.part = p.part) "
+        "ORDER BY p.state, p.updated_at LIMIT %s",
+        (after_seconds, *partitions, shards, limit),
     ).all()
     return [Stuck(*row[:6], *(row[6:] if row[6] else ())) for row in rows]

@@ -140,7 +140,7 @@ jobs = Table(
     Column("stdout_tail", mysql.MEDIUMBLOB), Column("stderr_tail", mysql.MEDIUMBLOB), Column("captured_at", TIME),
     Column("created_at", TIME, nullable=False), Column("finished_at", TIME),
     PrimaryKeyConstraint("id"), UniqueConstraint("attempt_id", name="jobs_attempt"), finished("jobs", job.TERMINAL),
-    Index("jobs_host", "compute_resource_id", "state"), Index("jobs_experiment", "experiment_id"), **OPTIONS,
+    Index("jobs_open", "state", "compute_resource_id"), Index("jobs_experiment", "experiment_id"), **OPTIONS,
 )  # fmt: skip
 outputs = Table(
     "outputs", metadata, an_id("experiment_id"), Column("name", String(64), nullable=False), Column("type", String(16), nullable=False), Column("position", SmallInteger, nullable=False),

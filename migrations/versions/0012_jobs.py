@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     PRIMARY KEY (id),
     CONSTRAINT jobs_attempt UNIQUE (attempt_id),
     KEY jobs_experiment (experiment_id),
-    KEY jobs_host (compute_resource_id, state),
+    KEY jobs_open (state, compute_resource_id),
     CONSTRAINT jobs_state CHECK (state IN ('PREPARED', 'SUBMITTING', 'IN_DOUBT', 'HELD', 'SUBMITTED', 'QUEUED', 'ACTIVE', 'SUSPENDED', 'UNKNOWN', 'NON_CRITICAL_FAIL', 'COMPLETED', 'FAILED', 'CANCELED', 'LOST')),
     CONSTRAINT jobs_finished CHECK ((state IN ('CANCELED', 'COMPLETED', 'FAILED', 'LOST')) = (finished_at IS NOT NULL))
 ) ENGINE=InnoDB CHARSET=utf8mb4 COLLATE=utf8mb4_bin

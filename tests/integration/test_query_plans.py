@@ -1,0 +1,163 @@
+"""Every hot statement finds its rows by an index, on a filled table, on both databases: no full scan, no filesort.
+
+The statements are caught as the functions of app/mysql send them, and explained with the very values they were sent with.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+import migrations
+from app.messages.ids import named
+from app.mysql import attempts, dead_letters, engine, events, experiments, hosts, instances, jobs, outbox, outputs, positions, processes, purge, shards, sweeping, tasks, timers
+from app.mysql.unit_of_work import Transaction, unit_of_work
+from app.workflow.execution import StagedOutput
+from app.workflow.graph import Loaded
+from app.workflow.job import State as JobState
+from tests.support import filled
+from tests.support.filled import NOW, ROWS, gateway, is_open, name, owner
+
+LAST = ROWS - 3
+SOME = [name("prc", n) for n in range(ROWS - 50, ROWS)]
+TASKS = [name("tsk", n) for n in range(ROWS - 50, ROWS)]
+ATTEMPTS = [name("att", n) for n in range(ROWS - 50, ROWS)]
+EXPERIMENTS = [name("exp", n) for n in range(50)]
+HOSTS = [name("cmp", n) for n in range(10)]
+PARTITIONS = [(f"t{t}", p) for t in range(3) for p in range(0, 100, 2)]
+SMALL = frozenset({"relay_shards", "instances"})  # Two rows, a row per process: reading them all is the purpose.
+SORTS_FEW = {  # What is sorted is returned whole, or nearly, and has a bound of its own.
+    "tasks.load": "the tasks of a graph, at most 1,000",
+    "experiments.held_tasks": "the tasks of a graph, at most 1,000",
+    "outputs.of_experiment": "at most 100 outputs",
+    "jobs.watched_on": "the open jobs of a host, at most its `limits.jobs`",
+    "attempts.take_from_silent": "what executors hold, at most their capacity",
+}
+MINE = experiments.Mine(gateway(1))
+THEIRS = experiments.Mine(gateway(1), "user-1")
+JOB = jobs.Job(
+    name("job", LAST), name("att", LAST), name("tsk", LAST), name("prc", LAST), name("exp", LAST), HOSTS[0], 1, JobState.ACTIVE, "1", "/scratch", {}, NOW, 60, None
+)  # fmt: skip
+
+HOT: dict[str, Callable[[Transaction], Any]] = {
+    "positions.claim": lambda tx: positions.claim(tx, "g1", PARTITIONS, owner="x"),
+    "positions.lock": lambda tx: positions.lock(tx, "g1", PARTITIONS),
+    "processes.lock": lambda tx: processes.lock(tx, SOME),
+    "processes.lock_to_plan": lambda tx: processes.lock_to_plan(tx, SOME),
+    "processes.validated": lambda tx: processes.validated(tx, SOME, 3, now=NOW),
+    "processes.snapshots": lambda tx: processes.snapshots(tx, SOME),
+    "processes.places": lambda tx: processes.places(tx, SOME),
+    "tasks.load": lambda tx: tasks.load(tx, Loaded(), named=TASKS, roots_of=SOME, all_of=SOME[:3]),
+    "attempts.lock": lambda tx: attempts.lock(tx, ATTEMPTS),
+    "attempts.start": lambda tx: attempts.start(tx, ATTEMPTS, owner="x", now=NOW),
+    "attempts.release": lambda tx: attempts.release(tx, ATTEMPTS[0]),
+    "attempts.owned": lambda tx: attempts.owned(tx, owner(1)),
+    "attempts.models": lambda tx: attempts.models(tx, ATTEMPTS),
+    "attempts.take_from_silent": lambda tx: attempts.take_from_silent(tx, silent_seconds=10, limit=100),
+    "jobs.submitted": lambda tx: jobs.submitted(tx, ATTEMPTS[0], scheduler_job_id="1", document={}, now=NOW),
+    "jobs.of_attempts": lambda tx: jobs.of_attempts(tx, ATTEMPTS),
+    "jobs.watched_on": lambda tx: jobs.watched_on(tx, HOSTS[0], limit=500),
+    "jobs.hosts_with_open_jobs": jobs.hosts_with_open_jobs,
+    "jobs.saw": lambda tx: jobs.saw(tx, jobs.Seen(JOB, JobState.ACTIVE), now=NOW),
+    "outputs.staged": lambda tx: outputs.staged(tx, EXPERIMENTS[0], [StagedOutput("count", "MISSING")], now=NOW),
+    "outputs.of_experiment": lambda tx: outputs.of_experiment(tx, EXPERIMENTS[0]),
+    "outbox.waiting": lambda tx: outbox.waiting(tx, shard=1, turn=37, size=500),
+    "outbox.delete": lambda tx: outbox.delete(tx, list(range(500)), [n.to_bytes(16, "big") for n in range(500)]),
+    "outbox.oldest": outbox.oldest,
+    "outbox.count": lambda tx: outbox.count(tx, 1),
+    "shards.lease": lambda tx: shards.lease(tx, 1, owner="x", seconds=2),
+    "timers.take_due": lambda tx: timers.take_due(tx, limit=500),
+    "events.known": lambda tx: events.known(tx, SOME, TASKS),
+    "events.append": lambda tx: events.append(tx, [events.New({"id": named("evt", n.to_bytes(16, "big")), **EVENT, "experiment_id": e}, NOW, late=False) for n, e in enumerate(EXPERIMENTS)], now=NOW),
+    "events.after": lambda tx: events.after(tx, EXPERIMENTS[0], seq=2, limit=200),
+    "events.of_types": lambda tx: events.of_types(tx, EXPERIMENTS[0], ["TaskFailed"], seq=2, limit=200),
+    "events.last_seq": lambda tx: events.last_seq(tx, EXPERIMENTS[0]),
+    "experiments.get": lambda tx: experiments.get(tx, THEIRS, EXPERIMENTS[1], lock=True),
+    "experiments.page": lambda tx: experiments.page(tx, MINE, conditions=[], order="created_at DESC, id DESC", limit=51),
+    "experiments.page by state": lambda tx: experiments.page(tx, MINE, conditions=[("state = %s", ["EXECUTING"])], order="created_at DESC, id DESC", limit=51),
+    "experiments.launched": lambda tx: experiments.launched(tx, EXPERIMENTS[0], process_id="p", trace_id=None, deployment_id=None, compute_resource_id=None, now=NOW),
+    "experiments.live": lambda tx: experiments.live(tx, gateway(1), limit=10_000),
+    "experiments.live_in_project": lambda tx: experiments.live_in_project(tx, name("prj", 1)),
+    "experiments.progress": lambda tx: experiments.progress(tx, SOME),
+    "experiments.held_tasks": lambda tx: experiments.held_tasks(tx, SOME[0]),
+    "hosts.claim_watches": lambda tx: hosts.claim_watches(tx, HOSTS, owner="x", seconds=10),
+    "hosts.looked": lambda tx: hosts.looked(tx, HOSTS[0]),
+    "hosts.claim_slot": lambda tx: hosts.claim_slot(tx, "host-1:22", count=4, owner="x", seconds=10),
+    "hosts.renew_slots": lambda tx: hosts.renew_slots(tx, owner(1), seconds=10),
+    "hosts.give_back_slot": lambda tx: hosts.give_back_slot(tx, "host-1:22", 1, owner(1)),
+    "instances.remove": lambda tx: instances.remove(tx, owner(1)),
+    "dead_letters.get": lambda tx: dead_letters.get(tx, name("dlt", 1), lock=True),
+    "purge.bite": lambda tx: purge.bite(tx, now=NOW - timedelta(days=1)),
+    "sweeping.stuck": lambda tx: sweeping.stuck(tx, partitions=list(range(0, 100, 4)), after_seconds=60, limit=100),
+}
+EVENT = {"gateway_id": gateway(0), "process_id": SOME[0], "task_id": TASKS[0], "type": "TaskChanged"}
+
+pytestmark = pytest.mark.mysql
+
+
+@pytest.fixture(scope="module")
+def full(shared_database: str) -> Iterator[Engine]:
+    migrations.upgrade(shared_database)
+    connected = engine.connect(shared_database, size=2, idle_seconds=60)
+    filled.fill(connected)
+    yield connected
+    connected.dispose()
+
+
+@pytest.mark.parametrize("statement", HOT)
+def test_a_hot_statement_reads_by_index(full: Engine, statement: str) -> None:
+    sent = caught(full, HOT[statement])
+    assert sent, "it asked nothing"
+    with full.connect() as connection:
+        for sql, values in sent:
+            rows = explained(connection, sql, values)
+            found = [row for row in faults(rows) if is_scan(row) or statement not in SORTS_FEW]
+            assert not found, f"{' '.join(sql.split())[:400]}\n" + "\n".join(map(str, rows))
+
+
+def caught(full: Engine, call: Callable[[Transaction], Any]) -> list[tuple[str, Any]]:
+    """The statements a function sends, undone afterwards."""
+    sent: list[tuple[str, Any]] = []
+
+    def remember(_connection: Any, _cursor: Any, sql: str, values: Any, *_: Any) -> None:
+        sent.append((sql, values))
+
+    class Undone(Exception):
+        pass
+
+    event.listen(full, "before_cursor_execute", remember)
+    try:
+        with unit_of_work(full)("test.plan") as tx:
+            call(tx)
+            raise Undone
+    except Undone:
+        pass
+    finally:
+        event.remove(full, "before_cursor_execute", remember)
+    return [(sql, values) for sql, values in sent if sql.lstrip().split(" ")[0] in {"SELECT", "UPDATE", "DELETE", "WITH"} and " FROM " in f"{sql} FROM " and sql != "SELECT UTC_TIMESTAMP(6)"]
+
+
+def explained(connection: Connection, sql: str, values: Any) -> list[dict[str, Any]]:
+    form = "" if connection.dialect.is_mariadb else "FORMAT=TRADITIONAL "
+    found = connection.exec_driver_sql(f"EXPLAIN {form}{sql}", values)
+    return [dict(row._mapping) for row in found]
+
+
+def faults(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`ALL` and `index` read everything there is; a filesort reads everything that matches before the first row comes back."""
+    return [row for row in rows if is_scan(row) or "filesort" in str(row["Extra"]).lower()]
+
+
+def is_scan(row: dict[str, Any]) -> bool:
+    table = str(row["table"])
+    return row["type"] in {"ALL", "index"} and not table.startswith("<") and table not in SMALL and int(row["rows"] or 0) > 100
+
+
+def test_the_test_sees_a_scan_and_a_filesort(full: Engine) -> None:
+    with full.connect() as connection:
+        assert faults(explained(connection, "SELECT id FROM experiments WHERE name = %s", ("x",)))
+        assert faults(explained(connection, "SELECT id, name FROM experiments WHERE gateway_id = %s ORDER BY name", (gateway(1),)))
+        assert not faults(explained(connection, "SELECT id FROM experiments WHERE id = %s", ("x",)))
+    assert is_open(ROWS - 1)
