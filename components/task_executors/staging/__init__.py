@@ -1,1 +1,3 @@
-"""Plug-in."""
+"""Plug-in: inputs to the host, outputs back to storage."""
+
+TASK_TYPES = ()
