@@ -5,11 +5,11 @@ Each act may be repeated: a second run finds everything made and changes nothing
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import migrations
-from app.messages.topics import Topics
-from app.mysql import engine, unit_of_work
+from app.errors import Illegal
+from app.mysql import engine, outbox, shards, unit_of_work
 from app.mysql.unit_of_work import UnitOfWork
 from app.settings import Settings
 
@@ -42,10 +42,53 @@ def topics(settings: Settings, task_types: Iterable[str], *, apply: bool, say: S
     from app.kafka import topics as declared
 
     wanted = declared.desired(
-        Topics(settings.topic_prefix), environment=settings.environment, partitions=settings.partitions, shards=settings.relay_shards, task_types=task_types
+        settings.topics, environment=settings.environment, partitions=settings.partitions, shards=settings.relay_shards, task_types=task_types
     )
     client = declared.admin(settings.kafka)
     with opened(settings) as begin:
         if apply:
-            return declared.apply(client, wanted, begin, bootstrap=settings.kafka, replication=settings.replication, say=say)
+            return declared.apply(client, wanted, begin, replication=settings.replication, say=say)
         return declared.difference(client, wanted, begin)
+
+
+def relay_state(settings: Settings, *, settle: int | None = None) -> list[dict[str, Any]]:
+    """Per shard, what MySQL has settled beside what Kafka's state topic remembers.
+
+    `settle`: a shard for which an operator has decided that Kafka's memory counts from here on. Raises Illegal while a relay holds it, or when it needs no verdict.
+    """
+    from app.kafka import state
+
+    with opened(settings) as begin:
+        with begin("admin.relay_state") as tx:
+            shards.ensure(tx, settings.relay_shards)
+            rows = shards.all_rows(tx)
+            waiting = {row.shard: outbox.count(tx, row.shard) for row in rows}
+        found = []
+        for row in rows:
+            record = state.last(settings.kafka, settings.topics.relay_state, row.shard)
+            seq = record.seq if record else 0
+            verdict = "KAFKA_LOST_MEMORY" if seq < row.settled else "UNSETTLED" if seq > row.settled else "CLEAN"
+            leased = row.until is not None and row.until > row[4]
+            named = len(record.ids) if record else 0
+            found.append(
+                {
+                    "shard": row.shard,
+                    "owner": row.owner if leased else None,
+                    "settled": row.settled,
+                    "kafka_seq": seq,
+                    "rows_named": named,
+                    "waiting": waiting[row.shard],
+                    "verdict": verdict,
+                }
+            )
+            if settle == row.shard:
+                _settle(begin, row.shard, seq, verdict)
+    return found
+
+
+def _settle(begin: UnitOfWork, shard: int, seq: int, verdict: str) -> None:
+    if verdict != "KAFKA_LOST_MEMORY":
+        raise Illegal(f"shard {shard} needs no verdict: the relay settles it by itself when it starts")
+    with begin("admin.settle") as tx:
+        if not shards.reset(tx, shard, seq):
+            raise Illegal(f"shard {shard} is held by a relay: stop all relays first")

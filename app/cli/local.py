@@ -65,8 +65,26 @@ def bootstrap(
 
 
 @admin.command("relay-state")
-def relay_state() -> None:
-    """Compare what Kafka and MySQL say was relayed, per shard."""
+def relay_state(
+    settle: Annotated[
+        int | None, typer.Option(metavar="SHARD", help="With all relays stopped: from now on what Kafka remembers of this shard counts.", show_default=False)
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    output: Form = None,
+) -> None:
+    """Compare, per shard, what MySQL has settled with what Kafka remembers."""
+    from app import admin as acts
+
+    warning = (
+        "Rows that Kafka forgot stay forgotten, rows that wait are sent (perhaps for the second time). Read the runbook `relay state refused` first. Settle?"
+    )
+    if settle is not None and not yes and not typer.confirm(warning, err=True):
+        raise Failed(Exit.CONFLICT, "nothing was changed")
+    with local():
+        found = acts.relay_state(settings(), settle=settle)
+    show.items(found, ("shard", "verdict", "settled", "kafka_seq", "rows_named", "waiting", "owner"), output)
+    if settle is None and any(each["verdict"] == "KAFKA_LOST_MEMORY" for each in found):
+        raise Failed(Exit.MISCONFIGURED, "Kafka remembers less than MySQL knows was sent: see the runbook `relay state refused`, then --settle")
 
 
 @commands.command()

@@ -42,3 +42,8 @@ def settle(tx: Transaction, shard: int, seq: int) -> None:
 def all_rows(tx: Transaction) -> list[Row[Any]]:
     """(shard, owner, until, settled, now)."""
     return list(tx.exec_driver_sql("SELECT shard, owner, until, settled, UTC_TIMESTAMP(6) FROM relay_shards ORDER BY shard").all())
+
+
+def reset(tx: Transaction, shard: int, seq: int) -> bool:
+    """An operator's verdict after Kafka lost memory: what it remembers now is what counts. False while a relay holds the lease."""
+    return tx.exec_driver_sql("UPDATE relay_shards SET settled = %s WHERE shard = %s AND (until IS NULL OR until < UTC_TIMESTAMP(6))", (seq, shard)).rowcount == 1

@@ -12,7 +12,25 @@ from sqlalchemy import Connection, Engine, event
 
 import migrations
 from app.messages.ids import named
-from app.mysql import attempts, dead_letters, engine, events, experiments, hosts, instances, jobs, outbox, outputs, positions, processes, purge, shards, sweeping, tasks, timers
+from app.mysql import (
+    attempts,
+    dead_letters,
+    engine,
+    events,
+    experiments,
+    hosts,
+    instances,
+    jobs,
+    outbox,
+    outputs,
+    positions,
+    processes,
+    purge,
+    shards,
+    sweeping,
+    tasks,
+    timers,
+)
 from app.mysql.unit_of_work import Transaction, unit_of_work
 from app.workflow.execution import StagedOutput
 from app.workflow.graph import Loaded
