@@ -4,14 +4,26 @@ LC_ALL=C; export LC_ALL; umask 077
 here=$(uname -n)/$(readlink /proc/self/ns/pid 2>/dev/null | tr -cd 0-9)
 read -r boot </proc/sys/kernel/random/boot_id || boot=unknown
 
-# start PID: its start time in clock ticks since boot; empty if it is dead or a zombie.
-start() {
-  line=
-  { read -r line <"/proc/$1/stat"; } 2>/dev/null
-  line=${line##*) }
-  case $line in Z* | X* | '') return 1 ;; esac
-  set -f; set -- $line; set +f
-  echo "${20}"
+# probe PID: its state, process group and start time (clock ticks since boot) in p_state, p_group, p_start; all empty if there is no such process.
+probe() {
+  p_line= p_state= p_group= p_start=
+  { read -r p_line <"/proc/$1/stat"; } 2>/dev/null
+  set -f; set -- ${p_line##*) }; set +f
+  p_state=${1-} p_group=${3-} p_start=${20-}
+}
+
+# start PID: its start time; nothing if it is dead or a zombie.
+start() { probe "$1"; case $p_state in Z | X | '') return 1 ;; esac; echo "$p_start"; }
+
+# members GROUP START: a group without its leader still has living members, and its id was not given anew.
+members() {
+  probe "$1"
+  [ -z "$p_start" ] || [ "$p_start" = "$2" ] || return 1
+  for p_file in /proc/[0-9]*; do
+    probe "${p_file#/proc/}"
+    case $p_state in Z | X | '') ;; *) [ "$p_group" != "$1" ] || return 0 ;; esac
+  done
+  return 1
 }
 
 me() { echo "$here:$$:$(start $$):$boot"; }
@@ -21,7 +33,9 @@ dead() {
   that=$1; its_boot=${that##*:}; that=${that%:*}; its_start=${that##*:}; that=${that%:*}; its_pid=${that##*:}; its_host=${that%:*}
   [ "$its_host" = "$here" ] || { [ "${its_host%/*}" = "${here%/*}" ] && [ "$its_boot" != "$boot" ]; } || return 2
   [ "$its_boot" = "$boot" ] || return 0
-  [ "$(start "$its_pid")" != "$its_start" ]
+  probe "$its_pid"
+  case $p_state in Z | X | '') return 0 ;; esac
+  [ "$p_start" != "$its_start" ]
 }
 
 # durable FILE: its bytes reach the disk. Old coreutils' sync takes no name, dd does.

@@ -1,8 +1,8 @@
 # kill NONCE: end the jobs whose control directories are on stdin: mark why, TERM to the group, KILL after 5 s. Nothing is signalled that is not provably the job.
 nonce=$1
 owns() { # The group is the job's: its leader lives and is the one of the receipt, or it is dead and its id not given anew.
-  case $pid in '' | *[!0-9]* | 0 | 1) return 1 ;; esac
-  [ "$host" = "$here" ] && [ "$its" = "$boot" ] && { [ "$(start "$pid")" = "$start" ] || [ ! -d "/proc/$pid" ]; } && kill -0 "-$pid" 2>/dev/null
+  case $pid in '' | *[!0-9]* | 0* | 1 | ????????*) return 1 ;; esac # -1 is everybody; 01 and what overflows to 1 are, too.
+  [ "$host" = "$here" ] && [ "$its" = "$boot" ] && members "$pid" "$start"
 }
 while IFS= read -r control; do
   pid= start= host= its= receipt= said=ended

@@ -14,7 +14,7 @@ while IFS= read -r control; do
     dead "$host:$pid:$start:$its"
     case $? in 0) alive=no ;; 1) alive=yes ;; *) alive=unknown ;; esac
     # The wrapper is gone but members of its group run on (it was killed by name, or out of memory). Its id cannot be given anew while they live.
-    [ "$alive" = no ] && [ "$its" = "$boot" ] && [ ! -d "/proc/$pid" ] && kill -0 "-$pid" 2>/dev/null && alive=group
+    [ "$alive" = no ] && [ "$its" = "$boot" ] && [ ! -f "$control/exit" ] && members "$pid" "$start" && alive=group
     told="$told pid=$pid start=$start began=$began host=$host receipt_boot=$its alive=$alive"
   elif [ -d "$control" ]; then
     for guard in "$control"/guard.*; do [ ! -h "$guard" ] || told="$told guard=$(readlink "$guard")"; done

@@ -63,10 +63,11 @@ fi
 fp host.accept.after
 give_up=$(($(date +%s) + 10))
 until [ -f "$control/receipt" ]; do
-  if [ "$(date +%s)" -ge "$give_up" ]; then
+  if guard=$(readlink "$control/guard.$n"); then
+    dead "$guard" && [ ! -f "$control/receipt" ] && answer ABSENT "the job died before it wrote its receipt"
+    [ "$(date +%s)" -lt "$give_up" ] || [ -f "$control/receipt" ] || answer CANNOT_TELL "the job has its guard but no receipt yet"
+  elif [ "$(date +%s)" -ge "$give_up" ]; then
     ln -s barred "$control/guard.$n" 2>/dev/null && answer ABSENT "the job did not start within 10 s"
-    dead "$(readlink "$control/guard.$n")" && [ ! -f "$control/receipt" ] && answer ABSENT "the job died before it wrote its receipt"
-    [ -f "$control/receipt" ] || answer CANNOT_TELL "the job has its guard but no receipt yet"
   fi
   sleep 0.02 2>/dev/null || sleep 1
 done
