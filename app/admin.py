@@ -62,27 +62,18 @@ def relay_state(settings: Settings, *, settle: int | None = None) -> list[dict[s
         with begin("admin.relay_state") as tx:
             shards.ensure(tx, settings.relay_shards)
             rows = shards.all_rows(tx)
-            waiting = {row.shard: outbox.count(tx, row.shard) for row in rows}
+            waiting = {row[0]: outbox.count(tx, row[0]) for row in rows}
         found = []
-        for row in rows:
-            record = state.last(settings.kafka, settings.topics.relay_state, row.shard)
-            seq = record.seq if record else 0
-            verdict = "KAFKA_LOST_MEMORY" if seq < row.settled else "UNSETTLED" if seq > row.settled else "CLEAN"
-            leased = row.until is not None and row.until > row[4]
-            named = len(record.ids) if record else 0
+        for shard, owner, until, settled, now in map(tuple, rows):
+            record = state.last(settings.kafka, settings.topics.relay_state, shard)
+            seq, named = (record.seq, len(record.ids)) if record else (0, 0)
+            verdict = "KAFKA_LOST_MEMORY" if seq < settled else "UNSETTLED" if seq > settled else "CLEAN"
+            held_by = owner if until is not None and until > now else None
             found.append(
-                {
-                    "shard": row.shard,
-                    "owner": row.owner if leased else None,
-                    "settled": row.settled,
-                    "kafka_seq": seq,
-                    "rows_named": named,
-                    "waiting": waiting[row.shard],
-                    "verdict": verdict,
-                }
+                {"shard": shard, "verdict": verdict, "settled": settled, "kafka_seq": seq, "rows_named": named, "waiting": waiting[shard], "owner": held_by}
             )
-            if settle == row.shard:
-                _settle(begin, row.shard, seq, verdict)
+            if settle == shard:
+                _settle(begin, shard, seq, verdict)
     return found
 
 

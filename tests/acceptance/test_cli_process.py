@@ -1,0 +1,174 @@
+"""The command line as a process: help in time, exit codes, and an HTTP server that misbehaves."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli.client import Client
+from app.cli.exits import Exit, Failed
+
+AIRAVATA = [sys.executable, "-c", "from app.cli import main; main()"]
+ROOT = Path(__file__).parents[2]
+
+
+def airavata(*words: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environment}
+    return subprocess.run([*AIRAVATA, *words], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.mark.parametrize("words", [(), ("run",), ("experiment",), ("doctor",), ("admin", "topics"), ("host", "add")])
+def test_help_answers_within_300_ms_and_imports_nothing_heavy(tmp_path: Path, words: tuple[str, ...]) -> None:
+    seconds = []
+    for _ in range(5):
+        began = time.monotonic()
+        told = airavata(*words, "--help", home=tmp_path)
+        seconds.append(time.monotonic() - began)
+        assert told.returncode == 0
+        assert "Usage: " in told.stdout
+    assert min(seconds) < 0.3, seconds
+    heavy = "import sys; sys.argv = ['airavata', '--help']\nfrom app.cli import main\ntry: main()\nexcept SystemExit: pass\n"
+    check = heavy + "assert not {'sqlalchemy', 'httpx2', 'paramiko', 'confluent_kafka', 'alembic', 'rich', 'yaml'} & set(sys.modules), 'heavy'"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("nonsense",), 2),
+        (("run",), 2),
+        (("whoami",), 5),
+        (("--profile", "none", "whoami"), 2),
+        (("--url", "http://127.0.0.1:9", "whoami"), 5),
+        (("app", "apply", "-f", "missing.yaml"), 2),
+        (("admin", "migrate"), 78),
+        (("doctor",), 78),
+    ],
+)
+def test_exit_codes_without_a_server(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
+    told = airavata(*words, home=tmp_path)
+    assert (told.returncode, told.stdout) == (code, "")
+    assert told.stderr.strip()
+    assert "Traceback" not in told.stderr
+
+
+def test_settings_faults_are_told_line_by_line(tmp_path: Path) -> None:
+    told = airavata("admin", "migrate", home=tmp_path, AIRAVATA_PARTITIONS="many", AIRAVATA_WHAT="1")
+    assert told.returncode == 78
+    assert "AIRAVATA_PARTITIONS: expected a number from 1 to 1000" in told.stderr
+    assert "AIRAVATA_WHAT: unknown setting" in told.stderr
+    assert "AIRAVATA_MYSQL_URL: required" in told.stderr
+
+
+class Misbehaving:
+    """Answers what it is told, in order; None breaks the connection off."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any] | None] = []
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length", 0)))
+                told.asked.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}))
+                answer = told.answers.pop(0)
+                if answer is None:
+                    self.connection.close()
+                    return
+                body = json.dumps(answer[1]).encode()
+                self.send_response(answer[0])
+                for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("ETag", '"3"'), ("Retry-After", "0")):
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = do_DELETE = do_PATCH = do  # noqa: N815  The base class spells them so.
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture
+def server() -> Iterator[Misbehaving]:
+    made = Misbehaving()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_a_write_keeps_its_key_over_lost_answers_and_busy_servers(server: Misbehaving) -> None:
+    server.answers = [None, (503, {"code": "unavailable"}), (409, {"code": "idempotency_in_flight"}), (201, {"id": "exp_1"})]
+    assert Client(server.url, "airv_x").post("/experiments", {"name": "n"}) == {"id": "exp_1"}
+    assert len({headers["idempotency-key"] for _, _, headers in server.asked}) == 1
+    assert len(server.asked) == 4
+
+
+def test_tries_are_bounded(server: Misbehaving) -> None:
+    server.answers = [(503, {"code": "unavailable"})] * 9
+    with pytest.raises(Failed) as gave_up:
+        Client(server.url, "airv_x").get("/me")
+    assert gave_up.value.code is Exit.SERVER
+    assert len(server.asked) == 5
+
+
+def test_a_delete_that_was_answered_into_the_void_is_done(server: Misbehaving) -> None:
+    server.answers = [(200, {}), None, (404, {"code": "not_found"})]
+    Client(server.url, "airv_x").delete("/projects/prj_1")
+    assert server.asked[1][2]["if-match"] == '"3"'
+    server.answers = [(200, {}), (404, {"code": "not_found"})]
+    with pytest.raises(Failed) as gone:
+        Client(server.url, "airv_x").delete("/projects/prj_1")
+    assert gone.value.code is Exit.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, 2), (422, 2), (404, 3), (410, 3), (409, 4), (412, 4), (428, 4), (401, 5), (403, 5), (429, 6), (500, 6), (504, 6), (413, 2)]
+)
+def test_each_status_has_its_exit_code(server: Misbehaving, tmp_path: Path, status: int, code: int) -> None:
+    server.answers = [
+        (status, {"code": "x", "title": "It is so", "detail": "because", "errors": [{"pointer": "/a", "code": "required", "detail": "missing"}]})
+    ] * 5
+    told = airavata("whoami", home=tmp_path, AIRAVATA_URL=server.url, AIRAVATA_TOKEN="airv_x")
+    assert (told.returncode, told.stdout) == (code, "")
+    assert told.stderr == "It is so: because\n  /a: required: missing\n"
+
+
+def test_an_answer_that_is_not_the_apis_says_so(server: Misbehaving, tmp_path: Path) -> None:
+    server.answers = [(404, ["hello"])]
+    told = airavata("whoami", home=tmp_path, AIRAVATA_URL=server.url, AIRAVATA_TOKEN="airv_x")
+    assert told.returncode == 3
+    assert "is this the API server?" in told.stderr
+
+
+def test_nobody_there_is_6(tmp_path: Path) -> None:
+    told = airavata("whoami", home=tmp_path, AIRAVATA_URL="http://127.0.0.1:9", AIRAVATA_TOKEN="airv_secret")
+    assert told.returncode == 6
+    assert "no answer from http://127.0.0.1:9" in told.stderr
+    assert "airv_secret" not in told.stderr
+
+
+def test_login_keeps_a_token_that_works(server: Misbehaving, tmp_path: Path) -> None:
+    server.answers = [(200, {"user": "me", "role": "user"}), (200, {"user": "me"})]
+    assert airavata("--url", server.url, "login", home=tmp_path, AIRAVATA_TOKEN="airv_kept").returncode == 0
+    told = airavata("whoami", "-o", "json", home=tmp_path)
+    assert json.loads(told.stdout) == {"user": "me"}
+    assert server.asked[1][2]["authorization"] == "Bearer airv_kept"
+
+
+def test_a_list_is_read_page_by_page(server: Misbehaving, tmp_path: Path) -> None:
+    server.answers = [(200, {"items": [{"id": "prj_1"}], "next_cursor": "c1"}), (200, {"items": [{"id": "prj_2"}], "next_cursor": None})]
+    told = airavata("project", "ls", "-o", "ndjson", home=tmp_path, AIRAVATA_URL=server.url, AIRAVATA_TOKEN="airv_x")
+    assert [json.loads(line)["id"] for line in told.stdout.splitlines()] == ["prj_1", "prj_2"]
+    assert "cursor=c1" in server.asked[1][1]
