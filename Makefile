@@ -1,0 +1,32 @@
+# Airavata Workflow. Each target installs what it needs first.
+PYTHON := .venv/bin/python
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+bootstrap: ## system packages, virtual environment, broker jars, private MySQL
+	@app/dev/bootstrap.sh
+
+demo: bootstrap ## the whole system, one real experiment, one take-over
+	@$(PYTHON) -m app.dev.demo
+
+test: bootstrap ## every gate and every layer of tests, on both databases
+	@$(PYTHON) tests/run.py
+
+lint: bootstrap ## ruff, mypy, import directions
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest -q tests/architecture
+
+format: bootstrap ## ruff format
+	@$(PYTHON) -m ruff format .
+
+bench: bootstrap ## workloads w1, w2, w3: a table, and .dev/reports/bench.json
+	@$(PYTHON) -m tests.bench
+
+lock: bootstrap ## requirements.lock from pyproject.toml
+	@.venv/bin/uv pip compile -q --universal --generate-hashes --all-extras --group dev --python-version 3.11 --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+
+clean: ## stop everything and remove .dev (keeps .venv)
+	@[ ! -x $(PYTHON) ] || $(PYTHON) -m app.dev.stack down || true
+	@rm -rf .dev
+
+.PHONY: help bootstrap demo test lint format bench lock clean

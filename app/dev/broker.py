@@ -1,0 +1,53 @@
+"""A private Apache Kafka (KRaft, broker and controller in one process) under one directory."""
+
+import base64
+import os
+import subprocess
+from pathlib import Path
+
+from app.dev.process import Daemon, NotStarted
+
+JVM = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto", "-Djava.awt.headless=true"]
+LOGGING = """rootLogger.level=WARN
+rootLogger.appenderRef.f.ref=F
+appender.f.type=Console
+appender.f.name=F
+appender.f.layout.type=PatternLayout
+appender.f.layout.pattern=[%d] %p %m (%c)%n
+"""
+
+
+def kafka(base: Path, jars: Path, port: int, controller_port: int) -> tuple[Daemon, str]:
+    """The daemon and its bootstrap address. Formats `base` at its first start."""
+    base.mkdir(parents=True, exist_ok=True)
+    properties = base / "server.properties"
+    properties.write_text(
+        "process.roles=broker,controller\nnode.id=1\n"
+        f"controller.quorum.voters=1@127.0.0.1:{controller_port}\n"
+        f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+        "controller.listener.names=CONTROLLER\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+        f"log.dirs={base}/data\nnum.partitions=1\nauto.create.topics.enable=false\nunclean.leader.election.enable=false\n"
+        "default.replication.factor=1\nmin.insync.replicas=1\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=8\n"
+        "transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=8\ntransaction.max.timeout.ms=60000\n"
+        "group.min.session.timeout.ms=500\ngroup.initial.rebalance.delay.ms=0\nlog.segment.bytes=16777216\nlog.index.size.max.bytes=1048576\n"
+        "num.network.threads=2\nnum.io.threads=4\nnum.replica.fetchers=1\nlog.cleaner.dedupe.buffer.size=20971520\nlog.cleaner.threads=1\nbackground.threads=2\n"
+    )
+    (base / "log4j2.properties").write_text(LOGGING)
+    java = ["java", *JVM, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
+    if not (base / "data" / "meta.properties").exists():
+        identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)], check=False, capture_output=True, timeout=120)
+        if done.returncode:
+            raise NotStarted(f"Kafka could not format {base}: {done.stderr.decode()[-500:]}")
+    bootstrap = f"127.0.0.1:{port}"
+    return Daemon("kafka", base, [*java, "kafka.Kafka", str(properties)], answers=lambda: _answers(bootstrap), start_seconds=120.0), bootstrap
+
+
+def _answers(bootstrap: str) -> bool:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        return bool(AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 2000}).list_topics(timeout=2).brokers)
+    except KafkaException:
+        return False

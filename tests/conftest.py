@@ -1,0 +1,74 @@
+"""Servers for tests, by capability: address given → native private → container. Started once per run under .dev/test, ended with it; a killed run's are ended at the next start."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.dev.databases import DatabaseAddress
+from app.dev.servers import Containers, Given, InOrder, Native
+
+BASE = Path(__file__).parents[1] / ".dev" / "test"
+DATABASES = os.environ.get("AIRAVATA_TEST_DATABASES", "mysql,mariadb").split(",")
+_serial = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def native_servers() -> Iterator[Native]:
+    Native.end_leftovers(BASE)
+    native = Native(BASE)
+    yield native
+    native.close()
+
+
+@pytest.fixture(scope="session")
+def servers(native_servers: Native) -> Iterator[InOrder]:
+    containers = Containers()
+    yield InOrder(Given(os.environ), native_servers, containers)
+    containers.close()
+
+
+@pytest.fixture(scope="session", params=DATABASES)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Every test that asks for a database runs on both."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def database_server(servers: InOrder, database_kind: str) -> DatabaseAddress:
+    return servers.database(database_kind)
+
+
+def a_schema(server: DatabaseAddress) -> Iterator[str]:
+    """A schema of its own, dropped afterwards; its URL."""
+    name = f"t{os.getpid()}_{next(_serial)}"
+    server.execute(f"CREATE DATABASE {name}")
+    yield server.url(name)
+    server.execute(f"DROP DATABASE IF EXISTS {name}")
+
+
+@pytest.fixture
+def empty_database(database_server: DatabaseAddress) -> Iterator[str]:
+    yield from a_schema(database_server)
+
+
+@pytest.fixture
+def database(empty_database: str) -> str:
+    """A schema at head."""
+    import migrations
+
+    migrations.upgrade(empty_database)
+    return empty_database
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(servers: InOrder) -> str:
+    return servers.kafka()
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """Topics of its own for each test."""
+    return f"t{os.getpid()}-{next(_serial)}."
