@@ -72,3 +72,13 @@ def kafka_bootstrap(servers: InOrder) -> str:
 def topic_prefix() -> str:
     """Topics of its own for each test."""
     return f"t{os.getpid()}-{next(_serial)}."
+
+
+@pytest.fixture(scope="session")
+def shared_database(database_server: DatabaseAddress) -> Iterator[str]:
+    """A schema at head for tests that only read, or whose rows cannot meet."""
+    import migrations
+
+    for url in a_schema(database_server):
+        migrations.upgrade(url)
+        yield url
