@@ -45,7 +45,6 @@ class SshHost(PosixHost):
         except (paramiko.SSHException, OSError, EOFError) as fault:
             self.close()
             raise _lost(self.address, fault) from fault
-        failpoint.hit("ssh.exec.after", host=self.address.host)
         return _Command(self, channel, deadline)
 
     def close(self) -> None:
@@ -103,13 +102,13 @@ def _verified(transport: paramiko.Transport, address: HostAddress) -> None:
     options.key_types = tuple(each for each in options.key_types if each in names or (each.startswith("rsa-sha2-") and "ssh-rsa" in names))
     try:
         transport.start_client(timeout=CONNECT_SECONDS)
+        shown = transport.get_remote_server_key()  # Raises when the time is over: start_client returns in silence.
     except paramiko.ssh_exception.IncompatiblePeer as fault:
         if "host key" in str(fault):
             raise _key_changed(address, f"the host offers no key of the pinned kinds {', '.join(sorted(names))}") from fault
         raise _unreachable(address, fault) from fault
     except (paramiko.SSHException, OSError, EOFError) as fault:
         raise _unreachable(address, fault) from fault
-    shown = transport.get_remote_server_key()
     if (shown.get_name(), shown.get_base64()) not in pinned:
         raise _key_changed(address, f"the host showed {shown.get_name()} {shown.fingerprint}")
 
@@ -163,6 +162,7 @@ class _Command:
             self.channel.shutdown_write()
         except (OSError, EOFError):
             return
+        failpoint.hit("ssh.exec.after", host=self.host.address.host)  # All is sent, the answer unread.
 
     def receive(self) -> bytes:
         while True:

@@ -1,0 +1,82 @@
+"""Verdicts: what a look proves, what it does not, and that absence alone proves nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.workflow.execution import Failed, Succeeded
+from app.workflow.job import State
+from components.task_executors.submission.watch import Seen, Verdict, parse_look, verdict
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RECEIPT = "pid=71 start=9 boot=b1 host=h/1 began=5"
+
+
+def judged(*, wall: int = 100, since: datetime | None = None, **parts: object) -> Verdict:
+    return verdict(Seen("att_1", **{"receipt": RECEIPT, **parts}), wall_time_seconds=wall, missing_since=since, now=NOW)  # type: ignore[arg-type]
+
+
+def test_an_exit_file_ends_a_job_whatever_else_is_seen() -> None:
+    done = judged(code=0, alive="yes", rebooted=True, took_seconds=7)
+    assert (done.state, done.outcome) == (State.COMPLETED, Succeeded({"exit_code": 0, "seconds": 7}))
+
+
+@pytest.mark.parametrize(
+    ("code", "signal", "words"),
+    [(3, None, "exit status 3"), (137, 9, "signal 9"), (127, None, "not found"), (126, None, "may not be executed"), (255, None, "status 255")],
+)
+def test_a_failed_program_is_an_outcome_that_is_not_tried_again(code: int, signal: int | None, words: str) -> None:
+    outcome = judged(code=code).outcome
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.exit_code, outcome.signal, outcome.transient) == ("APP_NONZERO_EXIT", code, signal, False)
+    assert words in outcome.message
+
+
+def test_a_job_that_runs_is_active_and_killed_only_beyond_its_wall_time() -> None:
+    assert judged(alive="yes", ran_seconds=100) == Verdict(State.ACTIVE)
+    assert judged(alive="yes", ran_seconds=101).kill
+    assert judged(alive="group", ran_seconds=101).kill
+    assert not judged(alive="yes", ran_seconds=10**9, wall=0).kill
+
+
+@pytest.mark.parametrize("code", [None, 143])
+def test_a_job_that_was_killed_for_its_wall_time_says_so(code: int | None) -> None:
+    outcome = judged(killed=True, alive="no", code=code).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.code == "SCHEDULER_TIMEOUT"
+
+
+def test_a_program_that_ended_well_just_before_the_kill_has_completed() -> None:
+    assert judged(killed=True, code=0).state is State.COMPLETED
+
+
+@pytest.mark.parametrize("seen", [{"alive": "no"}, {"receipt": "", "alive": ""}])
+def test_absence_is_no_verdict_before_its_window_is_over(seen: dict[str, str]) -> None:
+    first = judged(**seen)
+    assert (first.state, first.outcome, first.missing_since) == (State.UNKNOWN, None, NOW)
+    assert judged(since=NOW - timedelta(seconds=59), **seen).state is State.UNKNOWN
+    lost = judged(since=NOW - timedelta(seconds=60), **seen)
+    assert isinstance(lost.outcome, Failed)
+    assert (lost.state, lost.outcome.code) == (State.LOST, "LOST_JOB")
+    assert "exit file: none" in lost.evidence
+
+
+def test_a_job_seen_again_is_not_missing_any_more() -> None:
+    assert judged(alive="yes", since=NOW - timedelta(seconds=59)).missing_since is None
+
+
+def test_a_rebooted_host_has_lost_its_job_at_once() -> None:
+    assert judged(alive="no", rebooted=True).state is State.LOST
+
+
+def test_a_job_of_another_login_node_is_waited_for_through_its_wall_time() -> None:
+    assert judged(alive="unknown", ran_seconds=10, since=NOW - timedelta(seconds=140)).state is State.UNKNOWN
+    assert judged(alive="unknown", ran_seconds=10, since=NOW - timedelta(seconds=151)).state is State.LOST
+
+
+def test_a_look_is_read_by_its_frame_and_for_the_tokens_asked_only() -> None:
+    line = "att_1 boot=b2 here=h/1 now=30 pid=71 start=9 began=5 host=h/1 receipt_boot=b1 alive=no killed=1 code=3 began=5 ended=20 stdout=b3V0 stderr="
+    noise = "Last login: never\nx att_1 code=0 x\nn att_2 code=0 n\n"
+    found = parse_look(f"{noise}n {line} n\n".encode(), "n", {"att_1": "/scratch/.airavata/jobs/att_1"})
+    assert list(found) == ["att_1"]
+    assert found["att_1"] == Seen("att_1", "no", RECEIPT, rebooted=True, ran_seconds=25, code=3, took_seconds=15, killed=True, stdout_tail=b"out")
