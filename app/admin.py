@@ -3,12 +3,13 @@
 Each act may be repeated: a second run finds everything made and changes nothing. Tokens are returned once, to be shown once; they are stored as a digest only.
 """
 
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import migrations
-from app.errors import Illegal
+from app.errors import Illegal, StoreUnavailable
 from app.mysql import engine, outbox, shards, unit_of_work
 from app.mysql.unit_of_work import UnitOfWork
 from app.settings import Settings
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from app.kafka.topics import Difference
 
 Say = Callable[[str], None]
+CONNECT_SECONDS = 3.0
 
 
 def migrate(settings: Settings, *, say: Say) -> None:
@@ -37,6 +39,19 @@ def opened(settings: Settings) -> Iterator[UnitOfWork]:
         connected.dispose()
 
 
+def reach_kafka(bootstrap: str) -> None:
+    """Ask the first question by hand: the client library would try for 15 s and write a line for each failure. Raises StoreUnavailable."""
+    faults = []
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+            return
+        except (OSError, ValueError) as fault:
+            faults.append(f"{address}: {fault}")
+    raise StoreUnavailable(f"no Kafka broker answers: {'; '.join(faults)}")
+
+
 def topics(settings: Settings, task_types: Iterable[str], *, apply: bool, say: Say) -> "Difference":
     """What Kafka and the position rows lack; with `apply`, what still is wrong after everything missing was made."""
     from app.kafka import topics as declared
@@ -44,6 +59,7 @@ def topics(settings: Settings, task_types: Iterable[str], *, apply: bool, say: S
     wanted = declared.desired(
         settings.topics, environment=settings.environment, partitions=settings.partitions, shards=settings.relay_shards, task_types=task_types
     )
+    reach_kafka(settings.kafka)
     client = declared.admin(settings.kafka)
     with opened(settings) as begin:
         if apply:
@@ -58,6 +74,7 @@ def relay_state(settings: Settings, *, settle: int | None = None) -> list[dict[s
     """
     from app.kafka import state
 
+    reach_kafka(settings.kafka)
     with opened(settings) as begin:
         with begin("admin.relay_state") as tx:
             shards.ensure(tx, settings.relay_shards)

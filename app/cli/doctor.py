@@ -152,7 +152,7 @@ def host(name: str, document: dict[str, Any]) -> Finding | None:
     kinds = [each.split(" ")[0] for each in pinned]
     subject = f"{name} ({address}:{port})"
     try:
-        key = host_keys.shown(address, port, timeout_seconds=HOST_SECONDS, kind=kinds[0] if kinds else None)
+        key = host_keys.shown(address, port, timeout_seconds=HOST_SECONDS, kinds=kinds)
     except OSError as fault:
         return Finding(
             "host",
@@ -216,4 +216,5 @@ def report(found: Examination, form: Format) -> None:
 
 def shown_setting(row: dict[str, Any]) -> str:
     value = row["value"]
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    separator = ":" if row["setting"].endswith("_LISTEN") else ","
+    return separator.join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -4,17 +4,19 @@ import base64
 import binascii
 import hashlib
 import socket
+from collections.abc import Sequence
 
 
-def shown(host: str, port: int, *, timeout_seconds: float, kind: str | None = None) -> str:
-    """`type base64`, of type `kind` if given. Raises OSError, also when what answers does not speak SSH."""
+def shown(host: str, port: int, *, timeout_seconds: float, kinds: Sequence[str] = ()) -> str:
+    """`type base64`, of one of `kinds` if given. Raises OSError, also when what answers does not speak SSH."""
     import paramiko
 
     connection = socket.create_connection((host, port), timeout=timeout_seconds)
     transport = paramiko.Transport(connection)
     try:
-        if kind:
-            transport.get_security_options().key_types = tuple(each for each in transport.get_security_options().key_types if matches(each, kind))
+        if kinds:
+            options = transport.get_security_options()
+            options.key_types = tuple(each for each in options.key_types if any(matches(each, kind) for kind in kinds))
         transport.start_client(timeout=timeout_seconds)
         key = transport.get_remote_server_key()
         return f"{key.get_name()} {key.get_base64()}"

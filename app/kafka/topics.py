@@ -103,6 +103,7 @@ def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: Uni
         uuid, count = there[each.name]
         if count != each.partitions:
             told.wrong.append(f"topic {each.name} has {count} partitions, must have {each.partitions}: partitions are never changed on a live topic")
+            continue
         for group in each.groups:
             for part in range(each.partitions):
                 row = rows.get((group, each.name, part))

@@ -52,9 +52,13 @@ def described(connection: Connection) -> dict[str, dict[str, object]]:
     columns = f"SELECT table_name, column_name, column_type, is_nullable, collation_name, extra, column_default FROM information_schema.columns WHERE {here}"
     for name, column, *rest in ask(columns):
         found[str(name)]["columns"][column] = plain(rest)
-    for name, index, sequence, column, loose in ask(f"SELECT table_name, index_name, seq_in_index, column_name, non_unique FROM information_schema.statistics WHERE {here}"):
+    for name, index, sequence, column, loose in ask(
+        f"SELECT table_name, index_name, seq_in_index, column_name, non_unique FROM information_schema.statistics WHERE {here}"
+    ):
         found[str(name)]["indexes"].setdefault((index, int(loose)), {})[int(sequence)] = column
-    for name, check in ask("SELECT table_name, constraint_name FROM information_schema.table_constraints WHERE table_schema = DATABASE() AND constraint_type = 'CHECK'"):
+    for name, check in ask(
+        "SELECT table_name, constraint_name FROM information_schema.table_constraints WHERE table_schema = DATABASE() AND constraint_type = 'CHECK'"
+    ):
         found[str(name)]["checks"].add(check)
     return found
 
@@ -149,7 +153,8 @@ def until_waiting_for_the_lock(connected: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stored", "verdict"), [("0900_r0_1", Schema.CURRENT), ("0900_r0_2", Schema.AHEAD), ("0900_r1_0", Schema.AHEAD), ("what?", Schema.AHEAD), ("0001_r0_1", Schema.BEHIND)]
+    ("stored", "verdict"),
+    [("0900_r0_1", Schema.CURRENT), ("0900_r0_2", Schema.AHEAD), ("0900_r1_0", Schema.AHEAD), ("what?", Schema.AHEAD), ("0001_r0_1", Schema.BEHIND)],
 )
 def test_a_schema_says_by_itself_whom_it_carries(empty_database: str, connected: Engine, stored: str, verdict: Schema) -> None:
     migrations.upgrade(empty_database)

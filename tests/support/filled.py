@@ -21,8 +21,14 @@ def fill(engine: Engine) -> None:
             connection.commit()
     with engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO relay_shards (shard, settled) VALUES (%s, 0)", [(n,) for n in range(2)])
-        connection.exec_driver_sql("INSERT INTO instances (id, component, version, started_at, heartbeat_at, document) VALUES (%s, 'executor-job', '0.1.0', %s, %s, '{}')", [(owner(n), NOW, NOW) for n in range(20)])
-        connection.exec_driver_sql("INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, 'uuid', 0, 1)", [(f"g{g}", f"t{t}", p) for g in range(8) for t in range(3) for p in range(100)])
+        connection.exec_driver_sql(
+            "INSERT INTO instances (id, component, version, started_at, heartbeat_at, document) VALUES (%s, 'executor-job', '0.1.0', %s, %s, '{}')",
+            [(owner(n), NOW, NOW) for n in range(20)],
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, 'uuid', 0, 1)",
+            [(f"g{g}", f"t{t}", p) for g in range(8) for t in range(3) for p in range(100)],
+        )
         connection.commit()
         connection.exec_driver_sql(f"ANALYZE TABLE {', '.join([*TABLES, 'relay_shards', 'instances', 'positions'])}").all()
 
@@ -49,7 +55,20 @@ def is_open(n: int) -> bool:
 
 def an_experiment(n: int) -> Iterator[Any]:
     state, outcome, ended = ("EXECUTING", None, None) if is_open(n) else ("COMPLETED", "NORMAL_COMPLETION", at(n))
-    yield from (name("exp", n), gateway(n), name("prj", n % 20), f"user-{n % 50}", f"count {n}", name("ifc", 1), name("dep", 1), name("cmp", n % 10), "{}", state, at(n), outcome)
+    yield from (
+        name("exp", n),
+        gateway(n),
+        name("prj", n % 20),
+        f"user-{n % 50}",
+        f"count {n}",
+        name("ifc", 1),
+        name("dep", 1),
+        name("cmp", n % 10),
+        "{}",
+        state,
+        at(n),
+        outcome,
+    )
     yield from (name("prc", n), 1, at(n), at(n), at(n), ended)
 
 
@@ -70,7 +89,23 @@ def an_attempt(n: int) -> Iterator[Any]:
 
 def a_job(n: int) -> Iterator[Any]:
     state, ended = ("ACTIVE", None) if is_open(n) else ("COMPLETED", at(n))
-    yield from (name("job", n), name("att", n), name("tsk", n), name("prc", n), name("exp", n), name("cmp", n % 10), 1, state, at(n), "0" * 64, "/scratch", "{}", 60, at(n), ended)
+    yield from (
+        name("job", n),
+        name("att", n),
+        name("tsk", n),
+        name("prc", n),
+        name("exp", n),
+        name("cmp", n % 10),
+        1,
+        state,
+        at(n),
+        "0" * 64,
+        "/scratch",
+        "{}",
+        60,
+        at(n),
+        ended,
+    )
 
 
 def an_event(n: int) -> Iterator[Any]:
@@ -80,7 +115,24 @@ def an_event(n: int) -> Iterator[Any]:
 
 def a_letter(n: int) -> Iterator[Any]:
     settled = None if is_open(n) else "DROPPED"
-    yield from (name("dlt", n), "g1", f"t{n % 3}", n % 100, n, n.to_bytes(16, "big"), "k", b"{}", b"{}", name("exp", n), "Unreadable", "bad", 5, at(n), at(n), settled)
+    yield from (
+        name("dlt", n),
+        "g1",
+        f"t{n % 3}",
+        n % 100,
+        n,
+        n.to_bytes(16, "big"),
+        "k",
+        b"{}",
+        b"{}",
+        name("exp", n),
+        "Unreadable",
+        "bad",
+        5,
+        at(n),
+        at(n),
+        settled,
+    )
 
 
 def a_message(n: int) -> Iterator[Any]:
@@ -99,8 +151,8 @@ TABLES: dict[str, tuple[str, Callable[[int], Iterator[Any] | tuple[Any, ...]]]] 
     "idempotency": ("scope, fingerprint, status, body, created_at", lambda n: (n.to_bytes(32, "big"), b"0" * 32, 201, b"{}", at(n))),
     "audit": ("gateway_id, user, action, subject, request_id, at", lambda n: (gateway(n), "u", "POST", name("exp", n), "r", at(n))),
     "experiments": (
-        "id, gateway_id, project_id, owner, name, application_interface_id, deployment_id, compute_resource_id, document, state, state_since, outcome, "
-        "process_id, version, created_at, updated_at, launched_at, finished_at", an_experiment,
+        ("id, gateway_id, project_id, owner, name, application_interface_id, deployment_id, compute_resource_id, document, state, state_since, outcome, "
+        "process_id, version, created_at, updated_at, launched_at, finished_at"), an_experiment,
     ),
     "processes": ("id, experiment_id, gateway_id, part, state, state_since, version, tasks_total, tasks_open, tasks_failed, snapshot, created_at, updated_at, finished_at", a_process),
     "tasks": ("id, process_id, name, type, model, state, state_since, waiting_for, attempt, epoch, version, finished_at", a_task),
