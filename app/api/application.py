@@ -1,0 +1,257 @@
+"""The API server's two faces, public and internal, made from the operations of the resource modules.
+
+An operation's life: route (Starlette) → token → scope → parameters, headers, body → one unit of work in a worker thread: idempotency row, handler, commit → answer.
+How to add an endpoint: operations.py. What every request suffers before it comes here: gate.py.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import anyio
+from starlette.routing import Match, Route, Router
+
+from app.api import reading
+from app.api.access import Tokens
+from app.api.gate import Gate, Request, Response
+from app.api.operations import Answer, Call, Cursors, Operation, Parameter, Principal
+from app.api.problems import Problem
+from app.errors import Contention, InvariantViolated, Misconfigured, OutcomeUnknown, Transient
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import idempotency
+from app.mysql.unit_of_work import Transaction, UnitOfWork, now
+from app.workflow.planners import Planner
+
+TRIES = 4
+DEADLINE_SECONDS = 10.0
+_KEY = range(0x21, 0x7F)
+MEDIA_TYPES = {"application/json", "application/merge-patch+json"}
+
+
+@dataclass
+class Services:
+    """What handlers may use, built once by __main__."""
+
+    unit_of_work: UnitOfWork
+    tokens: Tokens
+    cursors: Cursors
+    placement: Placement
+    topics: Topics
+    planners: Mapping[str, Planner]
+    master_key: bytes
+    token_key: bytes
+    live_experiments_max: int
+    ready: Callable[[], str | None] = lambda: None
+    draining: Callable[[], bool] = lambda: False
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+class Face:
+    """One listener's application."""
+
+    def __init__(self, services: Services, operations: Sequence[Operation], *, threads: int) -> None:
+        self.services = services
+        self.limiter = anyio.CapacityLimiter(threads)
+        self.waiting = anyio.CapacityLimiter(threads)
+        self.operations = {(each.method, each.path): each for each in operations}
+        paths = dict.fromkeys(each.path for each in operations)
+        self.router = Router([Route(path, endpoint=_never, methods=["GET"], name=path) for path in paths], redirect_slashes=False)
+        self.gate = Gate(self.handle, body_bytes_max=self._body_bytes_max, draining=services.draining)
+
+    def _body_bytes_max(self, path: str) -> int:
+        return max((each.body_bytes_max for each in self.operations.values() if each.path == path), default=1 << 20)
+
+    def _route(self, request: Request) -> tuple[Operation, dict[str, str]]:
+        scope = {"type": "http", "path": request.path, "method": "GET", "root_path": "", "headers": []}
+        for route in self.router.routes:
+            match, child = route.matches(scope)
+            if match is not Match.NONE:
+                path = getattr(route, "path", "")
+                method = "GET" if request.method == "HEAD" else request.method
+                found = self.operations.get((method, path))
+                if found is None:
+                    allowed = sorted(name for name, known in self.operations if known == path)
+                    raise Problem("method_not_allowed", f"{path} answers {', '.join(allowed)}", headers={"Allow": ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])])})
+                return found, {name: str(value) for name, value in child.get("path_params", {}).items()}
+        raise Problem("route_not_found", "There is no such path; /openapi.json lists them")
+
+    async def handle(self, request: Request) -> Response:
+        operation, path = self._route(request)
+        _check_accept(request, operation)
+        principal = ANONYMOUS if operation.public else await self._principal(request)
+        if operation.scope and operation.scope not in principal.scopes:
+            raise Problem("forbidden", f"this needs the scope {operation.scope}")
+        query = _query(request.query, operation.parameters)
+        raw = _body(request, operation)
+        body = reading.validate(operation.body, raw) if operation.body is not None and not operation.patch else raw
+        key = _idempotency_key(request, operation, raw)
+        call = functools.partial(self._call, request=request, operation=operation, principal=principal, path=path, query=query, raw=raw, body=body)
+        if operation.waits and query.get("wait_seconds"):
+            answer = await self.services.more["waiter"].hold(functools.partial(self._in_thread, self._run, call, None), call, query, principal)
+        else:
+            answer = await self._in_thread(self._run, call, key)
+        return _response(operation, answer)
+
+    async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
+        try:
+            with anyio.fail_after(DEADLINE_SECONDS):
+                return await anyio.to_thread.run_sync(work, *arguments, abandon_on_cancel=True, limiter=self.limiter)
+        except TimeoutError:
+            raise Problem("outcome_unknown", "not done within 10 s: repeat with the same key; without one, read first") from None
+
+    async def _principal(self, request: Request) -> Principal:
+        given = request.headers.get("authorization", "")
+        found = self.services.tokens.cached(given) or await self._in_thread(self.services.tokens.find, given)  # type: ignore[arg-type]
+        if not isinstance(found, Principal):
+            raise Problem("unauthenticated", "Send Authorization: Bearer <token>; this one is missing, unknown, expired or revoked")
+        return found
+
+    def _call(self, tx: Transaction, *, request: Request, operation: Operation, principal: Principal, path: Mapping[str, str], query: Mapping[str, Any], raw: Any, body: Any) -> Call:
+        return Call(principal, tx, now(tx), self.services, path, query, body, raw, request.headers, request.id, request.traceparent, operation)
+
+    def _run(self, make: Callable[..., Call], key: str | None) -> Answer:
+        """One unit of work, repeated after contention; an unknown COMMIT is resolved by the idempotency row."""
+        keywords = make.keywords  # type: ignore[attr-defined]
+        operation: Operation = keywords["operation"]
+        scope = _scope(keywords, key) if key else None
+        for attempt in range(TRIES):
+            try:
+                return self._unit(make, operation, scope, keywords)
+            except idempotency.InFlight:
+                raise Problem("idempotency_in_flight", "the first request with this key is still running") from None
+            except Contention:
+                if attempt == TRIES - 1:
+                    raise Problem("unavailable", "the rows are contended: try again") from None
+            except OutcomeUnknown:
+                return self._resolve(scope, keywords)
+            except (Transient, Misconfigured):
+                raise Problem("unavailable", "the database is out of reach: try again") from None
+        raise InvariantViolated("unreachable")
+
+    def _unit(self, make: Callable[..., Call], operation: Operation, scope: bytes | None, keywords: Mapping[str, Any]) -> Answer:
+        name = "api.launch_commit" if "launch" in operation.id or operation.key == "launch" else f"api.{operation.id}"
+        with self.services.unit_of_work(name) as tx:
+            if scope is not None:
+                fingerprint = _fingerprint(keywords)
+                stored = idempotency.begin(tx, scope, fingerprint)
+                if stored is not None:
+                    return _replay(stored, fingerprint)
+            call = make(tx)
+            if call.principal.gateway_id and operation.writes and self.services.tokens.inactive(tx, call.principal.gateway_id):
+                raise Problem("gateway_inactive")
+            answer = operation.handle(call)
+            if scope is not None:
+                status = answer.status or operation.status
+                idempotency.remember(tx, scope, status=status, headers=dict(answer.headers), body=answer.body if answer.stored is None else answer.stored)
+            return answer
+
+    def _resolve(self, scope: bytes | None, keywords: Mapping[str, Any]) -> Answer:
+        if scope is not None:
+            try:
+                with self.services.unit_of_work("api.resolve") as tx:
+                    stored = idempotency.find(tx, scope)
+                if stored is not None:
+                    return _replay(stored, _fingerprint(keywords))
+            except Transient:
+                pass
+        raise Problem("outcome_unknown", "the connection broke while committing: repeat with the same key; without one, read first")
+
+
+async def _never(_: Any) -> None:
+    """Routes are only matched; `handle` does the work."""
+
+
+ANONYMOUS = Principal("", None, "", "anonymous", frozenset(), reading.datetime.max)
+
+
+# ---- what a request must be ---------------------------------------------------------------------------------------------------------------------------
+def _check_accept(request: Request, operation: Operation) -> None:
+    accept = request.headers.get("accept", "*/*")
+    kinds = {operation.content, "application/problem+json", "*/*", f"{operation.content.split('/')[0]}/*"}
+    ranges = [part.split(";") for part in accept.split(",")]
+    if not any(part[0].strip().lower() in kinds and "q=0" not in [p.strip().removesuffix(".0") for p in part[1:]] for part in ranges if part[0].strip()):
+        raise Problem("not_acceptable", f"this answers {operation.content}")
+
+
+def _query(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    known = {each.name: each for each in parameters}
+    found: dict[str, Any] = {each.name: each.default for each in parameters}
+    seen = set()
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=50)
+    except ValueError:
+        raise Problem("invalid_parameter", "the query cannot be read") from None
+    for name, value in pairs:
+        if name not in known:
+            raise Problem("invalid_parameter", f"unknown parameter {name[:64]!r}; known are {', '.join(known) or 'none'}")
+        if name in seen:
+            raise Problem("invalid_parameter", f"{name} is given twice")
+        seen.add(name)
+        try:
+            found[name] = known[name].read(value)
+        except ValueError as fault:
+            raise Problem("invalid_parameter", f"{name}: {fault} is wanted") from None
+    return found
+
+
+def _body(request: Request, operation: Operation) -> Any:
+    if operation.body is None:
+        return None
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise Problem("unsupported_encoding", "send the body as it is, without Content-Encoding")
+    kind, _, rest = request.headers.get("content-type", "").partition(";")
+    charset = rest.lower().replace(" ", "").removeprefix("charset=").strip('"')
+    if kind.strip().lower() not in MEDIA_TYPES or charset not in {"", "utf-8"}:
+        raise Problem("unsupported_media_type", "Content-Type must be application/json")
+    value = reading.parse(request.body)
+    if not isinstance(value, dict):
+        from app.workflow.inputs import Fault
+
+        raise Problem("validation_failed", "an object is wanted", errors=[Fault("", "wrong_type", "an object is wanted")])
+    return value
+
+
+def _idempotency_key(request: Request, operation: Operation, raw: Any) -> str | None:
+    given = request.headers.get("idempotency-key")
+    needed = operation.key == "must" or (operation.key == "launch" and isinstance(raw, dict) and raw.get("launch") is True)
+    if given is None:
+        if needed:
+            raise Problem("idempotency_key_missing", "send an Idempotency-Key of your own making, and keep it over retries")
+        return None
+    if not operation.key:
+        return None
+    bare = given[1:-1] if len(given) > 1 and given[0] == given[-1] == '"' else given
+    if not 1 <= len(bare) <= 255 or any(ord(each) not in _KEY for each in bare):
+        raise Problem("invalid_header", "Idempotency-Key: 1 to 255 visible ASCII characters")
+    return bare
+
+
+def _scope(keywords: Mapping[str, Any], key: str) -> bytes:
+    principal, operation = keywords["principal"], keywords["operation"]
+    parts = [principal.gateway_id or "", principal.user, operation.method, operation.path.format(**keywords["path"]), key]
+    return hashlib.sha256("\0".join(parts).encode()).digest()
+
+
+def _fingerprint(keywords: Mapping[str, Any]) -> bytes:
+    query = {name: str(value) for name, value in keywords["query"].items()}
+    return hashlib.sha256(json.dumps([keywords["raw"], query], sort_keys=True, ensure_ascii=True).encode()).digest()
+
+
+def _replay(stored: idempotency.Stored, fingerprint: bytes) -> Answer:
+    if stored.fingerprint != fingerprint:
+        raise Problem("idempotency_key_reused", "this key was used for another body or query; the first effect stands")
+    return Answer(stored.body, stored.status, {**stored.headers, "Idempotency-Replayed": "true"})
+
+
+def _response(operation: Operation, answer: Answer) -> Response:
+    status = answer.status or operation.status
+    if isinstance(answer.body, bytes):
+        return Response(status, answer.body, content_type=answer.content_type, headers=dict(answer.headers))
+    if status in {204, 304} or answer.body is None:
+        return Response(status, headers=dict(answer.headers))
+    return Response.of_json(status, answer.body, dict(answer.headers))

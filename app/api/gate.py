@@ -1,0 +1,147 @@
+"""The outermost layer: every request is bounded, named and answered here. URL, headers, body and time have limits; whatever happens inside, the answer is a problem document.
+
+Plain ASGI (BaseHTTPMiddleware gets in the way of streams and context variables). The body is read whole, so that a slow sender holds no worker thread.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from app import instance
+from app.api.problems import Problem
+from app.messages import ids, trace
+from observability import logs
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+URL_BYTES_MAX, HEADER_BYTES_MAX = 8192, 16_384
+BODY_SECONDS = 10.0
+AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Gate:
+    """`inner(request) -> response` does the work; `state` tells whether we drain. `body_bytes_max(method, path)` is the limit of the operation it will reach."""
+
+    def __init__(self, inner: Callable[["Request"], Awaitable["Response"]], *, body_bytes_max: Callable[[str], int], draining: Callable[[], bool]) -> None:
+        self.inner, self.body_bytes_max, self.draining = inner, body_bytes_max, draining
+        self.at_work = asyncio.Semaphore(AT_WORK_MAX)
+        self.log = logs.logger("api")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        request = Request(scope)
+        try:
+            self._check_size(scope)
+            request.body = await self._read(receive, self.body_bytes_max(request.path))
+            response = await self._work(request)
+        except Problem as problem:
+            response = Response.of_problem(problem, request)
+            close = problem.code in {"body_too_large", "request_timeout", "headers_too_large", "uri_too_long"}
+            response.headers |= {"Connection": "close"} if close else {}
+        except Exception as fault:
+            self.log.error("bug", request=request.id, path=request.path, exc_info=fault)
+            response = Response.of_problem(Problem("internal", "A bug on our side; the request id finds it in our logs"), request)
+        await response.send(request, send)
+
+    async def _work(self, request: "Request") -> "Response":
+        if request.waits:  # Long-polls hold no place: they wait for a shared reader, not for a thread.
+            return await self.inner(request)
+        try:
+            await asyncio.wait_for(self.at_work.acquire(), QUEUE_SECONDS)
+        except TimeoutError:
+            raise Problem("overloaded", f"{AT_WORK_MAX} requests are at work in this copy: try again") from None
+        try:
+            return await self.inner(request)
+        finally:
+            self.at_work.release()
+
+    @staticmethod
+    def _check_size(scope: Scope) -> None:
+        if len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"]) > URL_BYTES_MAX:
+            raise Problem("uri_too_long", f"at most {URL_BYTES_MAX} bytes")
+        if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES_MAX:
+            raise Problem("headers_too_large", f"at most {HEADER_BYTES_MAX} bytes")
+
+    @staticmethod
+    async def _read(receive: Receive, most: int) -> bytes:
+        body = bytearray()
+
+        async def gather() -> None:
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem("request_timeout", "the client went away")
+                body.extend(message.get("body", b""))
+                more = message.get("more_body", False)
+                if len(body) > most:
+                    raise Problem("body_too_large", f"at most {most} bytes")
+
+        try:
+            await asyncio.wait_for(gather(), BODY_SECONDS)
+        except TimeoutError:
+            raise Problem("request_timeout", f"the body must arrive within {BODY_SECONDS:.0f} s") from None
+        return bytes(body)
+
+
+class Request:
+    """A request as it came, with its id and its place in a trace."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: str = scope["query_string"].decode("latin-1")
+        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        self.body = b""
+        given = self.headers.get("x-request-id", "")
+        self.id = given if _REQUEST_ID.fullmatch(given) else instance.fresh_id("req")
+        parsed = trace.parse(self.headers.get("traceparent", ""))
+        trace_id = parsed[0] if parsed else instance.fresh_bytes(16).hex()
+        # Whether to sample is ours to decide; until there is a sampler everything is.
+        self.traceparent = f"00-{trace_id}-{ids.digest(self.id, instance.fresh_bytes(8)).hex()[:16]}-01"
+        self.waits = "wait_seconds=" in self.query
+
+    @property
+    def trace_id(self) -> str:
+        return self.traceparent[3:35]
+
+
+class Response:
+    """Bytes with their headers. Every answer carries the request id, our span, and the headers that keep browsers from guessing."""
+
+    def __init__(self, status: int, body: bytes = b"", *, content_type: str = "application/json", headers: dict[str, str] | None = None) -> None:
+        self.status, self.body, self.content_type, self.headers = status, body, content_type, dict(headers or {})
+
+    @classmethod
+    def of_json(cls, status: int, value: Any, headers: dict[str, str] | None = None) -> "Response":
+        return cls(status, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), headers=headers)
+
+    @classmethod
+    def of_problem(cls, problem: Problem, request: Request) -> "Response":
+        body = json.dumps(problem.document(instance=request.id, trace_id=request.trace_id), ensure_ascii=False, default=str).encode()
+        return cls(problem.status, body, content_type="application/problem+json", headers=problem.headers)
+
+    async def send(self, request: Request, send: Send) -> None:
+        headers = {"X-Request-Id": request.id, "traceparent": request.traceparent, "X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"} | self.headers
+        if self.status not in {204, 304}:
+            headers |= {"Content-Type": self.content_type, "Content-Length": str(len(self.body))}
+        raw = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": raw})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" or self.status in {204, 304} else self.body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,263 @@
+"""What an endpoint is, said once: routing, validation, authorisation, idempotency and the OpenAPI document all follow from an `Operation`.
+
+To add an endpoint: write a handler `def handle(call: Call) -> Answer`, and put an Operation for it into the OPERATIONS tuple of its resource module (and that module
+into application.py's RESOURCES, once). A handler runs in a worker thread inside one unit of work, `call.tx`; it may be repeated from the start after a deadlock, so it
+must do nothing but through `call.tx`. It raises Problem to refuse; every code it raises stands in `errors`, so that it is documented.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+from app.api.problems import Problem
+from app.mysql.unit_of_work import Transaction
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks: from the token, never from a parameter. `gateway_id` is None for operators and services."""
+
+    token_id: str
+    gateway_id: str | None
+    user: str
+    role: str
+    scopes: frozenset[str]
+    expires_at: datetime
+
+    @property
+    def gateway(self) -> str:
+        """On the public face every query runs through a gateway; a role without one has nothing to see there."""
+        if self.gateway_id is None:
+            raise Problem("forbidden", f"role {self.role} is bound to no gateway: use a gateway's token here")
+        return self.gateway_id
+
+    @property
+    def owner(self) -> str | None:
+        """Whose experiments and credentials: a user's own; None for who sees the whole gateway."""
+        return self.user if self.role == "user" else None
+
+
+@dataclass
+class Call:
+    """One request, read and authorised. `at` is MySQL's time in this unit of work."""
+
+    principal: Principal
+    tx: Transaction
+    at: datetime
+    services: Any  # application.Services
+    path: Mapping[str, str]
+    query: Mapping[str, Any]
+    body: Any
+    raw: Any
+    headers: Mapping[str, str]
+    request_id: str
+    traceparent: str
+    operation: "Operation"
+
+    def audit(self, subject: str, reason: str | None = None) -> None:
+        """Who did what; in the same transaction."""
+        from app.mysql import audit
+
+        audit.append(self.tx, gateway_id=self.principal.gateway_id, user=self.principal.user, action=self.operation.id, subject=subject, reason=reason, request_id=self.request_id, at=self.at)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`body` is JSON, or bytes with a `content_type`. `stored`: what an idempotent replay shows instead (secrets left out)."""
+
+    body: Any = None
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    stored: Any = None
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A query parameter. `read` raises ValueError, whose text says what is wanted; `schema` is its JSON Schema."""
+
+    name: str
+    read: Callable[[str], Any]
+    schema: Mapping[str, Any]
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`key`: '' none, 'may' accepted, 'must' required, 'launch' required when the body says launch. `match`: If-Match is required. `shape`: the answer's component name."""
+
+    method: str
+    path: str
+    id: str
+    summary: str
+    handle: Callable[[Call], Answer]
+    scope: str = ""
+    body: type[BaseModel] | None = None
+    shape: str = ""
+    status: int = 200
+    also: tuple[int, ...] = ()
+    errors: tuple[str, ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    key: str = ""
+    match: bool = False
+    patch: bool = False
+    internal: bool = False
+    public: bool = False
+    content: str = "application/json"
+    waits: bool = False
+    body_bytes_max: int = 1 << 20
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET"
+
+
+# ---- parameters ---------------------------------------------------------------------------------------------------------------------------------------
+def integer(name: str, low: int, high: int, default: int | None = None) -> Parameter:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 17 and low <= int(text) <= high):
+            raise ValueError(f"an integer from {low} to {high}")
+        return int(text)
+
+    return Parameter(name, read, {"type": "integer", "minimum": low, "maximum": high}, default)
+
+
+def choice(name: str, *allowed: str, default: str | None = None, several: bool = False) -> Parameter:
+    def read(text: str) -> Any:
+        words = text.split(",") if several else [text]
+        if any(word not in allowed for word in words):
+            raise ValueError(f"one of {', '.join(allowed)}")
+        return words if several else text
+
+    return Parameter(name, read, {"type": "string"} if several else {"type": "string", "enum": list(allowed)}, default)
+
+
+def text(name: str, longest: int = 200) -> Parameter:
+    def read(given: str) -> str:
+        if not 0 < len(given) <= longest or any(ord(each) < 32 for each in given):
+            raise ValueError(f"1 to {longest} characters, no control characters")
+        return given
+
+    return Parameter(name, read, {"type": "string", "minLength": 1, "maxLength": longest})
+
+
+def moment(name: str) -> Parameter:
+    def read(given: str) -> datetime:
+        try:
+            at = datetime.fromisoformat(given)
+        except ValueError:
+            at = None  # type: ignore[assignment]
+        if at is None or at.tzinfo is None:
+            raise ValueError("a time as in RFC 3339, with its zone")
+        from app.api.reading import naive
+
+        found = naive(at)
+        assert found is not None
+        return found
+
+    return Parameter(name, read, {"type": "string", "format": "date-time"})
+
+
+# ---- lists --------------------------------------------------------------------------------------------------------------------------------------------
+LIMIT, CURSOR = integer("limit", 1, 200, 50), text("cursor", 1000)
+
+
+def sort(*allowed: str) -> Parameter:
+    return choice("sort", *allowed, default=allowed[0])
+
+
+class Cursors:
+    """Opaque keyset cursors, signed and bound to list, filter, sort and gateway: altered or used elsewhere they are refused."""
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+
+    def make(self, binding: str, last: list[Any]) -> str:
+        body = msgspec.json.encode(last)
+        return base64.urlsafe_b64encode(self._sign(binding, body) + body).decode().rstrip("=")
+
+    def read(self, binding: str, cursor: str) -> list[Any]:
+        try:
+            raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+            body = raw[16:]
+            if not hmac.compare_digest(raw[:16], self._sign(binding, body)):
+                raise ValueError
+            found: list[Any] = msgspec.json.decode(body)
+        except (ValueError, msgspec.DecodeError):
+            raise Problem("invalid_cursor", "The cursor was altered, or belongs to another list, filter or sort") from None
+        return found
+
+    def _sign(self, binding: str, body: bytes) -> bytes:
+        return hmac.new(self.key, binding.encode() + b"\0" + body, hashlib.sha256).digest()[:16]
+
+
+def binding_of(call: Call) -> str:
+    """What a cursor is bound to: everything but where the page begins and how long it is."""
+    filters = sorted((name, str(value)) for name, value in call.query.items() if name not in {"cursor", "limit"} and value is not None)
+    return f"{call.operation.id}|{call.principal.gateway_id}|{call.principal.owner}|{dict(call.path)}|{filters}"
+
+
+def page(call: Call, rows: list[Any], shown: Callable[[Any], Any], key: Callable[[Any], list[Any]]) -> Answer:
+    """`rows`: one more than the limit, if there is more. `key`: what the next page begins after."""
+    limit = call.query["limit"]
+    items = [shown(row) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Answer({"items": items})
+    cursor = call.services.cursors.make(binding_of(call), key(rows[limit - 1]))
+    kept = "&".join(f"{name}={_quoted(value)}" for name, value in call.query.items() if name != "cursor" and value is not None)
+    path = call.operation.path.format(**call.path)
+    return Answer({"items": items, "next_cursor": cursor}, headers={"Link": f'<{path}?{kept}&cursor={cursor}>; rel="next"'})
+
+
+def after(call: Call) -> list[Any] | None:
+    """Where this page begins, None for the first."""
+    cursor = call.query.get("cursor")
+    return None if cursor is None else call.services.cursors.read(binding_of(call), cursor)
+
+
+def _quoted(value: Any) -> str:
+    from urllib.parse import quote
+
+    if isinstance(value, datetime):
+        value = value.isoformat() + "Z"
+    return quote(",".join(value) if isinstance(value, list) else str(value))
+
+
+# ---- versions -----------------------------------------------------------------------------------------------------------------------------------------
+def matched(call: Call, version: int) -> None:
+    """If-Match against the row's version. Raises precondition_failed with the current ETag, precondition_required without the header."""
+    given = call.headers.get("if-match")
+    if given is None:
+        if call.operation.match:
+            raise Problem("precondition_required", "Send If-Match with the ETag you read, or * to overwrite whatever is there")
+        return
+    if given.strip() != "*" and f'"{version}"' not in [each.strip() for each in given.split(",")]:
+        raise Problem("precondition_failed", f"the current version is {version}", headers={"ETag": f'"{version}"'})
+
+
+def versioned(call: Call, body: Any, version: int, *, status: int | None = None, location: str | None = None) -> Answer:
+    """A single resource with its strong ETag; 304 if the client has it."""
+    headers = {"ETag": f'"{version}"'} | ({"Location": location} if location else {})
+    if not call.operation.writes and f'"{version}"' in [each.strip() for each in call.headers.get("if-none-match", "").split(",")]:
+        return Answer(None, 304, headers)
+    return Answer(body, status, headers)
+
+
+def merged(current: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict):
+        return patch
+    found = dict(current) if isinstance(current, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        else:
+            found[name] = merged(found.get(name), value)
+    return found

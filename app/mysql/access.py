@@ -1,0 +1,127 @@
+"""Gateways, tokens and credentials: who may come in, and what is kept sealed for them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from app.mysql.rows import from_json, to_json
+from app.mysql.unit_of_work import Transaction
+
+TOKEN = "id, gateway_id, lookup, digest, key_id, name, user, role, scopes, expires_at, revoked_at, created_at"
+GATEWAY = "id, name, state, document, version, created_at, updated_at"
+CREDENTIAL = "id, gateway_id, owner, name, kind, public_key, fingerprint, expires_at, last_used_at, version, created_at"
+SCOPES = (
+    "experiments:read", "experiments:write", "catalogue:read", "catalogue:write", "credentials:write", "webhooks:write", "gateway:admin", "operator:read", "operator:write",
+    "internal:events",
+)  # fmt: skip
+ROLES: Mapping[str, tuple[str, ...]] = {
+    "user": ("experiments:read", "experiments:write", "catalogue:read", "credentials:write"),
+    "gateway-admin": ("experiments:read", "experiments:write", "catalogue:read", "catalogue:write", "credentials:write", "webhooks:write", "gateway:admin"),
+    "operator": ("operator:read", "operator:write", "gateway:admin"),
+    "service": ("internal:events",),
+}
+
+
+# ---- tokens -------------------------------------------------------------------------------------------------------------------------------------------
+def create_token(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """`row`: id, gateway_id, lookup, digest, key_id, name, user, role, scopes (sequence), expires_at, now."""
+    tx.exec_driver_sql(
+        "INSERT INTO tokens (id, gateway_id, lookup, digest, key_id, name, user, role, scopes, expires_at, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            row["id"], row["gateway_id"], row["lookup"], row["digest"], row["key_id"], row["name"], row["user"], row["role"], " ".join(row["scopes"]), row["expires_at"], row["now"],
+        ),
+    )  # fmt: skip
+
+
+def find_token(tx: Transaction, lookup: str) -> Row[Any] | None:
+    """With MySQL's time as last column."""
+    return tx.exec_driver_sql(f"SELECT {TOKEN}, UTC_TIMESTAMP(6) FROM tokens WHERE lookup = %s", (lookup,)).first()
+
+
+def get_token(tx: Transaction, gateway_id: str | None, token_id: str) -> Row[Any] | None:
+    """Of this gateway; of operators and services where it is None."""
+    return tx.exec_driver_sql(f"SELECT {TOKEN} FROM tokens WHERE id = %s AND gateway_id <=> %s", (token_id, gateway_id)).first()
+
+
+def tokens_page(tx: Transaction, gateway_id: str | None, *, before: Sequence[Any] | None, limit: int) -> list[Row[Any]]:
+    beyond, values = ("AND id < %s ", tuple(before)) if before else ("", ())
+    return list(tx.exec_driver_sql(f"SELECT {TOKEN} FROM tokens WHERE gateway_id <=> %s {beyond}ORDER BY id DESC LIMIT %s", (gateway_id, *values, limit)).all())
+
+
+def revoke_token(tx: Transaction, token_id: str) -> None:
+    tx.exec_driver_sql("UPDATE tokens SET revoked_at = COALESCE(revoked_at, UTC_TIMESTAMP(6)) WHERE id = %s", (token_id,))
+
+
+# ---- gateways -----------------------------------------------------------------------------------------------------------------------------------------
+def create_gateway(tx: Transaction, gateway_id: str, name: str, document: Mapping[str, Any], *, now: datetime) -> None:
+    """Raises the driver's 1062 when the name is taken."""
+    tx.exec_driver_sql(
+        "INSERT INTO gateways (id, name, state, document, version, created_at, updated_at) VALUES (%s, %s, 'ACTIVE', %s, 1, %s, %s)", (gateway_id, name, to_json(dict(document)), now, now)
+    )
+
+
+def gateway(tx: Transaction, gateway_id: str, *, lock: bool = False) -> dict[str, Any] | None:
+    row = tx.exec_driver_sql(f"SELECT {GATEWAY} FROM gateways WHERE id = %s{' FOR UPDATE' if lock else ''}", (gateway_id,)).first()
+    return None if row is None else _gateway(row)
+
+
+def gateways_page(tx: Transaction, *, name: str | None, only: str | None, before: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
+    clauses, values = ["1 = 1"], []
+    for clause, value in (("name = %s", name), ("id = %s", only), ("id < %s", before[0] if before else None)):
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    query = f"SELECT {GATEWAY} FROM gateways WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT %s"
+    return [_gateway(row) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
+
+
+def change_gateway(tx: Transaction, gateway_id: str, *, name: str, state: str, document: Mapping[str, Any], now: datetime) -> None:
+    tx.exec_driver_sql(
+        "UPDATE gateways SET name = %s, state = %s, document = %s, version = version + 1, updated_at = %s WHERE id = %s", (name, state, to_json(dict(document)), now, gateway_id)
+    )
+
+
+def _gateway(row: Row[Any]) -> dict[str, Any]:
+    return {"id": row[0], "name": row[1], "state": row[2], **from_json(row[3]), "version": row[4], "created_at": row[5], "updated_at": row[6]}
+
+
+# ---- credentials --------------------------------------------------------------------------------------------------------------------------------------
+def create_credential(tx: Transaction, row: Mapping[str, Any]) -> None:
+    """`row`: id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, now. Raises the driver's 1062 when the name is taken."""
+    tx.exec_driver_sql(
+        "INSERT INTO credentials (id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, version, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s)",
+        (row["id"], row["gateway_id"], row["owner"], row["name"], row["kind"], row["public_key"], row["fingerprint"], row["sealed"], row["expires_at"], row["now"]),
+    )
+
+
+def credential(tx: Transaction, gateway_id: str, credential_id: str, *, owner: str | None = None) -> dict[str, Any] | None:
+    """Without its secret. `owner`: only if it is theirs."""
+    row = tx.exec_driver_sql(f"SELECT {CREDENTIAL} FROM credentials WHERE id = %s AND gateway_id = %s AND deleted_at IS NULL AND (%s IS NULL OR owner = %s)", (credential_id, gateway_id, owner, owner)).first()
+    return None if row is None else dict(row._mapping)
+
+
+def credentials_page(tx: Transaction, gateway_id: str, *, owner: str | None, name: str | None, before: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
+    clauses, values = ["gateway_id = %s", "deleted_at IS NULL"], [gateway_id]
+    for clause, value in (("owner = %s", owner), ("name = %s", name), ("id < %s", before[0] if before else None)):
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    query = f"SELECT {CREDENTIAL} FROM credentials WHERE {' AND '.join(clauses)} ORDER BY created_at DESC, id DESC LIMIT %s"
+    return [dict(row._mapping) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
+
+
+def sealed(tx: Transaction, credential_id: str) -> tuple[str, bytes, datetime | None] | None:
+    """(gateway, sealed secret, expiry), for those who may open it."""
+    row = tx.exec_driver_sql("SELECT gateway_id, sealed, expires_at FROM credentials WHERE id = %s AND deleted_at IS NULL", (credential_id,)).first()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def used(tx: Transaction, credential_id: str) -> None:
+    tx.exec_driver_sql("UPDATE credentials SET last_used_at = UTC_TIMESTAMP(6) WHERE id = %s AND (last_used_at IS NULL OR last_used_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE)", (credential_id,))
+
+
+def remove_credential(tx: Transaction, credential_id: str) -> None:
+    """Hidden, and its secret gone. The name is free again."""
+    tx.exec_driver_sql("UPDATE credentials SET deleted_at = UTC_TIMESTAMP(6), sealed = '', name = id, version = version + 1 WHERE id = %s", (credential_id,))

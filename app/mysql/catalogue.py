@@ -1,0 +1,107 @@
+"""The catalogue: projects, modules, interfaces, deployments, compute and storage resources. One table, told apart by kind; the content is a JSON document.
+
+PATCH makes a new version; launched work keeps its snapshot. Every statement runs through a gateway.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import exc
+
+from app.mysql import faults
+from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.unit_of_work import Transaction
+
+PROJECT, MODULE, INTERFACE, DEPLOYMENT, COMPUTE, STORAGE = "project", "application_module", "application_interface", "application_deployment", "compute_resource", "storage_resource"
+_COLUMNS = "id, name, document, version, created_at, updated_at"
+ORDERS: Mapping[str, tuple[str, str]] = {  # sort → (column, direction); id breaks ties.
+    "-created_at": ("created_at", "DESC"), "created_at": ("created_at", "ASC"), "updated_at": ("updated_at", "ASC"), "name": ("name", "ASC"),
+}  # fmt: skip
+
+
+class NameTaken(Exception):
+    """Unique per gateway and kind."""
+
+
+def insert(tx: Transaction, *, gateway_id: str, kind: str, entry_id: str, name: str, document: Mapping[str, Any], now: datetime) -> None:
+    row = (entry_id, gateway_id, kind, name, to_json(dict(document)), now, now)
+    try:
+        tx.exec_driver_sql("INSERT INTO catalogue (id, gateway_id, kind, name, document, version, created_at, updated_at) VALUES (%s, %s, %s, %s, %s, 1, %s, %s)", row)
+    except exc.DBAPIError as fault:
+        if faults.number(fault) == faults.DUPLICATE:
+            raise NameTaken from fault
+        raise
+
+
+def get(tx: Transaction, gateway_id: str, kind: str, entry_id: str | None, *, lock: bool = False) -> dict[str, Any] | None:
+    if entry_id is None:
+        return None
+    row = tx.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM catalogue WHERE id = %s AND gateway_id = %s AND kind = %s AND deleted_at IS NULL{' FOR UPDATE' if lock else ''}", (entry_id, gateway_id, kind)
+    ).first()
+    return None if row is None else _read(row)
+
+
+def by_name(tx: Transaction, gateway_id: str, kind: str, name: str) -> dict[str, Any] | None:
+    row = tx.exec_driver_sql(f"SELECT {_COLUMNS} FROM catalogue WHERE gateway_id = %s AND kind = %s AND name = %s AND deleted_at IS NULL", (gateway_id, kind, name)).first()
+    return None if row is None else _read(row)
+
+
+def page(tx: Transaction, gateway_id: str, kind: str, *, name: str | None, sort: str, after: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
+    """One keyset page. `after`: (value of the sort column, id) of the last row seen."""
+    column, direction = ORDERS[sort]
+    clauses, values = ["gateway_id = %s", "kind = %s", "deleted_at IS NULL"], [gateway_id, kind]
+    if name is not None:
+        clauses.append("name = %s")
+        values.append(name)
+    if after is not None:
+        sign = "<" if direction == "DESC" else ">"
+        clauses.append(f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))")
+        values += [after[0], after[0], after[1]]
+    query = f"SELECT {_COLUMNS} FROM catalogue WHERE {' AND '.join(clauses)} ORDER BY {column} {direction}, id {direction} LIMIT %s"
+    return [_read(row) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
+
+
+def change(tx: Transaction, entry_id: str, *, name: str, document: Mapping[str, Any], now: datetime) -> None:
+    """A new version of a locked row."""
+    try:
+        tx.exec_driver_sql("UPDATE catalogue SET name = %s, document = %s, version = version + 1, updated_at = %s WHERE id = %s", (name, to_json(dict(document)), now, entry_id))
+    except exc.DBAPIError as fault:
+        if faults.number(fault) == faults.DUPLICATE:
+            raise NameTaken from fault
+        raise
+
+
+def hide(tx: Transaction, entry_id: str, *, now: datetime) -> None:
+    """DELETE hides; the name is free again."""
+    tx.exec_driver_sql("UPDATE catalogue SET deleted_at = %s, name = id, version = version + 1 WHERE id = %s", (now, entry_id))
+
+
+def known(tx: Transaction, gateway_id: str, kind: str, entry_ids: Sequence[str]) -> set[str]:
+    """Which of these ids are entries of this gateway and kind."""
+    wanted = in_order(entry_ids)
+    if not wanted:
+        return set()
+    query = f"SELECT id FROM catalogue WHERE gateway_id = %s AND kind = %s AND deleted_at IS NULL AND id IN ({marks(wanted)})"
+    return {row[0] for row in tx.exec_driver_sql(query, (gateway_id, kind, *wanted)).all()}
+
+
+def many(tx: Transaction, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By id, across gateways: for executors, which work for all of them."""
+    wanted = in_order(entry_ids)
+    rows = tx.exec_driver_sql(f"SELECT {_COLUMNS} FROM catalogue WHERE id IN ({marks(wanted)})", tuple(wanted)).all() if wanted else ()
+    return {row[0]: _read(row) for row in rows}
+
+
+def deployments_of(tx: Transaction, gateway_id: str, module_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Deployments of these modules. Their name is `<module id>/<host id>`: one per module and host, found by prefix."""
+    found = []
+    for module_id in in_order(module_ids):
+        query = f"SELECT {_COLUMNS} FROM catalogue WHERE gateway_id = %s AND kind = %s AND name LIKE %s AND deleted_at IS NULL ORDER BY name LIMIT 200"
+        found += [_read(row) for row in tx.exec_driver_sql(query, (gateway_id, DEPLOYMENT, f"{module_id}/%")).all()]
+    return found
+
+
+def _read(row: Any) -> dict[str, Any]:
+    return {"id": row[0], "name": row[1], **from_json(row[2]), "version": row[3], "created_at": row[4], "updated_at": row[5]}
