@@ -3,7 +3,6 @@
 Nothing is changed, every question has a deadline, and one that cannot be asked is a finding of its own. Hosts are asked for their key only, never for a login.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from app.cli import host_keys, show
 from app.cli.session import Format
 from app.errors import AiravataError, Misconfigured
 from app.mysql import engine
+from app.mysql.hosts import catalogued
 from app.mysql.unit_of_work import now, unit_of_work
 from app.settings import Settings
 from migrations import Schema
@@ -136,11 +136,9 @@ def hosts(found: Examination, connected: Engine) -> None:
     """Every enabled host of the catalogue: reachable, and still showing a key that was pinned."""
     with found.asking("hosts", "catalogue", "run `airavata admin migrate`"):
         with unit_of_work(connected)("doctor.hosts") as tx:
-            rows = tx.exec_driver_sql(
-                "SELECT name, document FROM catalogue WHERE kind = 'cmp' AND deleted_at IS NULL ORDER BY gateway_id, name LIMIT 1000"
-            ).all()
+            known = catalogued(tx)
         with ThreadPoolExecutor(HOSTS_AT_ONCE) as threads:
-            for each in threads.map(lambda row: host(row[0], json.loads(row[1])), rows):
+            for each in threads.map(lambda each: host(*each), known):
                 if each is not None:
                     found.findings.append(each)
 

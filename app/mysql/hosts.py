@@ -5,8 +5,14 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from app.mysql.rows import in_order, marks
+from app.mysql.rows import from_json, in_order, marks
 from app.mysql.unit_of_work import Transaction
+
+
+def catalogued(tx: Transaction) -> list[tuple[str, Any]]:
+    """(name, document) of the hosts of all gateways: for `airavata doctor`, nothing that runs asks this."""
+    rows = tx.exec_driver_sql("SELECT name, document FROM catalogue WHERE kind = 'compute_resource' AND deleted_at IS NULL ORDER BY id LIMIT 1000").all()
+    return [(row[0], from_json(row[1])) for row in rows]
 
 
 def ensure_watch(tx: Transaction, compute_resource_ids: Iterable[str]) -> None:
