@@ -6,12 +6,15 @@ Each act may be repeated: a second run finds everything made and changes nothing
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import migrations
-from app.errors import Illegal, StoreUnavailable
-from app.mysql import engine, outbox, shards, unit_of_work
-from app.mysql.unit_of_work import UnitOfWork
+from app import instance, secrets
+from app.errors import Illegal, Misconfigured, StoreUnavailable
+from app.messages.codec import wire_time
+from app.mysql import access, audit, catalogue, engine, outbox, shards, unit_of_work
+from app.mysql.unit_of_work import Transaction, UnitOfWork
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 CONNECT_SECONDS = 3.0
+TOKEN_LIFE = timedelta(days=90)
 
 
 def migrate(settings: Settings, *, say: Say) -> None:
@@ -37,6 +41,57 @@ def opened(settings: Settings) -> Iterator[UnitOfWork]:
         yield unit_of_work.unit_of_work(connected)
     finally:
         connected.dispose()
+
+
+def bootstrap(settings: Settings, *, gateway: str | None = None, another: bool = False) -> dict[str, Any]:
+    """The first operator token; and, if a gateway is named, that gateway and a token for its administrator. Raises Illegal when there is an operator already."""
+    if not settings.token_key:
+        raise Misconfigured("AIRAVATA_TOKEN_KEY: required, the API server's own: tokens are stored as an HMAC under it")
+    with opened(settings) as begin, begin("admin.bootstrap") as tx:
+        at = unit_of_work.now(tx)
+        tokens = access.tokens_page(tx, None, before=None, limit=1000)
+        if not another and any(row.role == "operator" and row.revoked_at is None and row.expires_at > at for row in tokens):
+            raise Illegal("there is an operator token already; if it is lost, `airavata admin bootstrap --another` makes one more")
+        made: dict[str, Any] = {"operator_token": _token(tx, settings, gateway_id=None, role="operator", at=at)}
+        if gateway:
+            made["gateway_id"] = _gateway(tx, gateway, at=at)
+            made["gateway_token"] = _token(tx, settings, gateway_id=made["gateway_id"], role="gateway-admin", at=at)
+        audit.append(
+            tx,
+            gateway_id=None,
+            user="bootstrap",
+            action="admin.bootstrap",
+            subject=gateway or "operator",
+            reason=None,
+            request_id=instance.fresh_id("req"),
+            at=at,
+        )
+    return {**made, "expires_at": wire_time(at + TOKEN_LIFE)}
+
+
+def _token(tx: Transaction, settings: Settings, *, gateway_id: str | None, role: str, at: datetime) -> str:
+    key = settings.token_key.encode()
+    token, lookup = secrets.new_token()
+    row = {
+        "id": instance.fresh_id("tok"),
+        "gateway_id": gateway_id,
+        "lookup": lookup,
+        "digest": secrets.token_digest(token, key),
+        "key_id": secrets.key_id(key).hex(),
+    }
+    access.create_token(tx, {**row, "name": "bootstrap", "user": "admin", "role": role, "scopes": access.ROLES[role], "expires_at": at + TOKEN_LIFE, "now": at})
+    return token
+
+
+def _gateway(tx: Transaction, name: str, *, at: datetime) -> str:
+    """The gateway of this name, made with its `default` project if it is new."""
+    found = access.gateways_page(tx, name=name, only=None, before=None, limit=1)
+    if found:
+        return str(found[0]["id"])
+    gateway_id = instance.fresh_id("gw")
+    access.create_gateway(tx, gateway_id, name, {"display_name": name}, now=at)
+    catalogue.insert(tx, gateway_id=gateway_id, kind=catalogue.PROJECT, entry_id=instance.fresh_id("prj"), name="default", document={"description": ""}, now=at)
+    return gateway_id
 
 
 def reach_kafka(bootstrap: str) -> None:

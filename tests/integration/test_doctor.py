@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 
+from app import secrets
 from app.cli import doctor
 from tests.support.ssh_host import SshServer
 
@@ -187,3 +188,21 @@ def test_a_host_is_asked_for_its_key_and_nothing_else(tmp_path: Path) -> None:
     assert unpinned and "none is pinned" in unpinned.text
     assert disabled is None
     assert gone and "unreachable" in gone.text
+
+
+def test_bootstrap_shows_a_token_once_and_keeps_its_digest_only(airavata: Airavata, root_of: Engine) -> None:
+    made_whole(airavata)
+    keyless = airavata("admin", "bootstrap")
+    assert (keyless.returncode, "AIRAVATA_TOKEN_KEY" in keyless.stderr) == (78, True)
+    made = json.loads(airavata("admin", "bootstrap", "--gateway", "demo", "-o", "json", TOKEN_KEY="k" * 40).stdout)
+    refused = airavata("admin", "bootstrap", TOKEN_KEY="k" * 40)
+    assert (refused.returncode, refused.stdout, "--another" in refused.stderr) == (4, "", True)
+    again = json.loads(airavata("admin", "bootstrap", "--another", "--gateway", "demo", "-o", "json", TOKEN_KEY="k" * 40).stdout)
+    assert again["gateway_id"] == made["gateway_id"]
+    assert again["gateway_token"] != made["gateway_token"]
+    with root_of.connect() as connection:
+        roles = connection.exec_driver_sql("SELECT role, gateway_id, digest FROM tokens ORDER BY id").all()
+        assert [(row.role, row.gateway_id) for row in roles] == [("operator", None), ("gateway-admin", made["gateway_id"])] * 2
+        assert secrets.token_digest(made["operator_token"], b"k" * 40) in {row.digest for row in roles}
+        assert connection.exec_driver_sql("SELECT kind, name FROM catalogue").all() == [("project", "default")]
+        assert connection.exec_driver_sql("SELECT COUNT(*) FROM audit").scalar() == 2
