@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 ROWS = 20_000
+KINDS = ("compute_resource", "storage_resource", "project", "application_interface", "application_deployment")
 NOW = datetime(2026, 11, 23, 14)
 OPEN = 200  # Experiments still going on.
 
@@ -146,7 +147,7 @@ def a_timer(n: int) -> Iterator[Any]:
 TABLES: dict[str, tuple[str, Callable[[int], Iterator[Any] | tuple[Any, ...]]]] = {
     "gateways": ("id, name, state, document, version, created_at, updated_at", lambda n: (name("gw", n), f"gateway-{n}", "ACTIVE", "{}", 1, at(n), at(n))),
     "tokens": ("id, gateway_id, lookup, digest, key_id, name, user, role, scopes, expires_at, created_at", lambda n: (name("tok", n), gateway(n), f"{n:012d}", b"0" * 32, "k1", "t", "u", "user", "[]", NOW, at(n))),
-    "catalogue": ("id, gateway_id, kind, name, document, version, created_at, updated_at", lambda n: (name("cmp", n), gateway(n), ("cmp", "sto", "prj", "ifc", "dep")[n % 5 - n // 7 % 5], f"n-{n}", "{}", 1, at(n), at(n))),
+    "catalogue": ("id, gateway_id, kind, name, document, version, created_at, updated_at", lambda n: (name("cmp", n), gateway(n), KINDS[n // 5 % len(KINDS)], f"n-{n}", "{}", 1, at(n), at(n))),
     "credentials": ("id, gateway_id, owner, name, kind, sealed, version, created_at", lambda n: (name("crd", n), gateway(n), f"user-{n % 50}", f"n-{n}", "SSH_KEY", b"0", 1, at(n))),
     "idempotency": ("scope, fingerprint, status, body, created_at", lambda n: (n.to_bytes(32, "big"), b"0" * 32, 201, b"{}", at(n))),
     "audit": ("gateway_id, user, action, subject, request_id, at", lambda n: (gateway(n), "u", "POST", name("exp", n), "r", at(n))),
