@@ -61,7 +61,7 @@ def test_a_command_ended_by_a_signal_is_no_success(host: RemoteHost) -> None:
     try:
         assert host.run(("sh", "-c", "kill -9 $$")).exit_status == 137
     except OperationFailed as fault:
-        assert (fault.code, fault.certain) == ("SSH_LOST", False)  # noqa: PT017
+        assert (fault.code, fault.certain) == ("SSH_LOST", False)
 
 
 def test_a_command_that_takes_too_long_is_given_up_with_unknown_outcome(host: RemoteHost) -> None:

@@ -175,6 +175,25 @@ def test_a_wrapper_killed_at_a_step_is_followed_by_at_most_one_program(place: Pl
     assert place.starts() == 1
 
 
+def test_a_wrapper_killed_before_it_could_tell_the_end_is_lost_and_after_it_is_believed(place: Place) -> None:
+    scripts.arm("job.exit.before", str(place.hits))
+    place.submit("exit 3")
+    until((place.hits / "job.exit.before").is_dir)
+    seen = until(lambda: seen if (seen := place.look()).alive == "no" else None)
+    assert seen.code is None
+    assert verdict(seen, wall_time_seconds=300, missing_since=NOW, now=NOW + timedelta(seconds=61)).state is State.LOST
+    assert isinstance(place.submit("exit 3", epoch=2), Submitted)
+    assert place.starts() == 1
+
+
+def test_a_wrapper_killed_after_its_exit_file_changes_nothing(place: Place) -> None:
+    scripts.arm("job.exit.after", str(place.hits))
+    place.submit("exit 3")
+    until((place.hits / "job.exit.after").is_dir)
+    assert place.ended().code == 3
+    assert place.starts() == 1
+
+
 def test_a_wrapper_that_comes_late_finds_its_guard_barred(place: Place) -> None:
     """The helper dies after its launch, its wrapper is slow; the next helper bars it and starts its own."""
     scripts.arm("host.intent.after", str(place.hits))

@@ -24,6 +24,20 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
     return found
 
 
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
 class SshServer:
     def __init__(self, base: Path) -> None:
         self.base, self.scratch = base, base / "scratch"
@@ -32,29 +46,31 @@ class SshServer:
         for name in ("client", "stranger", "host", "host_rsa", "other_host"):
             kind = "rsa" if name.endswith("rsa") else "ed25519"
             subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(base / name)], check=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = 0
         (base / "authorized_keys").write_text((base / "client.pub").read_text())
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, host_keys: tuple[str, ...] = ("host",)) -> None:
+        """Listening when it returns. The first start finds a port; a port that somebody else took meanwhile is not insisted on."""
+        for _ in range(5):
+            port = self.port or a_free_port()
+            self._launch(port, host_keys)
+            assert self.process is not None
+            until(lambda port=port: listens(port) or self.process.poll() is not None)
+            if self.process.poll() is None and f"Server listening on 127.0.0.1 port {port}" in self.log:
+                self.port = port
+                return
+            self.stop()
+        raise AssertionError(self.log)
+
+    def _launch(self, port: int, host_keys: tuple[str, ...]) -> None:
         Path("/run/sshd").mkdir(parents=True, exist_ok=True)
-        lines = [f"ListenAddress 127.0.0.1:{self.port}", *(f"HostKey {self.base / each}" for each in host_keys), f"AuthorizedKeysFile {self.base}/authorized_keys"]
+        lines = [f"ListenAddress 127.0.0.1:{port}", *(f"HostKey {self.base / each}" for each in host_keys), f"AuthorizedKeysFile {self.base}/authorized_keys"]
         lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no", "UsePAM no", "StrictModes no", "UseDNS no", "PidFile none", "PrintMotd no"]
         lines += ["PermitRootLogin prohibit-password", "MaxStartups 100:30:200", "LogLevel VERBOSE", "SetEnv SHLVL=1"]
         (self.base / "sshd_config").write_text("\n".join(lines) + "\n")
-        log = (self.base / "log").open("ab")
-        self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(self.base / "sshd_config")], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        log.close()
-        until(self._listens)
-
-    def _listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
-            return False
-        return True
+        with (self.base / "log").open("ab") as log:
+            self.process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(self.base / "sshd_config")], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def tree(self) -> list[int]:
         """The listener and its sessions, not the jobs, which are sessions of their own."""
