@@ -74,10 +74,10 @@ def test_a_command_that_takes_too_long_is_given_up_with_unknown_outcome(host: Re
 
 def test_many_commands_leave_no_descriptor_open(host: RemoteHost) -> None:
     host.run(("true",))
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(20):
         host.run(("true",))
-    assert len(os.listdir("/proc/self/fd")) <= before + 3
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
 
 
 def test_a_file_is_written_in_ranges_read_in_ranges_and_put_in_place(host: RemoteHost, tmp_path: Path) -> None:
