@@ -1,0 +1,254 @@
+"""Projects, modules, interfaces, deployments, compute and storage resources: one way to create, list, read and change them, told apart by a `Kind`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from app import instance
+from app.api import models, reading
+from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, matched, merged, page, sort, text, versioned
+from app.api.problems import Problem, invalid, not_found
+from app.messages import ids
+from app.mysql import access, catalogue, experiments
+from app.workflow.inputs import Fault
+
+Document = dict[str, Any]
+STAMPS = ("id", "version", "created_at", "updated_at")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`name_of`: the unique name (a deployment's is module/host). `check`: references and rules beyond the schema. `derive`: fields the server adds."""
+
+    plural: str
+    one: str
+    kind: str
+    prefix: str
+    model: type[BaseModel]
+    errors: tuple[str, ...] = ("name_taken",)
+    scope: str = "catalogue"
+    name_of: Callable[[Document], str] = lambda document: str(document["name"])
+    check: Callable[[Call, Document], list[Fault]] = lambda _call, _document: []
+    derive: Callable[[Document, Document | None], Document] = lambda document, _before: document
+    filters: tuple[str, ...] = field(default=("name",))
+
+
+def entry(call: Call, kind: Kind, entry_id: str | None, *, lock: bool = False) -> Document:
+    """Of the caller's gateway, or the 404 that does not tell why."""
+    found = catalogue.get(call.tx, call.principal.gateway, kind.kind, entry_id, lock=lock) if entry_id and ids.is_id(entry_id, kind.prefix) else None
+    if found is None:
+        raise not_found()
+    return found
+
+
+def shown(kind: Kind, row: Mapping[str, Any]) -> Document:
+    told = dict(row) | {"created_at": reading.wire(row["created_at"]), "updated_at": reading.wire(row["updated_at"])}
+    if kind is DEPLOYMENTS:
+        told.pop("name", None)
+    return {"id": told.pop("id"), **told}
+
+
+def document_of(row: Mapping[str, Any]) -> Document:
+    return {name: value for name, value in row.items() if name not in STAMPS}
+
+
+def create(kind: Kind) -> Callable[[Call], Answer]:
+    def handle(call: Call) -> Answer:
+        document = kind.derive(call.body.model_dump(mode="json"), None)
+        _refuse(kind.check(call, document))
+        entry_id = instance.fresh_id(kind.prefix)
+        _named(lambda: catalogue.insert(call.tx, gateway_id=call.principal.gateway, kind=kind.kind, entry_id=entry_id, name=kind.name_of(document), document=document, now=call.at))
+        call.audit(entry_id)
+        return versioned(call, shown(kind, {"id": entry_id, **document, "version": 1, "created_at": call.at, "updated_at": call.at}), 1, location=f"/v1/{kind.plural}/{entry_id}")
+
+    return handle
+
+
+def listing(kind: Kind) -> Callable[[Call], Answer]:
+    def handle(call: Call) -> Answer:
+        column = call.query["sort"].lstrip("-")
+        begin = after(call)
+        if begin is not None and column != "name":
+            begin = [datetime.fromisoformat(begin[0]), begin[1]]
+        rows = catalogue.page(call.tx, call.principal.gateway, kind.kind, name=call.query["name"], sort=call.query["sort"], after=begin, limit=call.query["limit"] + 1)
+        return page(call, rows, lambda row: shown(kind, row), lambda row: [row[column] if column == "name" else row[column].isoformat(), row["id"]])
+
+    return handle
+
+
+def read(kind: Kind) -> Callable[[Call], Answer]:
+    def handle(call: Call) -> Answer:
+        found = entry(call, kind, call.path["id"])
+        return versioned(call, shown(kind, found), found["version"])
+
+    return handle
+
+
+def change(kind: Kind) -> Callable[[Call], Answer]:
+    def handle(call: Call) -> Answer:
+        before = entry(call, kind, call.path["id"], lock=True)
+        matched(call, before["version"])
+        document = patched(call, kind, before)
+        _refuse(kind.check(call, document))
+        return saved(call, kind, before, document)
+
+    return handle
+
+
+def patched(call: Call, kind: Kind, before: Document) -> Document:
+    """The document with the patch merged in (RFC 7396), checked whole."""
+    fields = set(kind.model.model_fields)
+    if unknown := sorted(set(call.raw) - fields):
+        raise invalid([Fault(f"/{name}", "unknown_field", "no such field, or it is not yours to set") for name in unknown])
+    now_known = {name: value for name, value in document_of(before).items() if name in fields}
+    if now_known.get("state") not in {None, "ENABLED", "DRAINING", "DISABLED", "ACTIVE", "DEACTIVATED"}:
+        now_known.pop("state")
+    return kind.derive(reading.validate(kind.model, merged(now_known, call.raw)).model_dump(mode="json"), before)
+
+
+def saved(call: Call, kind: Kind, before: Document, document: Document) -> Answer:
+    _named(lambda: catalogue.change(call.tx, before["id"], name=kind.name_of(document), document=document, now=call.at))
+    call.audit(before["id"])
+    version = before["version"] + 1
+    return versioned(call, shown(kind, {"id": before["id"], **document, "version": version, "created_at": before["created_at"], "updated_at": call.at}), version)
+
+
+def _named(write: Callable[[], None]) -> None:
+    try:
+        write()
+    except catalogue.NameTaken:
+        raise Problem("name_taken", "this name is taken in this gateway") from None
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise invalid(faults)
+
+
+# ---- rules of each kind -------------------------------------------------------------------------------------------------------------------------------
+def _interface(call: Call, document: Document) -> list[Fault]:
+    known = catalogue.known(call.tx, call.principal.gateway, catalogue.MODULE, document["module_ids"])
+    faults = [Fault(f"/module_ids/{index}", "unknown_reference", "no such module") for index, each in enumerate(document["module_ids"]) if each not in known]
+    if document["planner"] not in call.services.planners:
+        faults.append(Fault("/planner", "not_allowed", f"planner {document['planner']} is not enabled here", sorted(call.services.planners)))
+    return faults
+
+
+def _deployment(call: Call, document: Document) -> list[Fault]:
+    faults = []
+    if catalogue.get(call.tx, call.principal.gateway, catalogue.MODULE, document["module_id"]) is None:
+        faults.append(Fault("/module_id", "unknown_reference", "no such module"))
+    host = catalogue.get(call.tx, call.principal.gateway, catalogue.COMPUTE, document["compute_resource_id"])
+    if host is None:
+        faults.append(Fault("/compute_resource_id", "unknown_reference", "no such compute resource"))
+    elif document["defaults"]["queue"] is not None and document["defaults"]["queue"] not in {each["name"] for each in host["queues"]}:
+        faults.append(Fault("/defaults/queue", "unknown_reference", "the host has no such queue"))
+    return faults
+
+
+def _host(call: Call, document: Document) -> list[Fault]:
+    credential_id = document["access"]["credential_id"]
+    if credential_id is not None and access.credential(call.tx, call.principal.gateway, credential_id) is None:
+        return [Fault("/access/credential_id", "unknown_reference", "no such credential")]
+    return []
+
+
+def _host_derived(document: Document, before: Document | None) -> Document:
+    """UNVERIFIED without a key; SUSPENDED is left by giving new keys."""
+    asked = document.get("state")
+    if not document["host_keys"]:
+        state = "UNVERIFIED"
+    elif before is not None and before["state"] == "SUSPENDED" and before["host_keys"] == document["host_keys"]:
+        state = "SUSPENDED"
+    else:
+        state = asked or "ENABLED"
+    kept = {name: before[name] for name in ("circuit", "last_contact_at")} if before else {"circuit": {"state": "CLOSED", "since": None, "reason": None}, "last_contact_at": None}
+    return {**document, "state": state, **kept}
+
+
+def _storage(call: Call, document: Document) -> list[Fault]:
+    if document["credential_id"] is not None and access.credential(call.tx, call.principal.gateway, document["credential_id"]) is None:
+        return [Fault("/credential_id", "unknown_reference", "no such credential")]
+    return []
+
+
+PROJECTS = Kind("projects", "Project", catalogue.PROJECT, "prj", models.Project, scope="experiments")
+MODULES = Kind("application-modules", "ApplicationModule", catalogue.MODULE, "mod", models.Module)
+INTERFACES = Kind("application-interfaces", "ApplicationInterface", catalogue.INTERFACE, "ifc", models.Interface, check=_interface)
+DEPLOYMENTS = Kind(
+    "application-deployments", "ApplicationDeployment", catalogue.DEPLOYMENT, "dep", models.Deployment, check=_deployment,
+    name_of=lambda document: f"{document['module_id']}/{document['compute_resource_id']}",
+)  # fmt: skip
+HOSTS = Kind("compute-resources", "ComputeResource", catalogue.COMPUTE, "cmp", models.ComputeResource, check=_host, derive=_host_derived)
+STORAGES = Kind("storage-resources", "StorageResource", catalogue.STORAGE, "sto", models.StorageResource, check=_storage)
+
+
+def _crud(kind: Kind) -> tuple[Operation, ...]:
+    path, scope, noun = f"/v1/{kind.plural}", kind.scope, kind.one
+    slug = kind.plural.replace("-", "_")
+    lists = (LIMIT, CURSOR, sort(*catalogue.ORDERS), text("name", 192))
+    return (
+        Operation("POST", path, f"create_{slug}", f"Create: {noun}", create(kind), f"{scope}:write", kind.model, noun, 201, errors=kind.errors, key="may"),
+        Operation("GET", path, f"list_{slug}", f"List: {noun}", listing(kind), f"{scope}:read", shape=f"{noun}List", parameters=lists, errors=("invalid_cursor",)),
+        Operation("GET", f"{path}/{{id}}", f"get_{slug}", f"Read: {noun}", read(kind), f"{scope}:read", shape=noun, also=(304,), errors=("not_found",)),
+        Operation(
+            "PATCH", f"{path}/{{id}}", f"change_{slug}", f"Change: {noun}", change(kind), f"{scope}:write", kind.model, noun, errors=("not_found", *kind.errors), key="may", match=True, patch=True,
+        ),
+    )  # fmt: skip
+
+
+# ---- what only projects and hosts have ----------------------------------------------------------------------------------------------------------------
+def _delete_project(call: Call) -> Answer:
+    found = entry(call, PROJECTS, call.path["id"], lock=True)
+    matched(call, found["version"])
+    if experiments.live_in_project(call.tx, found["id"]):
+        raise Problem("in_use", "the project has live experiments")
+    catalogue.hide(call.tx, found["id"], now=call.at)
+    call.audit(found["id"])
+    return Answer()
+
+
+def _queue(call: Call) -> Answer:
+    host = entry(call, HOSTS, call.path["id"])
+    found = next((each for each in host["queues"] if each["name"] == call.path["name"]), None)
+    if found is None:
+        raise not_found()
+    return versioned(call, found, host["version"])
+
+
+def _put_queue(call: Call) -> Answer:
+    host = entry(call, HOSTS, call.path["id"], lock=True)
+    matched(call, host["version"])
+    queue = reading.validate(models.Queue, {"name": call.path["name"], **call.body.model_dump(mode="json")}).model_dump(mode="json")
+    others = [each for each in host["queues"] if each["name"] != queue["name"]]
+    if len(others) > 63:
+        raise invalid([Fault("", "too_many", "at most 64 queues", 64)])
+    made = len(others) == len(host["queues"])
+    saved(call, HOSTS, host, {**document_of(host), "queues": [*others, queue]})
+    return versioned(call, queue, host["version"] + 1, status=201 if made else 200, location=f"/v1/compute-resources/{host['id']}/queues/{queue['name']}" if made else None)
+
+
+def _delete_queue(call: Call) -> Answer:
+    host = entry(call, HOSTS, call.path["id"], lock=True)
+    matched(call, host["version"])
+    others = [each for each in host["queues"] if each["name"] != call.path["name"]]
+    if len(others) == len(host["queues"]):
+        raise not_found()
+    for deployment in catalogue.page(call.tx, call.principal.gateway, catalogue.DEPLOYMENT, name=None, sort="-created_at", after=None, limit=1000):
+        if deployment["compute_resource_id"] == host["id"] and deployment["defaults"]["queue"] == call.path["name"]:
+            raise Problem("in_use", f"deployment {deployment['id']} names this queue")
+    saved(call, HOSTS, host, {**document_of(host), "queues": others})
+    return Answer()
+
+
+_QUEUE = "/v1/compute-resources/{id}/queues/{name}"
+OPERATIONS: tuple[Operation, ...] = (
+    *(operation for kind in (PROJECTS, MODULES, INTERFACES, DEPLOYMENTS, HOSTS, STORAGES) for operation in _crud(kind)),
+    Operation("DELETE", "/v1/projects/{id}", "delete_projects", "Hide a project", _delete_project, "experiments:write", status=204, errors=("not_found", "in_use"), match=True),
+    Operation("GET", _QUEUE, "get_queue", "Read a queue", _queue, "catalogue:read", shape="Queue", also=(304,), errors=("not_found",)),
+    Operation("PUT", _QUEUE, "put_queue", "Create or replace a queue", _put_queue, "catalogue:write", models.QueueBody, "Queue", 200, also=(201,), errors=("not_found", "precondition_failed")),
+    Operation("DELETE", _QUEUE, "delete_queue", "Remove a queue", _delete_queue, "catalogue:write", status=204, errors=("not_found", "in_use", "precondition_failed")),
+)

@@ -1,0 +1,241 @@
+"""Experiments: create, list, read, change, hide, launch, and wait for them."""
+
+from datetime import datetime
+from typing import Any
+
+from app import instance
+from app.api import launching, models, reading
+from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, Parameter, after, choice, integer, matched, merged, moment, page, sort, text, versioned
+from app.api.problems import Problem, invalid, not_found
+from app.messages import ids
+from app.mysql import catalogue, experiments, outputs
+from app.mysql.experiments import Mine
+from app.workflow import experiment
+from app.workflow.inputs import Fault
+
+Document = dict[str, Any]
+FIELDS = ("description", "inputs", "scheduling", "labels", "cleanup_strategy", "output_storage_id")
+POLL_AFTER_SECONDS = 2
+
+
+def mine(call: Call) -> Mine:
+    return Mine(call.principal.gateway, call.principal.owner)
+
+
+def an_experiment(call: Call, *, lock: bool = False) -> Document:
+    """The caller's, or the 404 that does not tell why."""
+    found = experiments.get(call.tx, mine(call), call.path["id"], lock=lock) if ids.is_id(call.path["id"], "exp") else None
+    if found is None:
+        raise not_found()
+    return found
+
+
+# ---- shown ------------------------------------------------------------------------------------------------------------------------------------------
+def shown(call: Call, row: Document) -> Document:
+    """The REST shape of docs/api.md §4."""
+    body = row["document"]
+    progress = experiments.progress(call.tx, [row["process_id"]] if row["process_id"] else []).get(row["process_id"], (0, 0))
+    terminal = experiment.State(row["state"]) in experiment.TERMINAL
+    held = experiments.held_tasks(call.tx, row["process_id"]) if row["process_id"] and not terminal else []
+    interface = catalogue.get(call.tx, row["gateway_id"], catalogue.INTERFACE, row["application_interface_id"])
+    failure = row["failure"]
+    return {
+        "id": row["id"], "name": row["name"], "description": body["description"], "type": "SINGLE_APPLICATION", "gateway_id": row["gateway_id"], "project_id": row["project_id"],
+        "owner": row["owner"], "application_interface": {"id": row["application_interface_id"], "version": interface["version"] if interface else None},
+        "deployment_id": row["deployment_id"], "compute_resource_id": row["compute_resource_id"], "state": row["state"], "state_since": reading.wire(row["state_since"]),
+        "reason": row["reason"] or None, "terminal": terminal, "outcome": row["outcome"], "conditions": [_condition(each) for each in held], "process_id": row["process_id"],
+        "progress": {"tasks_total": progress[0], "tasks_done": progress[1], "attempts_in_doubt": sum(each[1] == "IN_DOUBT" for each in held)}, "inputs": body["inputs"],
+        "outputs": [_output(each) for each in outputs.of_experiment(call.tx, row["id"])], "scheduling": body["scheduling"], "output_storage_id": body["output_storage_id"],
+        "labels": body["labels"], "cleanup_strategy": body["cleanup_strategy"], "deadline_at": reading.wire(row["deadline_at"]), "clone_of": None, "retry_of": None,
+        "superseded_by": None, "errors": [failure] if failure else [], "trace_id": row["trace_id"], "version": row["version"],
+        "poll_after_seconds": None if terminal else POLL_AFTER_SECONDS,
+        **{name: reading.wire(row[name]) for name in ("created_at", "updated_at", "launched_at", "finished_at")},
+    }  # fmt: skip
+
+
+def _condition(held: Any) -> Document:
+    code = held[3].partition(":")[0] if held[1] == "BLOCKED" else held[1]
+    return {"code": code or "BLOCKED", "subject": held[0], "since": reading.wire(held[2]), "detail": held[3], "next_check_at": reading.wire(held[4])}
+
+
+def _output(row: Any) -> Document:
+    return {"name": row[0], "type": row[1], "state": row[2], "size_bytes": row[4], "sha256": row[5]}
+
+
+def _listed(row: Document) -> Document:
+    """In a list: without what needs a look-up per row."""
+    times = {name: reading.wire(row[name]) for name in ("state_since", "created_at", "updated_at", "launched_at", "finished_at")}
+    plain = ("id", "name", "gateway_id", "project_id", "owner", "deployment_id", "compute_resource_id", "state", "outcome", "process_id", "trace_id", "version")
+    terminal = experiment.State(row["state"]) in experiment.TERMINAL
+    return {
+        **{name: row[name] for name in plain}, **times, "reason": row["reason"] or None, "terminal": terminal, "labels": row["document"]["labels"],
+        "application_interface": {"id": row["application_interface_id"]}, "errors": [row["failure"]] if row["failure"] else [],
+    }  # fmt: skip
+
+
+# ---- write ------------------------------------------------------------------------------------------------------------------------------------------
+def _row(call: Call, body: Document, references: launching.References) -> Document:
+    project = body["project_id"] or (catalogue.by_name(call.tx, call.principal.gateway, catalogue.PROJECT, "default") or {}).get("id")
+    deadline = reading.naive(datetime.fromisoformat(body["deadline_at"])) if body["deadline_at"] else None
+    if project is None:
+        raise invalid([Fault("/project_id", "required", "the gateway has no project `default`")])
+    if deadline is not None and deadline <= call.at:
+        raise invalid([Fault("/deadline_at", "out_of_range", "in the future")])
+    document = {name: body[name] for name in FIELDS}
+    document["output_storage_id"] = document["output_storage_id"] or (references.storage or {}).get("id")
+    return {
+        "gateway_id": call.principal.gateway, "project_id": project, "owner": call.principal.user, "name": body["name"], "application_interface_id": body["application_interface_id"],
+        "deployment_id": (references.deployment or {}).get("id"), "compute_resource_id": body["compute_resource_id"] or (references.host or {}).get("id"), "document": document,
+        "deadline_at": deadline, "now": call.at,
+    }  # fmt: skip
+
+
+def _create(call: Call) -> Answer:
+    body = call.body.model_dump(mode="json")
+    row = {"id": instance.fresh_id("exp"), **_row(call, body, launching.check_said(call, body))}
+    experiments.insert(call.tx, row)
+    call.audit(row["id"])
+    if body["launch"]:
+        launching.launch(call, {**row, "state": "CREATED"})
+    found = experiments.get(call.tx, mine(call), row["id"])
+    assert found is not None
+    return versioned(call, shown(call, found), found["version"], location=f"/v1/experiments/{row['id']}")
+
+
+def _change(call: Call) -> Answer:
+    before = an_experiment(call, lock=True)
+    matched(call, before["version"])
+    _editable(before)
+    fields = set(models.Experiment.model_fields) - {"launch"}
+    if unknown := sorted(set(call.raw) - fields):
+        raise invalid([Fault(f"/{name}", "unknown_field", "no such field, or it is not yours to set") for name in unknown])
+    known = {name: before["document"][name] for name in FIELDS} | {name: before[name] for name in ("name", "project_id", "application_interface_id", "compute_resource_id")}
+    known["deadline_at"] = reading.wire(before["deadline_at"])
+    body = reading.validate(models.Experiment, merged(known, call.raw)).model_dump(mode="json")
+    experiments.change(call.tx, before["id"], _row(call, body, launching.check_said(call, body)), now=call.at)
+    call.audit(before["id"])
+    found = experiments.get(call.tx, mine(call), before["id"])
+    assert found is not None
+    return versioned(call, shown(call, found), found["version"])
+
+
+def _editable(row: Document) -> None:
+    if not launching.is_editable(row):
+        raise Problem("illegal_state", f"it is {row['state']}; editable are {', '.join(sorted(experiment.EDITABLE))}")
+
+
+def _delete(call: Call) -> Answer:
+    found = an_experiment(call, lock=True)
+    matched(call, found["version"])
+    if experiment.State(found["state"]) in experiment.LIVE:
+        raise Problem("experiment_live", f"it is {found['state']}: cancel it first, or wait for its end")
+    experiments.hide(call.tx, found["id"], now=call.at)
+    call.audit(found["id"])
+    return Answer()
+
+
+def _launch(call: Call) -> Answer:
+    row = an_experiment(call, lock=True)
+    if row["process_id"] is not None:
+        return Answer(_a_launch(row), 200, {"Location": f"/v1/processes/{row['process_id']}"})
+    _editable(row)
+    process_id = launching.launch(call, row)
+    found = experiments.get(call.tx, mine(call), row["id"])
+    assert found is not None
+    return Answer(_a_launch(found), 202, {"Location": f"/v1/processes/{process_id}"})
+
+
+def _a_launch(row: Document) -> Document:
+    return {"experiment_id": row["id"], "process_id": row["process_id"], "state": row["state"], "launched_at": reading.wire(row["launched_at"]), "version": row["version"]}
+
+
+def _launches(call: Call) -> Answer:
+    row = an_experiment(call)
+    return Answer({"items": [_a_launch(row)] if row["process_id"] else []})
+
+
+# ---- read -------------------------------------------------------------------------------------------------------------------------------------------
+def _get(call: Call) -> Answer:
+    found = an_experiment(call)
+    return versioned(call, shown(call, found), found["version"])
+
+
+def _list(call: Call) -> Answer:
+    query, conditions = call.query, []
+    for name in ("state", "outcome"):
+        if query[name]:
+            conditions.append((f"{name} IN ({', '.join(['%s'] * len(query[name]))})", tuple(query[name])))
+    for name in ("project_id", "application_interface_id", "compute_resource_id", "owner", "name"):
+        if query[name] is not None:
+            conditions.append((f"{name} = %s", (query[name],)))
+    for name, sign in (("created_after", ">"), ("created_before", "<")):
+        if query[name] is not None:
+            conditions.append((f"created_at {sign} %s", (query[name],)))
+    if query["label"] is not None:
+        conditions.append(("JSON_UNQUOTE(JSON_EXTRACT(document, %s)) = %s", (f'$.labels."{query["label"][0]}"', query["label"][1])))
+    column, direction, sign = _ORDERS[query["sort"]]
+    if (begin := after(call)) is not None:
+        value = begin[0] if column == "name" else datetime.fromisoformat(begin[0])
+        conditions.append((f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))", (value, value, begin[1])))
+    rows = experiments.page(call.tx, mine(call), conditions=conditions, order=f"{column} {direction}, id {direction}", limit=query["limit"] + 1)
+    return page(call, rows, _listed, lambda row: [row[column] if column == "name" else row[column].isoformat(), row["id"]])
+
+
+_ORDERS = {"-created_at": ("created_at", "DESC", "<"), "created_at": ("created_at", "ASC", ">"), "updated_at": ("updated_at", "ASC", ">"), "name": ("name", "ASC", ">")}
+
+
+def status_of(row: Document, conditions: list[Document]) -> Document:
+    terminal = experiment.State(row["state"]) in experiment.TERMINAL
+    return {
+        "id": row["id"], "state": row["state"], "outcome": row["outcome"], "conditions": conditions, "version": row["version"], "terminal": terminal,
+        "poll_after_seconds": None if terminal else POLL_AFTER_SECONDS,
+    }  # fmt: skip
+
+
+def _status(call: Call) -> Answer:
+    row = an_experiment(call)
+    held = experiments.held_tasks(call.tx, row["process_id"]) if row["process_id"] else []
+    return versioned(call, status_of(row, [_condition(each) for each in held]), row["version"])
+
+
+def status_waits(answer: Answer, query: Document) -> bool:
+    """Whether a held status request must wait on: `until` terminal, or the version told is still the current one."""
+    body = answer.body or {}
+    if body.get("terminal"):
+        return False
+    return query["until"] == "terminal" or query["version"] is None or body.get("version") == query["version"]
+
+
+def _label(given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not equals or not name or any(each in name for each in '"\\'):
+        raise ValueError("name=value")
+    return name, value
+
+
+_FILTERS = (
+    LIMIT, CURSOR, sort(*_ORDERS), choice("state", *experiment.State, several=True), choice("outcome", *experiment.Outcome, several=True), text("project_id", 64),
+    text("application_interface_id", 64), text("compute_resource_id", 64), text("owner", 128), text("name"), Parameter("label", _label, {"type": "string"}), moment("created_after"),
+    moment("created_before"),
+)  # fmt: skip
+_WAIT = (integer("wait_seconds", 0, 60, 0), choice("until", "change", "terminal", default="change"), integer("version", 0, 2**31))
+_ONE = "/v1/experiments/{id}"
+OPERATIONS = (
+    Operation(
+        "POST", "/v1/experiments", "create_experiments", "Create an experiment; with `launch`, launch it in the same transaction", _create, "experiments:write", models.Experiment,
+        "Experiment", 201, errors=("idempotency_key_missing", "not_launchable", "too_many_live_experiments", "backlog_full"), key="launch",
+    ),
+    Operation("GET", "/v1/experiments", "list_experiments", "List experiments", _list, "experiments:read", shape="ExperimentList", parameters=_FILTERS, errors=("invalid_cursor",)),
+    Operation("GET", _ONE, "get_experiments", "Read an experiment", _get, "experiments:read", shape="Experiment", also=(304,), errors=("not_found",)),
+    Operation("PATCH", _ONE, "change_experiments", "Change a draft", _change, "experiments:write", models.Experiment, "Experiment", errors=("not_found", "illegal_state"), key="may", match=True, patch=True),
+    Operation("DELETE", _ONE, "delete_experiments", "Hide an experiment", _delete, "experiments:write", status=204, errors=("not_found", "experiment_live"), match=True),
+    Operation(
+        "POST", f"{_ONE}/launches", "launch_experiments", "Launch", _launch, "experiments:write", models.Empty, "Launch", 202, also=(200,),
+        errors=("idempotency_key_missing", "not_found", "illegal_state", "not_launchable", "too_many_live_experiments", "backlog_full"), key="must",
+    ),
+    Operation("GET", f"{_ONE}/launches", "list_launches", "The launch of an experiment", _launches, "experiments:read", shape="LaunchList", errors=("not_found",)),
+    Operation(
+        "GET", f"{_ONE}/status", "get_status", "State and outcome; may be held until they change", _status, "experiments:read", shape="Status", also=(304,), errors=("not_found", "too_many_streams"),
+        parameters=_WAIT, waits=True,
+    ),
+)  # fmt: skip

@@ -1,0 +1,275 @@
+"""Who may come in and with what: me, gateways, tokens, credentials."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import exc
+
+from app import instance, secrets
+from app.api import models, reading
+from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, matched, merged, page, text, versioned
+from app.api.problems import Problem, invalid, not_found
+from app.messages import ids
+from app.mysql import access, catalogue, faults
+from app.workflow.inputs import Fault
+
+TOKEN_DAYS_MAX = 365
+
+
+def _me(call: Call) -> Answer:
+    principal = call.principal
+    limits = {"live_experiments": call.services.live_experiments_max}
+    return Answer({"gateway_id": principal.gateway_id, "user": principal.user, "role": principal.role, "scopes": sorted(principal.scopes), "expires_at": reading.wire(principal.expires_at), "limits": limits})
+
+
+# ---- gateways -------------------------------------------------------------------------------------------------------------------------------------------
+def _gateway_shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "created_at": reading.wire(row["created_at"]), "updated_at": reading.wire(row["updated_at"])}
+
+
+def _operator(call: Call) -> None:
+    if call.principal.role != "operator":
+        raise Problem("forbidden", "this needs the role operator")
+
+
+def _a_gateway(call: Call, *, lock: bool = False) -> dict[str, Any]:
+    """Operators see all, a gateway's own people theirs."""
+    wanted = call.path["id"]
+    allowed = call.principal.role == "operator" or call.principal.gateway_id == wanted
+    found = access.gateway(call.tx, wanted, lock=lock) if allowed and ids.is_id(wanted, "gw") else None
+    if found is None:
+        raise not_found()
+    return found
+
+
+def _create_gateway(call: Call) -> Answer:
+    _operator(call)
+    gateway_id = instance.fresh_id("gw")
+    document = call.body.model_dump(mode="json", exclude={"name", "state"})
+    if document["default_storage_id"] is not None:
+        raise invalid([Fault("/default_storage_id", "unknown_reference", "a new gateway has no storage yet")])
+    open_gateway(call.tx, gateway_id, call.body.name, document, call.at)
+    call.audit(gateway_id)
+    found = access.gateway(call.tx, gateway_id)
+    assert found is not None
+    return versioned(call, _gateway_shown(found), 1, location=f"/v1/gateways/{gateway_id}")
+
+
+def open_gateway(tx: Any, gateway_id: str, name: str, document: dict[str, Any], at: Any) -> None:
+    """Every gateway starts with the project `default`. Raises name_taken."""
+    try:
+        access.create_gateway(tx, gateway_id, name, document, now=at)
+    except exc.DBAPIError as fault:
+        if faults.number(fault) == faults.DUPLICATE:
+            raise Problem("name_taken", "a gateway of this name exists") from None
+        raise
+    catalogue.insert(tx, gateway_id=gateway_id, kind=catalogue.PROJECT, entry_id=instance.fresh_id("prj"), name="default", document={"name": "default", "description": ""}, now=at)
+
+
+def _gateways(call: Call) -> Answer:
+    only = None if call.principal.role == "operator" else call.principal.gateway
+    rows = access.gateways_page(call.tx, name=call.query["name"], only=only, before=after(call), limit=call.query["limit"] + 1)
+    return page(call, rows, _gateway_shown, lambda row: [row["id"]])
+
+
+def _gateway(call: Call) -> Answer:
+    found = _a_gateway(call)
+    return versioned(call, _gateway_shown(found), found["version"])
+
+
+def _change_gateway(call: Call) -> Answer:
+    before = _a_gateway(call, lock=True)
+    matched(call, before["version"])
+    fields = set(models.Gateway.model_fields)
+    if unknown := sorted(set(call.raw) - fields):
+        raise invalid([Fault(f"/{name}", "unknown_field", "no such field") for name in unknown])
+    if call.principal.role != "operator" and (given := sorted({"state", "limits", "name"} & set(call.raw))):
+        raise invalid([Fault(f"/{name}", "not_allowed", "only operators may change this") for name in given])
+    model = reading.validate(models.Gateway, merged({name: before[name] for name in fields if name in before}, call.raw))
+    storage = model.default_storage_id
+    if storage is not None and catalogue.get(call.tx, before["id"], catalogue.STORAGE, storage) is None:
+        raise invalid([Fault("/default_storage_id", "unknown_reference", "no such storage")])
+    try:
+        access.change_gateway(call.tx, before["id"], name=model.name, state=model.state, document=model.model_dump(mode="json", exclude={"name", "state"}), now=call.at)
+    except exc.DBAPIError as fault:
+        if faults.number(fault) == faults.DUPLICATE:
+            raise Problem("name_taken", "a gateway of this name exists") from None
+        raise
+    call.audit(before["id"])
+    found = access.gateway(call.tx, before["id"])
+    assert found is not None
+    return versioned(call, _gateway_shown(found), found["version"])
+
+
+# ---- tokens ---------------------------------------------------------------------------------------------------------------------------------------------
+def _token_shown(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id, "gateway_id": row.gateway_id, "name": row.name, "user": row.user, "role": row.role, "scopes": row.scopes.split(), "expires_at": reading.wire(row.expires_at),
+        "revoked_at": reading.wire(row.revoked_at), "created_at": reading.wire(row.created_at), "secret": None,
+    }  # fmt: skip
+
+
+def _create_token(call: Call) -> Answer:
+    body, principal = call.body, call.principal
+    found: list[Fault] = []
+    if body.role in {"operator", "service"} and principal.role != "operator":
+        found.append(Fault("/role", "not_allowed", "only an operator makes tokens of this role", ["user", "gateway-admin"]))
+    scopes = body.scopes if body.scopes is not None else list(access.ROLES[body.role])
+    for index, scope in enumerate(scopes):
+        if scope not in access.ROLES[body.role] or (principal.role != "operator" and scope not in principal.scopes):
+            found.append(Fault(f"/scopes/{index}", "not_allowed", "more than the role has, or than you have", list(access.ROLES[body.role])))
+    expires = reading.naive(body.expires_at) or call.at + timedelta(days=90)
+    if not call.at < expires <= call.at + timedelta(days=TOKEN_DAYS_MAX):
+        found.append(Fault("/expires_at", "out_of_range", f"in the future, at most {TOKEN_DAYS_MAX} days ahead"))
+    gateway_id = _gateway_of_token(call, found)
+    if found:
+        raise invalid(found)
+    token, lookup = secrets.new_token()
+    row = {
+        "id": instance.fresh_id("tok"), "gateway_id": gateway_id, "lookup": lookup, "digest": secrets.token_digest(token, call.services.token_key), "key_id": "1", "name": body.name,
+        "user": body.user, "role": body.role, "scopes": scopes, "expires_at": expires, "now": call.at,
+    }  # fmt: skip
+    access.create_token(call.tx, row)
+    call.audit(row["id"])
+    told = _token_shown(access.get_token(call.tx, gateway_id, row["id"]))
+    return Answer({**told, "secret": token}, headers={"Location": f"/v1/tokens/{row['id']}", "Cache-Control": "no-store"}, stored=told)
+
+
+def _gateway_of_token(call: Call, found: list[Fault]) -> str | None:
+    body = call.body
+    if call.principal.role != "operator":
+        if body.gateway_id not in {None, call.principal.gateway_id}:
+            found.append(Fault("/gateway_id", "unknown_reference", "no such gateway"))
+        return call.principal.gateway_id
+    if body.role in {"operator", "service"}:
+        if body.gateway_id is not None:
+            found.append(Fault("/gateway_id", "not_allowed", f"a token of role {body.role} is bound to no gateway"))
+        return None
+    if body.gateway_id is None or access.gateway(call.tx, body.gateway_id) is None:
+        found.append(Fault("/gateway_id", "required" if body.gateway_id is None else "unknown_reference", "which gateway is this token for?"))
+    return str(body.gateway_id)
+
+
+def _tokens(call: Call) -> Answer:
+    rows = access.tokens_page(call.tx, call.principal.gateway_id, before=after(call), limit=call.query["limit"] + 1)
+    return page(call, rows, _token_shown, lambda row: [row.id])
+
+
+def _token(call: Call) -> Answer:
+    found = access.get_token(call.tx, call.principal.gateway_id, call.path["id"])
+    if found is None:
+        raise not_found()
+    return versioned(call, _token_shown(found), 2 if found.revoked_at else 1)
+
+
+def _revoke(call: Call) -> Answer:
+    found = access.get_token(call.tx, call.principal.gateway_id, call.path["id"])
+    if found is None:
+        raise not_found()
+    access.revoke_token(call.tx, found.id)
+    call.audit(found.id)
+    return Answer()
+
+
+# ---- credentials ----------------------------------------------------------------------------------------------------------------------------------------
+def _credential_shown(row: dict[str, Any]) -> dict[str, Any]:
+    times = {name: reading.wire(row[name]) for name in ("expires_at", "last_used_at", "created_at")}
+    return {**{name: row[name] for name in ("id", "name", "kind", "owner", "public_key", "fingerprint", "version")}, **times}
+
+
+def _create_credential(call: Call) -> Answer:
+    body = call.body
+    if body.kind == "S3_KEY":
+        secret, public, fingerprint = _s3_key(body)
+    else:
+        secret, public, fingerprint = _ssh_key(body)
+    expires = reading.naive(body.expires_at)
+    if expires is not None and expires <= call.at:
+        raise invalid([Fault("/expires_at", "out_of_range", "in the future")])
+    credential_id, gateway_id = instance.fresh_id("crd"), call.principal.gateway
+    sealed = secrets.seal(secret, master=call.services.master_key, gateway_id=gateway_id, credential_id=credential_id)
+    row = {
+        "id": credential_id, "gateway_id": gateway_id, "owner": call.principal.user, "name": body.name, "kind": body.kind, "public_key": public, "fingerprint": fingerprint,
+        "sealed": sealed, "expires_at": expires, "now": call.at,
+    }  # fmt: skip
+    try:
+        access.create_credential(call.tx, row)
+    except exc.DBAPIError as fault:
+        if faults.number(fault) == faults.DUPLICATE:
+            raise Problem("name_taken", "a credential of this name exists") from None
+        raise
+    call.audit(credential_id)
+    found = access.credential(call.tx, gateway_id, credential_id)
+    assert found is not None
+    return versioned(call, _credential_shown(found), 1, location=f"/v1/credentials/{credential_id}")
+
+
+def _ssh_key(body: models.Credential) -> tuple[bytes, str, str]:
+    if body.source == "GENERATE":
+        if body.private_key is not None:
+            raise invalid([Fault("/private_key", "conflicts_with", "source GENERATE makes the key itself")])
+        made = secrets.generate_ssh_key(f"airavata-{body.name}")
+        return made.private, made.public, made.fingerprint
+    if body.private_key is None:
+        raise invalid([Fault("/private_key", "required", "source IMPORT needs it")])
+    try:
+        made = secrets.import_ssh_key(body.private_key, body.passphrase, f"airavata-{body.name}")
+    except secrets.BadKey as fault:
+        raise invalid([Fault("/private_key", fault.code, fault.detail)]) from None
+    return made.private, made.public, made.fingerprint
+
+
+def _s3_key(body: models.Credential) -> tuple[bytes, str, str]:
+    """`private_key` is `<access key id>:<secret>`."""
+    if body.source != "IMPORT" or not body.private_key or ":" not in body.private_key:
+        raise invalid([Fault("/private_key", "bad_format", "source IMPORT and <access key id>:<secret access key> are wanted")])
+    return body.private_key.encode(), body.private_key.split(":", 1)[0], "s3"
+
+
+def _a_credential(call: Call) -> dict[str, Any]:
+    found = access.credential(call.tx, call.principal.gateway, call.path["id"], owner=call.principal.owner) if ids.is_id(call.path["id"], "crd") else None
+    if found is None:
+        raise not_found()
+    return found
+
+
+def _credentials(call: Call) -> Answer:
+    begin = after(call)
+    rows = access.credentials_page(call.tx, call.principal.gateway, owner=call.principal.owner, name=call.query["name"], before=begin, limit=call.query["limit"] + 1)
+    return page(call, rows, _credential_shown, lambda row: [row["id"]])
+
+
+def _credential(call: Call) -> Answer:
+    found = _a_credential(call)
+    return versioned(call, _credential_shown(found), found["version"])
+
+
+def _delete_credential(call: Call) -> Answer:
+    found = _a_credential(call)
+    matched(call, found["version"])
+    if call.query["force"] != "true":
+        for host in catalogue.page(call.tx, call.principal.gateway, catalogue.COMPUTE, name=None, sort="-created_at", after=None, limit=1000):
+            if host["access"]["credential_id"] == found["id"]:
+                raise Problem("in_use", f"compute resource {host['name']} uses it; ?force=true removes it all the same and parks the work")
+    access.remove_credential(call.tx, found["id"])
+    call.audit(found["id"])
+    return Answer()
+
+
+_FORCE = choice("force", "true", "false")
+_LIST = (LIMIT, CURSOR)
+OPERATIONS = (
+    Operation("GET", "/v1/me", "get_me", "Who am I", _me, shape="Me"),
+    Operation("POST", "/v1/gateways", "create_gateways", "Create a gateway", _create_gateway, "gateway:admin", models.Gateway, "Gateway", 201, errors=("name_taken",), key="may"),
+    Operation("GET", "/v1/gateways", "list_gateways", "List gateways", _gateways, "gateway:admin", shape="GatewayList", parameters=(*_LIST, text("name", 63)), errors=("invalid_cursor",)),
+    Operation("GET", "/v1/gateways/{id}", "get_gateways", "Read a gateway", _gateway, "gateway:admin", shape="Gateway", also=(304,), errors=("not_found",)),
+    Operation("PATCH", "/v1/gateways/{id}", "change_gateways", "Change a gateway", _change_gateway, "gateway:admin", models.Gateway, "Gateway", errors=("not_found", "name_taken"), key="may", match=True, patch=True),
+    Operation("POST", "/v1/tokens", "create_tokens", "Make a token; its secret is shown once", _create_token, "gateway:admin", models.Token, "Token", 201, key="may"),
+    Operation("GET", "/v1/tokens", "list_tokens", "List tokens", _tokens, "gateway:admin", shape="TokenList", parameters=_LIST, errors=("invalid_cursor",)),
+    Operation("GET", "/v1/tokens/{id}", "get_tokens", "Read a token", _token, "gateway:admin", shape="Token", also=(304,), errors=("not_found",)),
+    Operation("DELETE", "/v1/tokens/{id}", "delete_tokens", "Revoke a token", _revoke, "gateway:admin", status=204, errors=("not_found",)),
+    Operation("POST", "/v1/credentials", "create_credentials", "Generate or import a credential", _create_credential, "credentials:write", models.Credential, "Credential", 201, errors=("name_taken",), key="may"),
+    Operation("GET", "/v1/credentials", "list_credentials", "List credentials", _credentials, "credentials:write", shape="CredentialList", parameters=(*_LIST, text("name", 63)), errors=("invalid_cursor",)),
+    Operation("GET", "/v1/credentials/{id}", "get_credentials", "Read a credential", _credential, "credentials:write", shape="Credential", also=(304,), errors=("not_found",)),
+    Operation("DELETE", "/v1/credentials/{id}", "delete_credentials", "Remove a credential", _delete_credential, "credentials:write", status=204, errors=("not_found", "in_use"), match=True, parameters=(_FORCE,)),
+)  # fmt: skip
