@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 CONNECT_SECONDS = 3.0
 TOKEN_LIFE = timedelta(days=90)
+NEW_GATEWAY = {"display_name": "", "domain": "", "contact_email": "", "default_storage_id": None, "paused": False, "limits": {"live_experiments": None}}
 
 
 def migrate(settings: Settings, *, say: Say) -> None:
@@ -89,8 +90,16 @@ def _gateway(tx: Transaction, name: str, *, at: datetime) -> str:
     if found:
         return str(found[0]["id"])
     gateway_id = instance.fresh_id("gw")
-    access.create_gateway(tx, gateway_id, name, {"display_name": name}, now=at)
-    catalogue.insert(tx, gateway_id=gateway_id, kind=catalogue.PROJECT, entry_id=instance.fresh_id("prj"), name="default", document={"description": ""}, now=at)
+    access.create_gateway(tx, gateway_id, name, NEW_GATEWAY, now=at)
+    catalogue.insert(
+        tx,
+        gateway_id=gateway_id,
+        kind=catalogue.PROJECT,
+        entry_id=instance.fresh_id("prj"),
+        name="default",
+        document={"name": "default", "description": ""},
+        now=at,
+    )
     return gateway_id
 
 

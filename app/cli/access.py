@@ -1,6 +1,6 @@
 """`login`, `whoami`, and who may: tokens, gateways, projects."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,7 @@ def add_token(
     role: Annotated[str, typer.Option(help="user, gateway-admin, operator or service.")] = "user",
     scope: Annotated[list[str] | None, typer.Option(help="Fewer than the role has; may be repeated.")] = None,
     days: Annotated[int, typer.Option(min=1, max=365)] = 90,
+    gateway: Annotated[str | None, typer.Option(help="For operators: the gateway, by id or name.", show_default=False)] = None,
     output: Form = None,
 ) -> None:
     """Make a token; its secret is shown this once."""
@@ -53,7 +54,15 @@ def add_token(
 
     client = session.client()
     expires = (clock.utc_now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    body = {"name": name, "user": user or client.get("/me")["user"], "role": role, "expires_at": expires, **({"scopes": scope} if scope else {})}
+    body: dict[str, Any] = {
+        "name": name,
+        "user": user or client.get("/me")["user"],
+        "role": role,
+        "expires_at": expires,
+        **({"scopes": scope} if scope else {}),
+    }
+    if gateway:
+        body["gateway_id"] = client.find("/gateways", gateway, "gw")["id"]
     show.one(client.post("/tokens", body), output)
 
 

@@ -24,14 +24,16 @@ KEY_SECONDS = 10.0
 @credentials.command("add")
 def add_credential(
     name: str,
+    *,
     private_key: Annotated[Path | None, typer.Option(help="Import this private key; without it the service makes a new one.", show_default=False)] = None,
+    kind: Annotated[str, typer.Option(help="SSH_KEY or S3_KEY (a file with `id:secret`).")] = "SSH_KEY",
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for the key's passphrase.")] = False,
     output: Form = None,
 ) -> None:
     """Make or import an SSH key; the answer's public key belongs into the host's authorized_keys."""
-    body: dict[str, Any] = {"name": name, "kind": "SSH_KEY", "source": "IMPORT" if private_key else "GENERATE"}
+    body: dict[str, Any] = {"name": name, "kind": kind, "source": "IMPORT" if private_key else "GENERATE"}
     if private_key:
-        body["private_key"] = read(private_key)
+        body["private_key"] = read(private_key) if kind == "SSH_KEY" else read(private_key).strip()
     if passphrase:
         body["passphrase"] = typer.prompt("Passphrase", hide_input=True, err=True)
     show.one(session.client().post("/credentials", body), output)
