@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 CONNECT_SECONDS = 3.0
+TOKEN_KEY_CHARACTERS_MIN = 32  # As the API server demands.
 TOKEN_LIFE = timedelta(days=90)
 NEW_GATEWAY = {"display_name": "", "domain": "", "contact_email": "", "default_storage_id": None, "paused": False, "limits": {"live_experiments": None}}
 
@@ -46,8 +47,10 @@ def opened(settings: Settings) -> Iterator[UnitOfWork]:
 
 def bootstrap(settings: Settings, *, gateway: str | None = None, another: bool = False) -> dict[str, Any]:
     """The first operator token; and, if a gateway is named, that gateway and a token for its administrator. Raises Illegal when there is an operator already."""
-    if not settings.token_key:
-        raise Misconfigured("AIRAVATA_TOKEN_KEY: required, the API server's own: tokens are stored as an HMAC under it")
+    if len(settings.token_key) < TOKEN_KEY_CHARACTERS_MIN:
+        raise Misconfigured(
+            f"AIRAVATA_TOKEN_KEY (or …_FILE): the API server's own, at least {TOKEN_KEY_CHARACTERS_MIN} characters; tokens are kept as an HMAC under it"
+        )
     with opened(settings) as begin, begin("admin.bootstrap") as tx:
         at = unit_of_work.now(tx)
         tokens = access.tokens_page(tx, None, before=None, limit=1000)
@@ -78,7 +81,7 @@ def _token(tx: Transaction, settings: Settings, *, gateway_id: str | None, role:
         "gateway_id": gateway_id,
         "lookup": lookup,
         "digest": secrets.token_digest(token, key),
-        "key_id": secrets.key_id(key).hex(),
+        "key_id": "1",
     }
     access.create_token(tx, {**row, "name": "bootstrap", "user": "admin", "role": role, "scopes": access.ROLES[role], "expires_at": at + TOKEN_LIFE, "now": at})
     return token

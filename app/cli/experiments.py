@@ -156,11 +156,8 @@ def show_experiment(experiment_id: ExperimentId, output: Form = None) -> None:
     if show.form(output) is Format.TABLE:
         tasks, edges = live.graph(client, experiment.get("process_id"))
         if tasks:
-            before: dict[str, list[str]] = {}
-            for edge in edges:
-                before.setdefault(edge["to"], []).append(edge["from"])
             print()
-            show.table(live.in_order(tasks, before), ("name", "type", "state", "attempt", "reason"))
+            show.table(live.in_order(tasks, live.predecessors(edges)), ("name", "type", "state", "attempt", "reason"))
 
 
 @experiments.command("launch")

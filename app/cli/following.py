@@ -81,7 +81,7 @@ def sentence(event: dict[str, Any]) -> str:
     if event.get("from_state") or event.get("to_state"):
         words.append(f"{event.get('from_state') or '-'} → {event.get('to_state') or '-'}")
     if event.get("attempt"):
-        words.append(f"attempt {event['attempt']}" + (f" epoch {event['epoch']}" if (event.get("epoch") or 1) > 1 else ""))
+        words.append(f"attempt {event['attempt']}")
     if event.get("late"):
         words.append("(late: moves nothing)")
     if event.get("reason"):

@@ -34,14 +34,12 @@ class Picture:
         self.before: dict[str, list[str]] = {}  # task id → the tasks it comes after
         self.notes: deque[str] = deque(maxlen=NOTES_MAX)
         self.job = ""
-        self._epochs: dict[tuple[str, int], int] = {}
+        self._owners: dict[tuple[str, int], str] = {}
         self._since: dict[str, tuple[str, float]] = {}
 
     def apply(self, step: Step, experiment: dict[str, Any], tasks: list[dict[str, Any]], edges: list[dict[str, Any]]) -> None:
         self.experiment = experiment
-        self.before = {}
-        for edge in edges:
-            self.before.setdefault(edge["to"], []).append(edge["from"])
+        self.before = predecessors(edges)
         self.tasks = in_order(tasks, self.before)
         for each in tasks:
             if self._since.get(each["id"], ("", 0.0))[0] != each["state"]:
@@ -51,15 +49,15 @@ class Picture:
 
     def _notice(self, event: dict[str, Any]) -> None:
         """Keep what a person would ask about afterwards: retries, doubts, take-overs, failures; and the job's latest state."""
-        name, attempt, epoch = event.get("task_type") or "", event.get("attempt") or 0, event.get("epoch") or 0
+        name, attempt = event.get("task_type") or "", event.get("attempt") or 0
         if event["type"] == "JobChanged":
             self.job = f"job {event['to_state']}" + (f": {event['reason']}" if event.get("reason") else "")
         if event["type"] == "TaskStarted" and event.get("task_id"):
-            before = self._epochs.get((event["task_id"], attempt), epoch)
-            self._epochs[event["task_id"], attempt] = max(before, epoch)
-            if epoch > before:
-                owner = (event.get("data") or {}).get("owner") or "another instance"
-                self.notes.append(f"{event['occurred_at'][11:23]} {name}: taken over by {owner}, attempt {attempt} epoch {epoch}")
+            owner = (event.get("data") or {}).get("owner") or "another instance"
+            before = self._owners.setdefault((event["task_id"], attempt), owner)
+            self._owners[event["task_id"], attempt] = owner
+            if owner != before:
+                self.notes.append(f"{event['occurred_at'][11:23]} {name}: attempt {attempt} taken over from {before} by {owner}")
         elif event["type"] in {"TaskFailed", "TaskInDoubt"} or event.get("to_state") in {"RETRY_WAIT", "BLOCKED"}:
             self.notes.append(following.sentence(event))
 
@@ -103,6 +101,13 @@ def age(task: dict[str, Any]) -> float:
     """Seconds in the state when it was first seen, as far as two clocks agree."""
     since = task.get("state_since")
     return max(0.0, (clock.utc_now() - datetime.fromisoformat(since)).total_seconds()) if since else 0.0
+
+
+def predecessors(edges: list[dict[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for edge in edges:
+        found.setdefault(edge["to_task"], []).append(edge["from_task"])
+    return found
 
 
 def in_order(tasks: list[dict[str, Any]], before: dict[str, list[str]]) -> list[dict[str, Any]]:

@@ -1,12 +1,12 @@
 """For operators: dead letters, what waits in the outbox, who consumes."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from app.cli import session, show
 from app.cli.access import Most
-from app.cli.show import Form
+from app.cli.show import Column, Form
 
 commands = typer.Typer()
 dead_letters = typer.Typer(no_args_is_help=True, help="Messages that were set aside.")
@@ -47,25 +47,27 @@ def drop(letter_id: LetterId, reason: Reason, output: Form = None) -> None:
 def outbox(output: Form = None) -> None:
     """Rows that wait for the relay, by topic, with the age of the oldest; and who relays."""
     client = session.client()
-    both(client.get("/operator/outbox")["items"], client.get("/operator/shards")["items"], ("topics", "shards"), output)
+    waiting, shards = client.get("/operator/outbox"), client.get("/operator/shards")["items"]
+    if show.form(output) is not session.Format.TABLE:
+        show.one({**waiting, "shards": shards}, output)
+        return
+    show.table(waiting["topics"], ("topic", "rows", "oldest_at", "oldest_age_seconds"))
+    print()
+    show.table(shards, ("shard", "owner", "live", "settled", "rows"))
 
 
 @commands.command()
 def consumers(output: Form = None) -> None:
-    """Who owns which partitions, how far it is, and its last heartbeat."""
-    found = session.client().items("/operator/consumers", most=10_000)
-    show.items(found, columns_of(found), output)
-
-
-def both(first: list[Any], second: list[Any], names: tuple[str, str], asked: Any) -> None:
-    form = show.form(asked)
-    if form is session.Format.TABLE:
-        show.table(first, columns_of(first))
-        print()
-        show.table(second, columns_of(second))
-    else:
-        show.one(dict(zip(names, (first, second), strict=True)), form)
-
-
-def columns_of(found: list[Any]) -> list[str]:
-    return list(found[0]) if found else ["nothing"]
+    """Which instances are alive, and how far each consumer group is."""
+    found = session.client().get("/operator/consumers")
+    if show.form(output) is not session.Format.TABLE:
+        show.one(found, output)
+        return
+    show.table(found["instances"], ("id", "component", "version", "started_at", "silent_seconds"))
+    print()
+    partitions: list[Column] = [
+        ("partitions", lambda each: len(each["partitions"])),
+        ("consumed", lambda each: sum(one["next_offset"] for one in each["partitions"])),
+    ]
+    owners: Column = ("owners", lambda each: ", ".join(sorted({one["owner"] or "-" for one in each["partitions"]})))
+    show.table(found["groups"], ("consumer_group", "topic", *partitions, owners))

@@ -130,22 +130,22 @@ def test_the_picture_tells_waits_retries_and_take_overs(capsys: pytest.CaptureFi
     ]
     events = [
         an_event("TaskStarted", data={"owner": "executor-a"}),
-        an_event("TaskStarted", epoch=2, data={"owner": "executor-b"}),
+        an_event("TaskStarted", data={"owner": "executor-b"}),
         an_event("TaskChanged", from_state="EXECUTING", to_state="RETRY_WAIT", reason="disk full"),
     ]
-    picture.apply(following.Step(events, {}), picture.experiment, tasks, [{"from": "tsk_stage", "to": "tsk_run"}])
+    picture.apply(following.Step(events, {}), picture.experiment, tasks, [{"from_task": "tsk_stage", "to_task": "tsk_run"}])
     show.console().print(picture)
     told = capsys.readouterr().out
     assert "disk full; again at 14:04:00" in told
     assert next(line for line in told.splitlines() if line.split()[:2] == ["○", "run"]).rstrip().endswith("stage")
     assert "an executor" in told
-    assert "taken over by executor-b, attempt 1 epoch 2" in told
+    assert "attempt 1 taken over from executor-a by executor-b" in told
     assert "EXECUTING → RETRY_WAIT" in told
 
 
 def test_a_line_per_event_tells_late_ones() -> None:
-    line = following.sentence(an_event("TaskFailed", from_state="RUNNING", to_state="FAILED", reason="no\x07 disk", late=True, epoch=2))
-    assert line == "14:03:08 JOB_SUBMISSION   TaskFailed RUNNING → FAILED attempt 1 epoch 2 (late: moves nothing) · no\ufffd disk"
+    line = following.sentence(an_event("TaskFailed", from_state="RUNNING", to_state="FAILED", reason="no\x07 disk", late=True))
+    assert line == "14:03:08 JOB_SUBMISSION   TaskFailed RUNNING → FAILED attempt 1 (late: moves nothing) · no\ufffd disk"
 
 
 def test_out_of_time_is_8_and_in_doubt_7() -> None:
