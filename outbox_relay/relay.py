@@ -183,7 +183,7 @@ class ShardRelay:
         failpoint.hit("relay.record.before", shard=self.shard)
         self.seq += 1
         record = StateRecord(self.seq, [row.id for row in rows], [row.mid for row in rows], self.topology)
-        producer.produce(self.state_topic, self.shard, b"%d" % self.shard, (), state.encode(record))
+        producer.produce(self.state_topic, self.shard, key=b"%d" % self.shard, headers=(), payload=state.encode(record))
         failpoint.hit("relay.commit.before", shard=self.shard)
         producer.commit()
         failpoint.hit("relay.commit.after", shard=self.shard)

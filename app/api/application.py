@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -166,7 +167,7 @@ async def _never(_: Any) -> None:
     """Routes are only matched; `handle` does the work."""
 
 
-ANONYMOUS = Principal("", None, "", "anonymous", frozenset(), reading.datetime.max)
+ANONYMOUS = Principal("", None, "", "anonymous", frozenset(), datetime.max)
 
 
 # ---- what a request must be ---------------------------------------------------------------------------------------------------------------------------
@@ -217,7 +218,7 @@ def _body(request: Request, operation: Operation) -> Any:
 
 
 def _idempotency_key(request: Request, operation: Operation, raw: Any) -> str | None:
-    given = request.headers.get("idempotency-key")
+    given: str | None = request.headers.get("idempotency-key")
     needed = operation.key == "must" or (operation.key == "launch" and isinstance(raw, dict) and raw.get("launch") is True)
     if given is None:
         if needed:

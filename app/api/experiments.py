@@ -162,15 +162,10 @@ def _get(call: Call) -> Answer:
 
 def _list(call: Call) -> Answer:
     query, conditions = call.query, []
-    for name in ("state", "outcome"):
-        if query[name]:
-            conditions.append((f"{name} IN ({', '.join(['%s'] * len(query[name]))})", tuple(query[name])))
-    for name in ("project_id", "application_interface_id", "compute_resource_id", "owner", "name"):
-        if query[name] is not None:
-            conditions.append((f"{name} = %s", (query[name],)))
-    for name, sign in (("created_after", ">"), ("created_before", "<")):
-        if query[name] is not None:
-            conditions.append((f"created_at {sign} %s", (query[name],)))
+    conditions += [(f"{name} IN ({', '.join(['%s'] * len(query[name]))})", tuple(query[name])) for name in ("state", "outcome") if query[name]]
+    exact = ("project_id", "application_interface_id", "compute_resource_id", "owner", "name")
+    conditions += [(f"{name} = %s", (query[name],)) for name in exact if query[name] is not None]
+    conditions += [(f"created_at {sign} %s", (query[name],)) for name, sign in (("created_after", ">"), ("created_before", "<")) if query[name] is not None]
     if query["label"] is not None:
         conditions.append(("JSON_UNQUOTE(JSON_EXTRACT(document, %s)) = %s", (f'$.labels."{query["label"][0]}"', query["label"][1])))
     column, direction, sign = _ORDERS[query["sort"]]

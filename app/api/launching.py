@@ -173,7 +173,7 @@ def _scheduling(asked: Mapping[str, Any], references: References) -> Document:
     defaults = (references.deployment or {}).get("defaults") or {}
     queues = (references.host or {}).get("queues") or []
     name = asked.get("queue") or defaults.get("queue") or next((each["name"] for each in queues if each["is_default"]), None)
-    queue = next((each for each in queues if each["name"] == name), {})
+    queue: Document = next((each for each in queues if each["name"] == name), {})
     found = {field: asked.get(field) if asked.get(field) is not None else defaults.get(field) for field in asked}
     return {**found, "queue": name, "wall_time_seconds": found.get("wall_time_seconds") or queue.get("max_wall_time_seconds") or 3600}
 

@@ -17,7 +17,7 @@ KEY_TYPES = {"ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa
 
 
 def refuse(code: str, detail: str) -> PydanticCustomError:
-    return PydanticCustomError(code, "{detail}", {"detail": detail})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{detail}", {"detail": detail})
 
 
 def _printable(text: str) -> str:

@@ -150,10 +150,11 @@ def text(name: str, longest: int = 200) -> Parameter:
 
 def moment(name: str) -> Parameter:
     def read(given: str) -> datetime:
+        at: datetime | None
         try:
             at = datetime.fromisoformat(given)
         except ValueError:
-            at = None  # type: ignore[assignment]
+            at = None
         if at is None or at.tzinfo is None:
             raise ValueError("a time as in RFC 3339, with its zone")
         from app.api.reading import naive

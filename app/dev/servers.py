@@ -5,11 +5,11 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from app.dev.broker import kafka
@@ -17,6 +17,7 @@ from app.dev.compute_host import SshHost, sshd
 from app.dev.databases import DatabaseAddress, mariadb, mysql
 from app.dev.process import Daemon
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 
 
@@ -96,9 +97,9 @@ class Native:
 
     def together(self, *names: str) -> None:
         """Several at once: their starts overlap. `mysql`, `mariadb`, `kafka`, `sshd`."""
-        starts = {"mysql": lambda: self.database("mysql"), "mariadb": lambda: self.database("mariadb"), "kafka": self.kafka, "sshd": self.ssh_host}
+        starts: dict[str, Callable[[], object]] = {"mysql": lambda: self.database("mysql"), "mariadb": lambda: self.database("mariadb"), "kafka": self.kafka, "sshd": self.ssh_host}
         with ThreadPoolExecutor(len(names)) as pool:
-            for each in [pool.submit(starts[name]) for name in names]:  # type: ignore[arg-type]
+            for each in [pool.submit(starts[name]) for name in names]:
                 each.result()
 
     def _run(self, name: str, daemon: Daemon) -> None:
@@ -188,19 +189,19 @@ class InOrder:
         self.providers = providers
 
     def database(self, kind: str) -> DatabaseAddress:
-        return self._first(lambda each: each.database(kind))  # type: ignore[no-any-return]
+        return self._first(lambda each: each.database(kind))
 
     def kafka(self) -> str:
-        return self._first(lambda each: each.kafka())  # type: ignore[no-any-return]
+        return self._first(lambda each: each.kafka())
 
     def ssh_host(self, number: int = 1) -> SshHost:
-        return self._first(lambda each: each.ssh_host(number))  # type: ignore[no-any-return]
+        return self._first(lambda each: each.ssh_host(number))
 
-    def _first(self, ask: "object") -> object:
+    def _first(self, ask: "Callable[[Servers], T]") -> "T":
         refusals = []
         for provider in self.providers:
             try:
-                return ask(provider)  # type: ignore[operator]
+                return ask(provider)
             except Unavailable as fault:
                 refusals.append(f"{type(provider).__name__}: {fault}")
         raise Unavailable("; ".join(refusals))

@@ -152,9 +152,10 @@ def _make_positions(client: AdminClient, missing: Sequence[tuple[str, str, int]]
 def _log_starts(client: AdminClient, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The first offset of each partition; asked again while leaders of new partitions settle."""
     deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
+    earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
     while True:
         try:
-            asked = client.list_offsets({TopicPartition(*place): OffsetSpec.earliest() for place in places}, request_timeout=ADMIN_TIMEOUT_SECONDS)
+            asked = client.list_offsets({TopicPartition(*place): earliest for place in places}, request_timeout=ADMIN_TIMEOUT_SECONDS)
             return {(each.topic, each.partition): future.result(ADMIN_TIMEOUT_SECONDS).offset for each, future in asked.items()}
         except KafkaException as fault:
             if time.monotonic() > deadline:

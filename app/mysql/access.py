@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.mysql.rows import from_json, to_json
 from app.mysql.unit_of_work import Transaction
 
@@ -35,17 +33,17 @@ def create_token(tx: Transaction, row: Mapping[str, Any]) -> None:
     )  # fmt: skip
 
 
-def find_token(tx: Transaction, lookup: str) -> Row[Any] | None:
+def find_token(tx: Transaction, lookup: str) -> Any | None:
     """With MySQL's time as last column."""
     return tx.exec_driver_sql(f"SELECT {TOKEN}, UTC_TIMESTAMP(6) FROM tokens WHERE lookup = %s", (lookup,)).first()
 
 
-def get_token(tx: Transaction, gateway_id: str | None, token_id: str) -> Row[Any] | None:
+def get_token(tx: Transaction, gateway_id: str | None, token_id: str) -> Any | None:
     """Of this gateway; of operators and services where it is None."""
     return tx.exec_driver_sql(f"SELECT {TOKEN} FROM tokens WHERE id = %s AND gateway_id <=> %s", (token_id, gateway_id)).first()
 
 
-def tokens_page(tx: Transaction, gateway_id: str | None, *, before: Sequence[Any] | None, limit: int) -> list[Row[Any]]:
+def tokens_page(tx: Transaction, gateway_id: str | None, *, before: Sequence[Any] | None, limit: int) -> list[Any]:
     beyond, values = ("AND id < %s ", tuple(before)) if before else ("", ())
     return list(tx.exec_driver_sql(f"SELECT {TOKEN} FROM tokens WHERE gateway_id <=> %s {beyond}ORDER BY id DESC LIMIT %s", (gateway_id, *values, limit)).all())
 
@@ -83,7 +81,7 @@ def change_gateway(tx: Transaction, gateway_id: str, *, name: str, state: str, d
     )
 
 
-def _gateway(row: Row[Any]) -> dict[str, Any]:
+def _gateway(row: Any) -> dict[str, Any]:
     return {"id": row[0], "name": row[1], "state": row[2], **from_json(row[3]), "version": row[4], "created_at": row[5], "updated_at": row[6]}
 
 

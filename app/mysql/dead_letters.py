@@ -1,10 +1,9 @@
 """Dead letters: what was set aside for a human, with all that is needed to replay it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-from sqlalchemy import Row
 
 from app.mysql.unit_of_work import Transaction
 
@@ -45,10 +44,28 @@ def set_aside(tx: Transaction, letters: list[DeadLetter], *, now: datetime) -> N
             )  # fmt: skip
 
 
-def get(tx: Transaction, letter_id: str, *, lock: bool = False) -> Row[Any] | None:
+def get(tx: Transaction, letter_id: str, *, lock: bool = False) -> Any | None:
     return tx.exec_driver_sql(f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s{' FOR UPDATE' if lock else ''}", (letter_id,)).first()
 
 
 def settle(tx: Transaction, letter_id: str, *, how: str, by: str, reason: str, now: datetime) -> None:
     """REPLAYED or DROPPED, of a locked row."""
     tx.exec_driver_sql("UPDATE dead_letters SET settled = %s, settled_at = %s, settled_by = %s, settled_reason = %s WHERE id = %s", (how, now, by, reason, letter_id))
+
+
+def page(
+    tx: Transaction, *, topic: str | None, error_class: str | None, experiment_id: str | None, settled: str | None, before: Sequence[Any] | None, limit: int
+) -> list[Any]:
+    """Newest first; `settled` `no` means open ones."""
+    clauses, values = ["1 = 1"], []
+    wanted = (("topic", topic), ("error_class", error_class), ("experiment_id", experiment_id), ("settled", settled if settled != "no" else None))
+    for column, value in wanted:
+        if value is not None:
+            clauses.append(f"{column} = %s")
+            values.append(value)
+    if settled == "no":
+        clauses.append("settled IS NULL")
+    if before:
+        clauses.append("id < %s")
+        values.append(before[0])
+    return list(tx.exec_driver_sql(f"SELECT {COLUMNS} FROM dead_letters WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT %s", (*values, limit)).all())

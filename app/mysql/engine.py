@@ -17,7 +17,7 @@ DRIVER_TIMEOUT_SECONDS = 5
 LOCK_WAIT_SECONDS = 5
 
 
-def connect(url: str, *, size: int, idle_seconds: int = 2) -> Engine:
+def connect(url: str, *, size: int, idle_seconds: int = 2, lock_wait_seconds: int = LOCK_WAIT_SECONDS) -> Engine:
     """An engine whose pool never waits beyond 5 s.
 
     `size`: connections, equal to the threads that use them. `idle_seconds`: the server ends a session silent for that long (API 5, components 2).
@@ -35,7 +35,7 @@ def connect(url: str, *, size: int, idle_seconds: int = 2) -> Engine:
             "write_timeout": DRIVER_TIMEOUT_SECONDS,
             "charset": "utf8mb4",
             "init_command": f"SET SESSION wait_timeout = {idle_seconds}, net_read_timeout = {idle_seconds}, net_write_timeout = {idle_seconds}, "
-            f"innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}, time_zone = '+00:00', "
+            f"innodb_lock_wait_timeout = {lock_wait_seconds}, time_zone = '+00:00', "
             "sql_mode = 'STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
         },
     )

@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.mysql.rows import from_json, in_order, marks
 from app.mysql.unit_of_work import Transaction
 
@@ -60,7 +58,7 @@ def close_circuit(tx: Transaction, *, compute_resource_id: str, credential_id: s
     tx.exec_driver_sql("DELETE FROM host_circuits WHERE compute_resource_id = %s AND credential_id = %s", (compute_resource_id, credential_id))
 
 
-def circuits(tx: Transaction) -> list[Row[Any]]:
+def circuits(tx: Transaction) -> list[Any]:
     """(compute_resource_id, credential_id, condition_code, since, detail, host_version, seconds open)."""
     query = "SELECT compute_resource_id, credential_id, condition_code, since, detail, host_version, TIMESTAMPDIFF(SECOND, since, UTC_TIMESTAMP(6)) FROM host_circuits LIMIT 10000"
     return list(tx.exec_driver_sql(query).all())

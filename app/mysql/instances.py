@@ -3,8 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.mysql.rows import to_json
 from app.mysql.unit_of_work import Transaction
 
@@ -22,7 +20,7 @@ def remove(tx: Transaction, instance: str) -> None:
     tx.exec_driver_sql("DELETE FROM instances WHERE id = %s", (instance,))
 
 
-def all_rows(tx: Transaction) -> list[Row[Any]]:
+def all_rows(tx: Transaction) -> list[Any]:
     """(id, component, version, started_at, heartbeat_at, document, now)."""
     return list(tx.exec_driver_sql("SELECT id, component, version, started_at, heartbeat_at, document, UTC_TIMESTAMP(6) FROM instances ORDER BY component, id LIMIT 1000").all())
 

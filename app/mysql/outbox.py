@@ -6,8 +6,6 @@ Ids are names, never bounds: they become visible out of order.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.messages.codec import encode
 from app.messages.envelope import Envelope, Record
 from app.messages.placement import Placement
@@ -30,7 +28,7 @@ def append_records(tx: Transaction, records: Sequence[Record], *, placement: Pla
         tx.info["shards"].update(row[0] for row in rows)  # Whom to nudge after COMMIT.
 
 
-def waiting(tx: Transaction, *, shard: int, turn: int, size: int) -> Sequence[Row[Any]]:
+def waiting(tx: Transaction, *, shard: int, turn: int, size: int) -> Sequence[Any]:
     """A shard's rows, partition by partition. A plain read: Kafka's fencing keeps a second relay out, not a lock."""
     return tx.exec_driver_sql(_WAITING, (shard, turn, size)).all()
 
@@ -43,7 +41,7 @@ def delete(tx: Transaction, ids: Sequence[int], mids: Sequence[bytes]) -> int:
     return tx.exec_driver_sql(f"DELETE FROM outbox WHERE id IN ({marks}) AND mid IN ({marks})", (*ids, *mids)).rowcount
 
 
-def oldest(tx: Transaction) -> Row[Any] | None:
+def oldest(tx: Transaction) -> Any | None:
     """The oldest row's creation time, by one look-up of MIN(id)."""
     return tx.exec_driver_sql("SELECT id, created_at FROM outbox WHERE id = (SELECT MIN(id) FROM outbox)").first()
 
@@ -51,3 +49,9 @@ def oldest(tx: Transaction) -> Row[Any] | None:
 def count(tx: Transaction, shard: int, limit: int = 10_000) -> int:
     """Rows waiting in a shard; counting stops at `limit`."""
     return int(tx.exec_driver_sql("SELECT COUNT(*) FROM (SELECT 1 FROM outbox WHERE shard = %s LIMIT %s) AS some_rows", (shard, limit)).scalar_one())
+
+
+def by_topic(tx: Transaction, *, limit: int) -> Sequence[Any]:
+    """(topic, rows, oldest creation time) of at most `limit` rows, for the view of operators."""
+    query = "SELECT topic, COUNT(*), MIN(created_at) FROM (SELECT topic, created_at FROM outbox LIMIT %s) AS some_rows GROUP BY topic ORDER BY topic"
+    return tx.exec_driver_sql(query, (limit,)).all()

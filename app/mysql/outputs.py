@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.mysql.unit_of_work import Transaction
 from app.workflow.execution import StagedOutput
 
@@ -27,7 +25,7 @@ def staged(tx: Transaction, experiment_id: str, found: Sequence[StagedOutput], *
         )
 
 
-def of_experiment(tx: Transaction, experiment_id: str) -> list[Row[Any]]:
+def of_experiment(tx: Transaction, experiment_id: str) -> list[Any]:
     """(name, type, state, uri, size_bytes, sha256) in their declared order."""
     query = "SELECT name, type, state, uri, size_bytes, sha256 FROM outputs WHERE experiment_id = %s ORDER BY position"
     return list(tx.exec_driver_sql(query, (experiment_id,)).all())

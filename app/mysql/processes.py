@@ -6,8 +6,6 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.mysql.rows import from_json, in_order, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow import experiment, process
@@ -72,7 +70,7 @@ def insert(tx: Transaction, launch: Launch, *, gateway_id: str, experiment_id: s
     tx.exec_driver_sql(_INSERT, row)
 
 
-def lock_to_plan(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Row[Any]]:
+def lock_to_plan(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Any]:
     """(id, state, part, trace_context, snapshot) of the processes to plan, FOR UPDATE."""
     wanted = in_order(process_ids)
     return {row[0]: row for row in tx.exec_driver_sql(_TO_PLAN.format(marks(wanted)), tuple(wanted)).all()} if wanted else {}

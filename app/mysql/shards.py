@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row
-
 from app.mysql.unit_of_work import Transaction
 
 
@@ -39,7 +37,7 @@ def settle(tx: Transaction, shard: int, seq: int) -> None:
     tx.exec_driver_sql("UPDATE relay_shards SET settled = GREATEST(settled, %s) WHERE shard = %s", (seq, shard))
 
 
-def all_rows(tx: Transaction) -> list[Row[Any]]:
+def all_rows(tx: Transaction) -> list[Any]:
     """(shard, owner, until, settled, now)."""
     return list(tx.exec_driver_sql("SELECT shard, owner, until, settled, UTC_TIMESTAMP(6) FROM relay_shards ORDER BY shard").all())
 

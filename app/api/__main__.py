@@ -1,0 +1,144 @@
+"""The API server: a public and an internal face in one process, stateless, any number of copies. Speaks neither Kafka nor SSH; reads the primary only."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app import clock, plugins, secrets
+from app.api import resources
+from app.api.access import Tokens
+from app.api.application import Face, Services
+from app.api.gate import HEADER_BYTES_MAX
+from app.api.operations import Cursors
+from app.api.waiting import Waiter
+from app.errors import Misconfigured, Transient
+from app.lifecycle import Lifecycle, run
+from app.mysql import engine
+from app.mysql.unit_of_work import UnitOfWork, now, unit_of_work
+from app.nudge import Nudge
+
+THREADS = 16
+HEADERS_SECONDS = 10.0
+DRAIN_SECONDS, STOP_ACCEPTING_AFTER_SECONDS = 20.0, 5.0
+CLOCK_SKEW_SECONDS = 1.0
+
+
+class Protocol(HttpToolsProtocol):
+    """Closes a connection whose headers do not end within 10 s, or grow beyond every bound: the parser itself would wait for ever."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._expect_headers()
+
+    def _expect_headers(self) -> None:
+        self._received = 0
+        self._timer = asyncio.get_running_loop().call_later(HEADERS_SECONDS, self._too_slow)
+
+    def _too_slow(self) -> None:
+        if self.transport is not None and not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self.cycle is None and self._received > 8 * HEADER_BYTES_MAX:
+            self.transport.close()
+            return
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        self._timer.cancel()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport is not None and not self.transport.is_closing():
+            self._timer.cancel()
+            self._received = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+
+class Readiness:
+    """/readyz: MySQL answers within 1 s (asked at most once a second), its clock is ours, the schema is there."""
+
+    def __init__(self, unit: UnitOfWork) -> None:
+        self.unit, self.asked, self.answer = unit, float("-inf"), "not asked yet"
+
+    def __call__(self) -> str | None:
+        if time.monotonic() - self.asked > 1.0:
+            self.asked = time.monotonic()
+            self.answer = self._ask() or ""
+        return self.answer or None
+
+    def _ask(self) -> str | None:
+        try:
+            with self.unit("api.ready") as tx:
+                theirs = now(tx)
+        except Transient as fault:
+            return f"mysql: {fault}"
+        skew = abs((clock.utc_now().replace(tzinfo=None) - theirs).total_seconds())
+        return f"clock: {skew:.1f} s away from MySQL's" if skew > CLOCK_SKEW_SECONDS else None
+
+
+def work(lifecycle: Lifecycle) -> None:
+    """Build everything by hand, serve both faces until SIGTERM, drain."""
+    settings = lifecycle.settings
+    if len(settings.token_key) < 32:
+        raise Misconfigured("AIRAVATA_TOKEN_KEY (or …_FILE): at least 32 characters are wanted")
+    master = secrets.master_key(settings.master_key)
+    database = engine.connect(settings.mysql_url, size=THREADS + 2, idle_seconds=5, lock_wait_seconds=2)
+    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
+    lifecycle.wait_for_database(database)
+    token_key = settings.token_key.encode()
+    services = Services(
+        unit_of_work=unit, tokens=Tokens(unit, token_key), cursors=Cursors(token_key), placement=settings.placement, topics=settings.topics,
+        planners=plugins.planners(settings.enabled_planners), master_key=master, token_key=token_key, live_experiments_max=settings.live_experiments_max,
+        ready=Readiness(unit), draining=lifecycle.stop.is_set,
+    )  # fmt: skip
+    asyncio.run(serve(lifecycle, services, unit))
+
+
+async def serve(lifecycle: Lifecycle, services: Services, unit: UnitOfWork) -> None:
+    settings = lifecycle.settings
+    waiter = Waiter(unit, resources.WAITS)
+    services.more["waiter"] = waiter
+    servers = [_server(Face(services, operations, threads=THREADS), listen) for operations, listen in ((resources.PUBLIC, settings.public_listen), (resources.INTERNAL, settings.internal_listen))]
+    tasks = [asyncio.create_task(each.serve()) for each in servers]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lifecycle.stop.set)
+    lifecycle.ready = lambda: None if all(each.started for each in servers) else "listening"
+    while not lifecycle.stop.is_set() and not any(each.done() for each in tasks):
+        await asyncio.to_thread(lifecycle.each_turn, unit)
+        await asyncio.sleep(0.2)
+    lifecycle.stop.set()
+    waiter.draining.set()  # Waits are answered now, with what is.
+    if not any(each.done() for each in tasks):
+        await asyncio.sleep(0 if settings.environment == "development" else STOP_ACCEPTING_AFTER_SECONDS)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+    await asyncio.to_thread(lifecycle.leave, unit)
+    for task in tasks:
+        if task.done() and task.exception() is not None:
+            raise Misconfigured(f"cannot listen: {task.exception()}")
+
+
+def _server(face: Face, listen: tuple[str, int]) -> uvicorn.Server:
+    config = uvicorn.Config(
+        face.gate, host=listen[0], port=listen[1], http=Protocol, loop="asyncio", lifespan="off", access_log=False, log_config=None, server_header=False, date_header=True,
+        timeout_keep_alive=30, timeout_graceful_shutdown=int(DRAIN_SECONDS), backlog=512,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    setattr(server, "capture_signals", contextlib.nullcontext)  # noqa: B010  Ours are handled by the life cycle.
+    return server
+
+
+if __name__ == "__main__":
+    run("api", work)

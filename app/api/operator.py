@@ -1,0 +1,125 @@
+"""For operators: the outbox, the relay's shards, the consumers, the dead letters. Each act needs a reason and is audited."""
+
+from typing import Any
+
+from app.api import models, reading
+from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, page, text
+from app.api.problems import Problem, not_found
+from app.errors import Unreadable
+from app.messages import codec, ids
+from app.messages.envelope import Record
+from app.mysql import dead_letters, instances, outbox, positions, shards
+from app.mysql.rows import from_json
+
+Document = dict[str, Any]
+COUNT_MAX = 10_000
+
+
+def _outbox(call: Call) -> Answer:
+    topics: dict[str, Document] = {}
+    for topic, rows, oldest in outbox.by_topic(call.tx, limit=COUNT_MAX):
+        topics[topic] = {"topic": topic, "rows": rows, "oldest_at": reading.wire(oldest), "oldest_age_seconds": (call.at - oldest).total_seconds()}
+    first = outbox.oldest(call.tx)
+    age = (call.at - first[1]).total_seconds() if first is not None else None
+    return Answer({"rows": sum(each["rows"] for each in topics.values()), "capped_at": COUNT_MAX, "oldest_age_seconds": age, "topics": list(topics.values())})
+
+
+def _shards(call: Call) -> Answer:
+    items = [
+        {"shard": row[0], "owner": row[1], "until": reading.wire(row[2]), "live": row[2] is not None and row[2] > row[4], "settled": row[3], "rows": outbox.count(call.tx, row[0])}
+        for row in shards.all_rows(call.tx)
+    ]
+    return Answer({"items": items})
+
+
+def _consumers(call: Call) -> Answer:
+    """Who is alive, and what each consumer group has consumed."""
+    alive = [
+        {
+            "id": row[0], "component": row[1], "version": row[2], "started_at": reading.wire(row[3]), "heartbeat_at": reading.wire(row[4]),
+            "silent_seconds": (row[6] - row[4]).total_seconds(), "facts": from_json(row[5]),
+        }
+        for row in instances.all_rows(call.tx)
+    ]  # fmt: skip
+    groups: dict[str, Document] = {}
+    for group, topic, part, row in positions.all_rows(call.tx):
+        told = groups.setdefault(f"{group} {topic}", {"consumer_group": group, "topic": topic, "partitions": []})
+        told["partitions"].append({"partition": part, "next_offset": row.next_offset, "owner": row.owner, "owner_epoch": row.owner_epoch})
+    return Answer({"instances": alive, "groups": list(groups.values())})
+
+
+# ---- dead letters -------------------------------------------------------------------------------------------------------------------------------------
+def _shown(row: Any, *, whole: bool = False) -> Document:
+    told = {
+        "id": row.id, "consumer_group": row.consumer_group, "topic": row.topic, "partition": row.part, "offset": row.log_offset, "event_id": ids.named("evt", bytes(row.mid)), "key": row.k,
+        "experiment_id": row.experiment_id, "error_class": row.error_class, "error_text": row.error_text, "tries": row.tries, "first_seen": reading.wire(row.first_seen),
+        "created_at": reading.wire(row.created_at), "settled": row.settled, "settled_at": reading.wire(row.settled_at), "settled_by": row.settled_by, "settled_reason": row.settled_reason,
+    }  # fmt: skip
+    if not whole:
+        return told
+    try:
+        headers = {name: value.decode(errors="replace") if name != "mid" else value.hex() for name, value in codec.headers_of(bytes(row.headers))}
+    except Unreadable:
+        headers = {}
+    return {**told, "headers": headers, "payload": bytes(row.payload)[:16_384].decode(errors="replace"), "payload_bytes": len(row.payload)}
+
+
+def _letters(call: Call) -> Answer:
+    query = call.query
+    rows = dead_letters.page(
+        call.tx, topic=query["topic"], error_class=query["class"], experiment_id=query["experiment_id"], settled=query["settled"], before=after(call), limit=query["limit"] + 1
+    )
+    return page(call, rows, _shown, lambda row: [row.id])
+
+
+def _a_letter(call: Call, *, lock: bool = False) -> Any:
+    found = dead_letters.get(call.tx, call.path["id"], lock=lock) if ids.is_id(call.path["id"], "dlt") else None
+    if found is None:
+        raise not_found()
+    return found
+
+
+def _letter(call: Call) -> Answer:
+    return Answer(_shown(_a_letter(call), whole=True))
+
+
+def _settle(how: str) -> Any:
+    def handle(call: Call) -> Answer:
+        found = _a_letter(call, lock=True)
+        if found.settled is not None:
+            raise Problem("already_settled", f"{found.settled} by {found.settled_by} at {reading.wire(found.settled_at)}")
+        if how == "REPLAYED":
+            outbox.append_records(call.tx, [_replay(found)], placement=call.services.placement, now=call.at)
+        dead_letters.settle(call.tx, found.id, how=how, by=call.principal.user, reason=call.body.reason, now=call.at)
+        call.audit(found.id, call.body.reason)
+        return Answer(_shown(dead_letters.get(call.tx, found.id)))
+
+    return handle
+
+
+def _replay(row: Any) -> Record:
+    """A copy for the group that set it aside, and no other (`only`); another mid, the same event."""
+    mid = ids.digest("replay", row.id)
+    kept = [(name, value) for name, value in codec.headers_of(bytes(row.headers)) if name not in {"mid", "only"}]
+    if row.consumer_group != "relay":
+        kept.append(("only", row.consumer_group.encode()))
+    return Record(mid, row.topic, row.part, row.k, codec.pack_headers([("mid", mid), *kept]), bytes(row.payload))
+
+
+_LETTERS = "/v1/operator/dead-letters"
+_FILTERS = (LIMIT, CURSOR, text("topic", 128), text("class", 64), text("experiment_id", 64), choice("settled", "no", "REPLAYED", "DROPPED"))
+OPERATIONS = (
+    Operation("GET", "/v1/operator/outbox", "get_outbox", "Messages that wait to be sent", _outbox, "operator:read", shape="Outbox"),
+    Operation("GET", "/v1/operator/shards", "list_shards", "The relay's shards", _shards, "operator:read", shape="ShardList"),
+    Operation("GET", "/v1/operator/consumers", "list_consumers", "Instances and positions", _consumers, "operator:read", shape="Consumers"),
+    Operation("GET", _LETTERS, "list_dead_letters", "Messages set aside for a human", _letters, "operator:read", shape="DeadLetterList", parameters=_FILTERS, errors=("invalid_cursor",)),
+    Operation("GET", f"{_LETTERS}/{{id}}", "get_dead_letter", "Read a dead letter", _letter, "operator:read", shape="DeadLetter", errors=("not_found",)),
+    Operation(
+        "POST", f"{_LETTERS}/{{id}}/replays", "replay_dead_letter", "Send it again to the group that set it aside", _settle("REPLAYED"), "operator:write", models.Settlement, "DeadLetter", 202,
+        errors=("not_found", "already_settled"), key="may",
+    ),
+    Operation(
+        "POST", f"{_LETTERS}/{{id}}/drops", "drop_dead_letter", "Give it up", _settle("DROPPED"), "operator:write", models.Settlement, "DeadLetter", 202,
+        errors=("not_found", "already_settled"), key="may",
+    ),
+)  # fmt: skip

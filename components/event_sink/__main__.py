@@ -1,0 +1,35 @@
+"""The event sink: hands the history to the API server. No database, no producer; a POST each second, if need be empty, is its heartbeat."""
+
+from app.errors import Misconfigured
+from app.kafka import topics
+from app.lifecycle import VERSION, Lifecycle, run
+from components.event_sink.api_client import ApiClient
+from components.event_sink.handler import Sink
+from observability import metrics
+
+
+def work(lifecycle: Lifecycle) -> None:
+    """Build everything by hand, join, run until SIGTERM, leave."""
+    settings = lifecycle.settings
+    if not settings.internal_token:
+        raise Misconfigured("AIRAVATA_INTERNAL_TOKEN (or …_FILE): a token of role service is wanted")
+    name = settings.topics.events
+    uuids = lifecycle.wait_for_topics([name], partitions=settings.partitions)
+    if lifecycle.stop.is_set():
+        return
+    client = topics.admin(settings.kafka)
+    sink = Sink(
+        api=ApiClient(settings.internal_url, settings.internal_token, lifecycle.instance, VERSION), group=topics.full_group(settings.environment, topics.SINK_GROUP), topic=name,
+        bootstrap=settings.kafka, session_timeout_ms=settings.session_timeout_ms,
+        topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, [name]).items()},
+    )  # fmt: skip
+    lifecycle.ready = lambda: sink.missing
+    metrics.watch(sink.gauges)
+    while not lifecycle.stop.is_set():
+        sink.turn()
+        lifecycle.turned()
+    sink.close()
+
+
+if __name__ == "__main__":
+    run("event-sink", work)

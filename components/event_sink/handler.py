@@ -1,0 +1,138 @@
+"""The sink's loop: what one poll brought goes to the API server as slices, one per partition; the answer moves on, seeks back, or takes the partition anew.
+
+No database, no producer. It starts from MySQL's position alone (as the API tells it); Kafka's offsets are for lag tools.
+"""
+
+import base64
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app import failpoint
+from app.errors import Transient, Unreadable
+from app.kafka.consumer import Claim, Consumer, Partition, Received
+from app.messages import codec
+from app.workflow import history
+from components.event_sink.api_client import ApiClient
+from observability import logs
+
+BATCH = 500
+BYTES_MAX = 3 << 20
+
+
+class Sink:
+    def __init__(self, *, api: ApiClient, group: str, topic: str, bootstrap: str, session_timeout_ms: int, topic_uuids: Callable[[], Mapping[str, str]]) -> None:
+        self.api, self.group, self.topic, self.topic_uuids = api, group, topic, topic_uuids
+        self.pending: list[Received] = []
+        self.retry_at = self.beaten = 0.0
+        self.delay = 0.1
+        self.fenced: set[Partition] = set()
+        self.counts = dict.fromkeys(("stored", "set_aside", "fenced", "behind", "requests", "retries"), 0)
+        self.log = logs.logger("sink")
+        self.consumer = Consumer(
+            component="sink", bootstrap=bootstrap, group=group, topics=[topic], session_timeout_ms=session_timeout_ms, wants=history.RECORDED, claim=self._claim, on_lost=self._lost
+        )
+
+    def turn(self) -> int:
+        """One poll and one POST; returns how many events were stored. Transient faults are waited out while polling goes on."""
+        self.consumer.pause(bool(self.pending))
+        waiting = self.pending and time.monotonic() < self.retry_at
+        self.pending += self.consumer.poll(BATCH, 0.2 if waiting or not self.pending else 0.0)
+        self._reclaim()
+        stored = 0
+        if (self.pending or time.monotonic() - self.beaten > 1.0) and time.monotonic() >= self.retry_at:
+            stored = self._post()
+        self.consumer.tick()
+        return stored
+
+    def _post(self) -> int:
+        by_partition: dict[Partition, list[Received]] = defaultdict(list)
+        for each in self.pending:
+            if each.place in self.consumer.held:
+                by_partition[each.place].append(each)
+        slices = [self._slice(place, records) for place, records in by_partition.items()]
+        try:
+            failpoint.hit("sink.post.before")
+            answers = self.api.store(self.group, slices, [self._lag()])
+            failpoint.hit("sink.post.after")
+        except Transient as fault:
+            self.counts["retries"] += 1
+            self.log.warning("events wait for the API server", fault=str(fault), count=len(self.pending))
+            self.retry_at, self.delay = time.monotonic() + self.delay, min(self.delay * 2, 2.0)
+            return 0
+        self.pending, self.delay, self.beaten = [], 0.1, time.monotonic()
+        self.counts["requests"] += 1
+        for place, told, answer in zip(by_partition, slices, answers, strict=True):
+            self._answered(place, told, answer)
+        return sum(len(each["events"]) for each in slices)
+
+    def _answered(self, place: Partition, told: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
+        held = self.consumer.held[place]
+        match answer["result"]:
+            case "applied":
+                held.applied = answer["next_offset"]
+                self.counts["stored"] += len(told["events"])
+                self.counts["set_aside"] += len(answer["set_aside"])
+            case "behind":
+                self.counts["behind"] += 1
+                self.consumer.seek(place, answer["next_offset"])
+            case _:
+                self.counts["fenced"] += 1
+                self.fenced.add(place)
+
+    def _slice(self, place: Partition, records: list[Received]) -> dict[str, Any]:
+        held = self.consumer.held[place]
+        return {
+            "topic": place[0], "partition": place[1], "owner_epoch": held.epoch, "position": held.applied, "next_offset": records[-1].offset + 1,
+            "events": [self._event(each) for each in records],
+        }  # fmt: skip
+
+    @staticmethod
+    def _event(record: Received) -> dict[str, Any]:
+        """The event as history keeps it; what cannot be read travels as it is."""
+        try:
+            envelope = codec.decode(record.topic, record.partition, record.headers, record.value)
+        except Unreadable as fault:
+            return {
+                "offset": record.offset, "raw": base64.b64encode(record.value or b"").decode(), "headers": base64.b64encode(codec.pack_headers(record.headers or [])).decode(),
+                "error": str(fault)[:2000], "key": record.key[:256],
+            }  # fmt: skip
+        return {"offset": record.offset, "event": history.document(envelope)}
+
+    def _lag(self) -> dict[str, Any]:
+        behind = sum(1 for each in self.consumer.held.values() if each.quiet_since is None)
+        return {"topic": self.topic, "rows": len(self.pending) if behind else 0, "oldest_age_seconds": 0.0}
+
+    def _claim(self, places: list[Partition]) -> dict[Partition, Claim]:
+        failpoint.hit("sink.claim.before")
+        told = self.api.claim(self.group, places, dict(self.topic_uuids()))
+        failpoint.hit("sink.claim.after")
+        return {place: Claim(*told[place]) for place in places}
+
+    def _reclaim(self) -> None:
+        """Fenced, and still ours after the next poll: C0 again."""
+        places = sorted(place for place in self.fenced if place in self.consumer.held)
+        self.fenced.clear()
+        if places:
+            try:
+                self.consumer.reclaim(places)
+            except Transient as fault:
+                self.fenced |= set(places)
+                self.log.warning("partitions cannot be taken again yet", fault=str(fault))
+            self.pending = [each for each in self.pending if each.place not in places]
+
+    def _lost(self, places: set[Partition]) -> None:
+        self.pending = [each for each in self.pending if each.place not in places]
+        self.fenced -= places
+
+    @property
+    def missing(self) -> str | None:
+        return None if self.consumer.joined else f"joining group {self.group}"
+
+    def gauges(self) -> dict[str, float]:
+        return {f"sink_{name}_total": float(count) for name, count in self.counts.items()} | {"consumer_partitions": float(len(self.consumer.held))}
+
+    def close(self) -> None:
+        self.pending = []
+        self.consumer.close()
