@@ -128,7 +128,7 @@ def problem(answer: httpx2.Response) -> Failed:
         document = {}
     if not isinstance(document, dict) or "code" not in document:
         return Failed(code, f"{answer.request.url} answered {answer.status_code} without saying why: is this the API server?")
-    lines = [f"{document.get('title') or document['code']}: {document.get('detail') or answer.status_code}"]
+    lines = [": ".join(dict.fromkeys(str(document[each]) for each in ("title", "detail") if document.get(each))) or str(document["code"])]
     lines += [f"  {each.get('pointer') or '(body)'}: {each.get('code')}: {each.get('detail')}" for each in document.get("errors") or []]
     if document.get("trace_id"):
         lines.append(f"  trace {document['trace_id']}")

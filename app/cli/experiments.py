@@ -110,9 +110,10 @@ def see_through(client: "Client", experiment_id: str, timeout: float | None, ask
         if form is Format.TABLE and sys.stderr.isatty() and sys.stdout.isatty():
             live.watch(client, experiment, steps)
         else:
+            names = following.Names(client)
             for step in steps:
                 for event in step.events if form in {Format.TABLE, Format.NDJSON} else []:
-                    following.tell(event, form)
+                    following.tell(event, form, names)
         finish(client, experiment_id, form)
 
 

@@ -14,8 +14,9 @@ from app.cli.client import Client
 from app.cli.exits import Exit, Failed
 from app.cli.session import Format
 
-WAIT_SECONDS = 2  # One long poll; the API answers at once when something happens.
+WAIT_SECONDS = 1  # One long poll; the API answers at once when something happens.
 DRAIN_SECONDS = 1
+PACE_SECONDS = 0.2  # Between polls, however fast events come.
 PAGE = 200
 
 
@@ -30,8 +31,9 @@ class Step:
 def follow(client: Client, experiment_id: str, *, after: int = 0, until: float | None = None) -> Iterator[Step]:
     """Until the run has ended and its last event is told. Raises Failed 7 or 8 when `until` (monotonic) has come."""
     status = client.get(f"/experiments/{experiment_id}/status")
+    yield Step([], status)
     while True:
-        wait = DRAIN_SECONDS if status["terminal"] else WAIT_SECONDS
+        began, wait = time.monotonic(), DRAIN_SECONDS if status["terminal"] else WAIT_SECONDS
         events = client.get(f"/experiments/{experiment_id}/events", after=after, limit=PAGE, wait_seconds=wait)["items"]
         after = events[-1]["seq"] if events else after
         ended = status["terminal"] and len(events) < PAGE
@@ -41,6 +43,8 @@ def follow(client: Client, experiment_id: str, *, after: int = 0, until: float |
             return
         if until is not None and time.monotonic() > until and not status["terminal"]:
             raise Failed(*out_of_time(status))
+        if len(events) < PAGE:
+            time.sleep(max(0.0, began + PACE_SECONDS - time.monotonic()))
 
 
 def is_end(event: dict[str, Any]) -> bool:
@@ -67,16 +71,31 @@ def detachable(experiment_id: str) -> Iterator[None]:
         raise Failed(Exit.INTERRUPTED, f"\ndetached; the run goes on. Come back with: airavata watch {experiment_id}") from None
 
 
-def tell(event: dict[str, Any], form: Format) -> None:
+class Names:
+    """The events' task ids as the names a person gave; asked for once per plan."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, self.known = client, dict[str, str]()
+
+    def of(self, event: dict[str, Any]) -> str:
+        task_id = event.get("task_id")
+        if not task_id:
+            return str(event["type"]).removesuffix("Changed").lower()
+        if task_id not in self.known:
+            nodes = self.client.get(f"/processes/{event['process_id']}/graph")["nodes"]
+            self.known |= {task_id: event.get("task_type") or task_id} | {each["id"]: each["name"] for each in nodes}
+        return self.known[task_id]
+
+
+def tell(event: dict[str, Any], form: Format, names: Names) -> None:
     if form is Format.TABLE:
-        print(sentence(event), flush=True)
+        print(sentence(event, names.of(event)), flush=True)
     else:
         show.line(event)
 
 
-def sentence(event: dict[str, Any]) -> str:
+def sentence(event: dict[str, Any], subject: str) -> str:
     """One event as one line."""
-    subject = event.get("task_type") or event["type"].removesuffix("Changed").lower()
     words = [event["occurred_at"][11:19], f"{subject:<16}", event["type"]]
     if event.get("from_state") or event.get("to_state"):
         words.append(f"{event.get('from_state') or '-'} → {event.get('to_state') or '-'}")

@@ -49,7 +49,8 @@ class Picture:
 
     def _notice(self, event: dict[str, Any]) -> None:
         """Keep what a person would ask about afterwards: retries, doubts, take-overs, failures; and the job's latest state."""
-        name, attempt = event.get("task_type") or "", event.get("attempt") or 0
+        name = next((each["name"] for each in self.tasks if each["id"] == event.get("task_id")), event.get("task_type") or "")
+        attempt = event.get("attempt") or 0
         if event["type"] == "JobChanged":
             self.job = f"job {event['to_state']}" + (f": {event['reason']}" if event.get("reason") else "")
         if event["type"] == "TaskStarted" and event.get("task_id"):
@@ -59,7 +60,7 @@ class Picture:
             if owner != before:
                 self.notes.append(f"{event['occurred_at'][11:23]} {name}: attempt {attempt} taken over from {before} by {owner}")
         elif event["type"] in {"TaskFailed", "TaskInDoubt"} or event.get("to_state") in {"RETRY_WAIT", "BLOCKED"}:
-            self.notes.append(following.sentence(event))
+            self.notes.append(following.sentence(event, name))
 
     def waits_for(self, task: dict[str, Any]) -> str:
         names = {each["id"]: each["name"] for each in self.tasks if each["state"] not in ENDED}

@@ -30,13 +30,14 @@ def events(
     from app.cli import following
 
     client = session.client()
+    names = following.Names(client)
     asked = output or session.chosen.output
     form = show.form(asked) if asked or sys.stdout.isatty() else Format.NDJSON
     if follow:
         with following.detachable(experiment_id):
             for step in following.follow(client, experiment_id, after=after):
                 for event in step.events:
-                    following.tell(event, Format.TABLE if form is Format.TABLE else Format.NDJSON)
+                    following.tell(event, Format.TABLE if form is Format.TABLE else Format.NDJSON, names)
         return
     found: list[Any] = []
     while page := client.get(f"/experiments/{experiment_id}/events", after=after, limit=following.PAGE)["items"]:
@@ -45,7 +46,7 @@ def events(
     if form in {Format.JSON, Format.YAML}:
         show.items(found, (), form)
     for event in found if form in {Format.TABLE, Format.NDJSON} else []:
-        following.tell(event, form)
+        following.tell(event, form, names)
 
 
 @commands.command()

@@ -69,7 +69,10 @@ def table(found: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> None
     made = Table(*(title.upper().replace("_", " ") for title in titles), box=None, pad_edge=False, header_style="bold")
     for each in found:
         made.add_row(*(Text(cell(each.get(column) if isinstance(column, str) else column[1](each))) for column in columns))
-    console().print(made)
+    target = console()
+    with target.capture() as drawn:
+        target.print(made)
+    print("\n".join(line.rstrip() for line in drawn.get().splitlines()) if not target.is_terminal else drawn.get(), end="" if target.is_terminal else "\n")
 
 
 def cell(value: Any) -> str:

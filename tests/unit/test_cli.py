@@ -144,8 +144,8 @@ def test_the_picture_tells_waits_retries_and_take_overs(capsys: pytest.CaptureFi
 
 
 def test_a_line_per_event_tells_late_ones() -> None:
-    line = following.sentence(an_event("TaskFailed", from_state="RUNNING", to_state="FAILED", reason="no\x07 disk", late=True))
-    assert line == "14:03:08 JOB_SUBMISSION   TaskFailed RUNNING → FAILED attempt 1 (late: moves nothing) · no\ufffd disk"
+    line = following.sentence(an_event("TaskFailed", from_state="RUNNING", to_state="FAILED", reason="no\x07 disk", late=True), "run")
+    assert line == "14:03:08 run              TaskFailed RUNNING → FAILED attempt 1 (late: moves nothing) · no\ufffd disk"
 
 
 def test_out_of_time_is_8_and_in_doubt_7() -> None:
