@@ -1,7 +1,7 @@
 """Who this process is, and the one place where chance comes from: instance ids, fresh ids, epoch-free jitter of loops."""
 
 import os
-import random
+import random  # noqa: TID251  The one place.
 import socket
 import time
 

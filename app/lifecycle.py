@@ -38,7 +38,7 @@ class Lifecycle:
         self.stop = threading.Event()
         self.waiting_for: str | None = "start"
         self.facts: Callable[[], dict[str, Any]] = dict
-        self.ready: Callable[[], str | None] = lambda: None  # Names what is missing, None when nothing is.
+        self.ready: Callable[[], str | None] = lambda: "start"  # Names what is missing, None when nothing is; whoever serves sets it.
         self.log = logs.logger(component)
         self._turned = time.monotonic()
         self._beaten = 0.0

@@ -46,6 +46,7 @@ def work(lifecycle: Lifecycle) -> None:
     metrics.watch(lambda: {f"relay_{name}_total": float(sum(getattr(relay.facts, name) for relay in relays)) for name in ("batches", "rows", "partitions", "fenced", "restarts", "poison")})
     for thread in threads:
         thread.start()
+    lifecycle.ready = lambda: None
     while not lifecycle.stop.is_set() and not faults:
         lifecycle.each_turn(unit)
         _watch(relays, lifecycle)

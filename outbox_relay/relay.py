@@ -178,7 +178,8 @@ class ShardRelay:
         self.facts.busy_since = time.monotonic()
         producer.begin()
         for row in rows:
-            producer.produce(row.topic, row.part, row.k.encode(), codec.headers_of(row.headers), row.payload, int(row.created_at.replace(tzinfo=UTC).timestamp() * 1000))
+            at = int(row.created_at.replace(tzinfo=UTC).timestamp() * 1000)
+            producer.produce(row.topic, row.part, key=row.k.encode(), headers=codec.headers_of(row.headers), payload=row.payload, timestamp_ms=at)
             failpoint.hit("relay.produce.after")
         failpoint.hit("relay.record.before", shard=self.shard)
         self.seq += 1

@@ -1,6 +1,5 @@
 """A private MySQL or MariaDB under one directory, durable as the protocol needs it. User root, password given; the schema is the caller's."""
 
-import os
 import subprocess
 import tempfile
 import zlib
@@ -70,7 +69,7 @@ def mysql(base: Path, prefix: Path, port: int) -> tuple[Daemon, DatabaseAddress]
     configuration = base / "my.cnf"
     configuration.write_text(
         f"[mysqld]\n{COMMON}basedir={prefix}/usr\nlc-messages-dir={prefix}/usr/share/mysql\ncharacter-sets-dir={prefix}/usr/share/mysql/charsets\n"
-        f"plugin-dir={prefix}/usr/lib/mysql/plugin\ndatadir={base}/data\nsocket={socket}\npid-file={base}/server.pid\nport={port}\nmysqlx=OFF\n"
+        f"plugin-dir={prefix}/usr/lib/mysql/plugin\ndatadir={base}/data\nsocket={socket}\npid-file={base}/tmp/server.pid\nport={port}\nmysqlx=OFF\n"
         f"secure-file-priv=NULL\ntmpdir={_made(base / 'tmp')}\nlog-bin=binlog\ninnodb_redo_log_capacity=256M\n"
     )
     program = f"{prefix}/usr/sbin/mysqld"
@@ -91,7 +90,7 @@ def mariadb(base: Path, port: int) -> tuple[Daemon, DatabaseAddress]:
     base.mkdir(parents=True, exist_ok=True)
     configuration = base / "my.cnf"
     configuration.write_text(
-        f"[mysqld]\n{COMMON}datadir={base}/data\nsocket={_socket(base)}\npid-file={base}/server.pid\nport={port}\ntmpdir={_made(base / 'tmp')}\n"
+        f"[mysqld]\n{COMMON}datadir={base}/data\nsocket={_socket(base)}\npid-file={base}/tmp/server.pid\nport={port}\ntmpdir={_made(base / 'tmp')}\n"
         f"log-bin={base}/data/binlog\ninnodb_log_file_size=128M\ncollation-server=utf8mb4_bin\n"
     )
     if not (base / "data" / "mysql").is_dir():
@@ -116,6 +115,6 @@ def _made(directory: Path) -> Path:
 def _initialise(argv: list[str], base: Path) -> None:
     log = base / "initialise.log"
     with log.open("wb") as out:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False, timeout=120, env={**os.environ})
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False, timeout=120)
     if done.returncode:
         raise NotStarted(f"{argv[0]} could not initialise {base}: see {log}\n{log.read_text(errors='replace')[-800:]}")

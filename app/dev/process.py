@@ -71,7 +71,7 @@ class Daemon:
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory_of_work, env={**os.environ, **self.environment}
+                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory_of_work, env={**os.environ, **self.environment}  # noqa: TID251  A child inherits.
             )
         self.pid_file.write_text(f"{self.child.pid} {start_time(self.child.pid)}")
 

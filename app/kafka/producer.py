@@ -85,7 +85,7 @@ class TransactionalProducer:
         except KafkaException as fault:
             raise _translated(fault) from fault
 
-    def produce(self, topic: str, partition: int, key: bytes, headers: Sequence[tuple[str, bytes]], payload: bytes, timestamp_ms: int = 0) -> None:
+    def produce(self, topic: str, partition: int, *, key: bytes, headers: Sequence[tuple[str, bytes]], payload: bytes, timestamp_ms: int = 0) -> None:
         try:
             self.client.produce(topic, payload, key, partition, headers=list(headers), timestamp=timestamp_ms)
         except BufferError as fault:

@@ -1,0 +1,126 @@
+"""`airavata dev up|down|status|reset`: servers and every microservice as private processes under `.dev/`, and nothing elsewhere. `python -m app.dev.stack down` does the same.
+
+A second `up` while one runs says so; after a SIGKILL of everything `up` works again, since a process is recognised by pid and start time.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.dev.process import Daemon
+from app.dev.servers import ROOT, Native
+from app.dev.system import COMPONENTS, System
+
+BASE = ROOT / ".dev" / "run"
+SCHEMA = "airavata"
+MEMORY_MIB_MIN = 2048
+
+
+class Refused(RuntimeError):
+    """It cannot start like this; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of progress."""
+
+    text: str
+
+
+def kind_of_database() -> str:
+    """MySQL where it was installed, else MariaDB."""
+    return "mysql" if (ROOT / ".dev/lib/mysql/usr/sbin/mysqld").exists() else "mariadb"
+
+
+def servers() -> Native:
+    return Native(BASE / "servers")
+
+
+def system(native: Native) -> System:
+    """The embedded system: one of everything, placement width 4."""
+    database = native.database(kind_of_database())
+    return System(BASE / "system", database.url(SCHEMA), native.kafka(), {"LIVE_EXPERIMENTS_MAX": "10000", "WATCH_INTERVAL_MS": "500"})
+
+
+def _all_daemons() -> list[Daemon]:
+    """Whatever runs under .dev/run, components first."""
+    files = [*sorted((BASE / "system" / "processes").glob("*.pid")), *sorted((BASE / "servers").glob("*/*.pid"))]
+    return [Daemon(each.stem, each.parent, [], stop_seconds=35.0) for each in files]
+
+
+def running() -> list[str]:
+    return [each.name for each in _all_daemons() if each.pid is not None]
+
+
+def up() -> Iterator[Step]:
+    """Progress, step by step; at its end everything is ready. Raises Refused, NotStarted."""
+    if running():
+        raise Refused(f"it runs already ({len(running())} processes): `airavata dev status`, `airavata dev down`")
+    free = _free_memory_mib()
+    if free < MEMORY_MIB_MIN:
+        raise Refused(f"{free} MiB of memory are free, {MEMORY_MIB_MIN} are needed: stop something first")
+    native = servers()
+    yield Step(f"starting {'MySQL' if kind_of_database() == 'mysql' else 'MariaDB'}, Apache Kafka and sshd")
+    native.together(kind_of_database(), "kafka", "sshd")
+    native.database(kind_of_database()).execute(f"CREATE DATABASE IF NOT EXISTS {SCHEMA}")
+    made = system(native)
+    yield Step("schema, topics, positions")
+    made.prepare()
+    _write_environment(made)
+    yield Step(f"starting {len(COMPONENTS)} microservices")
+    made.start()
+    yield Step(f"ready at {made.url}")
+
+
+def _write_environment(made: System) -> None:
+    """A dotenv for tests, IDEs and the command line."""
+    path = ROOT / ".dev" / "env"
+    path.touch(mode=0o600)
+    told = {**made.environment, "AIRAVATA_URL": made.url}
+    path.write_text("".join(f"{name}={value}\n" for name, value in sorted(told.items())))
+
+
+def _free_memory_mib() -> int:
+    found = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(found["MemAvailable"].split()[0]) // 1024
+
+
+def down() -> Iterator[Step]:
+    """Components first (SIGTERM, all at once), then the servers."""
+    for kind in ("processes", ""):
+        group = [each for each in _all_daemons() if (each.directory.name == "processes") == bool(kind) and each.pid is not None]
+        for each in group:
+            each.signal(15)
+        for each in group:
+            clean = each.stop()
+            yield Step(f"stopped {each.name}" if clean else f"killed {each.name}: it did not end in time")
+
+
+def status() -> list[tuple[str, int | None, str]]:
+    """(name, pid, what keeps it from being ready)."""
+    told = []
+    made = System(BASE / "system", "", "")
+    for each in _all_daemons():
+        pid = each.pid
+        is_component = each.directory.name == "processes"
+        told.append((each.name, pid, "not running" if pid is None else (made.ready(each.name) or "ready") if is_component else "running"))
+    return told
+
+
+def reset() -> Iterator[Step]:
+    """Down, and everything that was kept is gone."""
+    yield from down()
+    shutil.rmtree(BASE, ignore_errors=True)
+    (ROOT / ".dev" / "env").unlink(missing_ok=True)
+    yield Step("removed .dev/run")
+
+
+if __name__ == "__main__":
+    acts = {"up": up, "down": down, "reset": reset}
+    try:
+        for step in acts[sys.argv[1]]():
+            print(step.text, flush=True)
+    except Refused as refusal:
+        sys.exit(str(refusal))
