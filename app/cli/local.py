@@ -1,6 +1,9 @@
 """Commands that need no API: `dev`, `admin`, `doctor`. They use the settings' own access to MySQL and Kafka, from the environment like every component."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,10 +23,84 @@ commands.add_typer(admin, name="admin")
 
 
 def settings() -> "Settings":
-    """As any component reads them; call inside `local()`."""
+    """As any component reads them; where nothing is set, those of a running `airavata dev`. Call inside `local()`."""
     from app.settings import read
 
-    return read(os.environ)  # noqa: TID251  This face is the `__main__` of these commands.
+    given = os.environ  # noqa: TID251  This face is the `__main__` of these commands.
+    return read(given if "AIRAVATA_MYSQL_URL" in given or "AIRAVATA_MYSQL_URL_FILE" in given else {**dev_environment(), **given})
+
+
+def dev_environment() -> dict[str, str]:
+    path = Path(__file__).parents[2] / ".dev" / "env"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+@dev.command("up")
+def up() -> None:
+    """Start servers and every microservice; at the end a token to use them with."""
+    from app import admin as acts
+    from app.dev import stack
+    from app.settings import read
+
+    with development():
+        for step in stack.up():
+            show.note(step.text)
+    token = stack.BASE / "token"
+    if not token.exists():
+        with local():
+            made = acts.bootstrap(read(dev_environment()), gateway="dev", another=True)
+        session.write_private(token, made["gateway_token"] + "\n")
+        session.write_private(stack.BASE / "operator-token", made["operator_token"] + "\n")
+    print(f"export AIRAVATA_URL={dev_environment()['AIRAVATA_URL']} AIRAVATA_TOKEN_FILE={token}")
+
+
+@dev.command("down")
+def down() -> None:
+    """Stop everything that `dev up` started; what was stored is kept."""
+    from app.dev import stack
+
+    with development():
+        for step in stack.down():
+            show.note(step.text)
+
+
+@dev.command("status")
+def status(output: Form = None) -> None:
+    """What runs, and what keeps it from being ready."""
+    from app.dev import stack
+
+    with development():
+        found = [{"name": name, "pid": pid, "state": state} for name, pid, state in stack.status()]
+    show.items(found, ("name", "pid", "state"), output)
+
+
+@dev.command("reset")
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Stop everything and forget what was stored."""
+    from app.dev import stack
+
+    if not yes and not typer.confirm(f"Remove everything under {stack.BASE}?", err=True):
+        raise Failed(Exit.CONFLICT, "nothing was removed")
+    with development():
+        for step in stack.reset():
+            show.note(step.text)
+
+
+@contextmanager
+def development() -> Iterator[None]:
+    """What keeps private servers from starting, as exit codes."""
+    from app.dev.process import NotStarted
+    from app.dev.servers import Unavailable
+    from app.dev.stack import Refused
+
+    with local():
+        try:
+            yield
+        except Refused as fault:
+            raise Failed(Exit.CONFLICT, str(fault)) from fault
+        except (NotStarted, Unavailable) as fault:
+            raise Failed(Exit.SERVER, str(fault)) from fault
 
 
 @admin.command("migrate")
