@@ -1,24 +1,29 @@
 """The internal face, for the event sink: it has no database of its own. C0 over HTTP, and slices of events stored together with the sink's positions.
 
-A slice may be sent again blindly: `position` must equal the stored one, and ids already stored are left out.
+A slice may be sent again blindly: `position` must equal the stored one, and ids already stored are left out. Nothing a slice carries may make it fail for ever: what can
+never be stored becomes a dead letter in the very transaction that stores its neighbours.
 """
 
 import base64
 import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import msgspec
 from pydantic import Field
 
 from app import failpoint
 from app.api.models import Model
 from app.api.operations import Answer, Call, Operation
 from app.api.problems import Problem, invalid
+from app.errors import Unreadable
 from app.messages import codec, ids
+from app.messages.envelope import Envelope, Record, Subject
 from app.mysql import dead_letters, events, instances, positions
 from app.mysql.dead_letters import DeadLetter
 from app.workflow import history
+from app.workflow.history import Known
 from app.workflow.inputs import Fault
 from observability import metrics
 
@@ -54,6 +59,8 @@ class Lag(Model):
 
 
 class EventItem(Model):
+    """An event as app/workflow/history.py tells it, or the bytes of what the sink could not read."""
+
     offset: Offset
     event: dict[str, Any] | None = None
     raw: Annotated[str, Field(max_length=4 << 20)] | None = None
@@ -79,111 +86,165 @@ class TaskEventsBody(Model):
     slices: Annotated[list[Slice], Field(max_length=1000)] = Field(default_factory=list)
 
 
+class _Event(msgspec.Struct):
+    """What every event must have; more is kept as it came, so that a newer sink may say more."""
+
+    id: str
+    type: str
+    occurred_at: Annotated[datetime, msgspec.Meta(tz=True)]
+    gateway_id: str
+    experiment_id: str
+    process_id: str
+    data: dict[str, Any]
+    task_id: str | None = None
+    task_type: str | None = None
+    attempt: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    epoch: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    from_state: str | None = None
+    to_state: str | None = None
+    reason: str | None = None
+    cause: str | None = None
+    traceparent: str | None = None
+    schema_version: Annotated[int, msgspec.Meta(ge=1, le=codec.SCHEMA_VERSION)] = codec.SCHEMA_VERSION
+
+
+# ---- C0 -----------------------------------------------------------------------------------------------------------------------------------------------
 def _positions(call: Call) -> Answer:
-    """C0: every call raises the epoch."""
+    """Every call raises the epochs; a partition that may not be consumed leaves all of them as they are."""
     body = call.body
     wanted = {(each.topic, each.partition): each.topic_uuid for each in body.partitions}
-    failpoint.hit("api.positions_commit.before")
     rows = positions.claim(call.tx, body.consumer_group, wanted, owner=body.instance.id)
-    missing = [f"{topic}[{part}]" for topic, part in wanted if (topic, part) not in rows]
+    missing = [f"{topic}[{part}]" for topic, part in sorted(wanted) if (topic, part) not in rows]
     if missing:
         raise Problem("illegal_state", f"no position rows for {', '.join(missing[:5])}: run `airavata admin topics --apply`")
-    changed = [topic for (topic, part), uuid in wanted.items() if rows[topic, part].topic_uuid not in {"", uuid}]
+    changed = sorted({topic for (topic, part), uuid in wanted.items() if rows[topic, part].topic_uuid not in {"", uuid}})
     if changed:
         raise Problem("illegal_state", f"topic {changed[0]} was recreated: its UUID is not the position's")
+    failpoint.hit("api.positions_commit.before")
     told = [{"topic": topic, "partition": part, "owner_epoch": row.owner_epoch, "next_offset": row.next_offset} for (topic, part), row in sorted(rows.items())]
     return Answer({"partitions": told})
 
 
+# ---- slices -------------------------------------------------------------------------------------------------------------------------------------------
 def _task_events(call: Call) -> Answer:
+    """One transaction: positions locked, events, dead letters, positions advanced. Without slices: the heartbeat."""
     body = call.body
-    if sum(len(each.events) for each in body.slices) > EVENTS_MAX:
-        raise invalid([Fault("/slices", "too_many", f"at most {EVENTS_MAX} events in one request", EVENTS_MAX)])
-    instances.beat(call.tx, body.instance.id, component="event-sink", version=body.instance.version, facts={"lag": [each.model_dump() for each in body.lag]})
-    if not body.slices:
-        return Answer({"slices": []})
-    rows = positions.lock(call.tx, body.consumer_group, [(each.topic, each.partition) for each in body.slices]).rows
+    _check(body)
     answers: list[Document] = []
-    taken: list[tuple[Slice, Document]] = []
-    letters: list[DeadLetter] = []
-    ends: dict[tuple[str, int], int] = {}
-    for each in body.slices:
-        row = rows.get((each.topic, each.partition))
-        if row is None or row.owner_epoch != each.owner_epoch:
-            answers.append({"result": "fenced"})
-        elif row.next_offset != each.position:
-            if each.position > row.next_offset:
-                metrics.INVARIANTS.labels("sink_position_above").inc()
-            answers.append({"result": "behind", "next_offset": row.next_offset})
-        else:
-            answers.append({"result": "applied", "next_offset": each.next_offset, "set_aside": []})
-            taken.append((each, answers[-1]))
-            ends[each.topic, each.partition] = each.next_offset
-    new = _sort(call, taken, letters, body.consumer_group)
-    events.append(call.tx, new, now=call.at)
-    dead_letters.set_aside(call.tx, letters, now=call.at)
-    positions.advance(call.tx, body.consumer_group, ends)
+    if body.slices:
+        locked = positions.lock(call.tx, body.consumer_group, [(each.topic, each.partition) for each in body.slices])
+        answers = [_verdict(each, locked.rows.get((each.topic, each.partition))) for each in body.slices]
+        taken = [(each, answer) for each, answer in zip(body.slices, answers, strict=True) if answer["result"] == "applied"]
+        new, letters = _sort(call, taken, body.consumer_group, locked.now)
+        events.append(call.tx, new, now=locked.now)
+        dead_letters.set_aside(call.tx, letters, now=locked.now)
+        positions.advance(call.tx, body.consumer_group, {(each.topic, each.partition): each.next_offset for each, _ in taken})
+    facts = {"group": body.consumer_group, "lag": [each.model_dump() for each in body.lag]}
+    instances.beat(call.tx, body.instance.id, component="event-sink", version=body.instance.version, facts=facts)
     failpoint.hit("api.events_commit.before")
     return Answer({"slices": answers})
 
 
-def _sort(call: Call, taken: Sequence[tuple[Slice, Document]], letters: list[DeadLetter], group: str) -> list[events.New]:
-    """What can be stored, in order; the rest becomes dead letters in the same transaction."""
+def _check(body: TaskEventsBody) -> None:
+    """A slice is a run of one partition's log; whatever else it claims is refused whole."""
+    faults, seen = [], set()
+    if sum(len(each.events) for each in body.slices) > EVENTS_MAX:
+        faults.append(Fault("/slices", "too_many", f"at most {EVENTS_MAX} events in one request", EVENTS_MAX))
+    for index, each in enumerate(body.slices):
+        offsets = [item.offset for item in each.events]
+        if (each.topic, each.partition) in seen:
+            faults.append(Fault(f"/slices/{index}/partition", "duplicate", "one slice per partition"))
+        seen.add((each.topic, each.partition))
+        if offsets != sorted(set(offsets)) or (offsets and offsets[0] < each.position) or each.next_offset < (offsets[-1] + 1 if offsets else each.position):
+            faults.append(Fault(f"/slices/{index}/next_offset", "out_of_range", "offsets rise from position and stay below next_offset"))
+    if faults:
+        raise invalid(faults)
+
+
+def _verdict(each: Slice, row: positions.Position | None) -> Document:
+    place = {"topic": each.topic, "partition": each.partition}
+    if row is None or row.owner_epoch != each.owner_epoch or (each.topic_uuid and row.topic_uuid not in {"", each.topic_uuid}):
+        return {**place, "result": "fenced"}
+    if row.next_offset != each.position:
+        if each.position > row.next_offset:  # We never told it to begin there.
+            metrics.INVARIANTS.labels("sink_position_above").inc()
+        return {**place, "result": "behind", "next_offset": row.next_offset}
+    return {**place, "result": "applied", "next_offset": each.next_offset, "set_aside": []}
+
+
+def _sort(call: Call, taken: Sequence[tuple[Slice, Document]], group: str, now: datetime) -> tuple[list[events.New], list[DeadLetter]]:
+    """What can be stored, in order, and what never can."""
     documents = [item.event for each, _ in taken for item in each.events if item.event is not None]
-    processes, tasks = events.known(call.tx, _texts(documents, "process_id"), _texts(documents, "task_id"))
-    new = []
+    known = events.known(call.tx, _texts(documents, "process_id"), _texts(documents, "task_id"))
+    new, letters = [], []
     for each, answer in taken:
         for index, item in enumerate(each.events):
-            why = item.error or "it cannot be read" if item.event is None else _refusal(item.event, processes)
-            if why is not None:
+            try:
+                new.append(_stored(item, known))
+            except (Unreadable, msgspec.ValidationError) as fault:
                 answer["set_aside"].append(index)
-                letters.append(_letter(each, item, why, group, call.at))
-                continue
-            assert item.event is not None
-            occurred = datetime.fromisoformat(item.event["occurred_at"].rstrip("Z"))
-            known = tasks.get(item.event.get("task_id") or "") or processes[item.event["process_id"]]
-            late = history.is_late(item.event["type"], occurred_at=occurred, attempt=item.event["attempt"] or 0, epoch=item.event["epoch"] or 0, known=known)
-            new.append(events.New(item.event, occurred, late))
-    return new
+                letters.append(_letter(each, item, fault, group, now))
+    return new, letters
 
 
 def _texts(documents: Sequence[Document], name: str) -> set[str]:
     return {each[name] for each in documents if isinstance(each.get(name), str)}
 
 
-_FIELDS = frozenset(
-    {"id", "type", "occurred_at", "gateway_id", "experiment_id", "process_id", "task_id", "task_type", "attempt", "epoch", "from_state", "to_state", "reason", "data", "cause", "traceparent"}
-)
+def _stored(item: EventItem, known: tuple[Mapping[str, Known], Mapping[str, Known]]) -> events.New:
+    """Raises Unreadable or ValidationError, whose text says why this can never be stored."""
+    if item.event is None:
+        raise Unreadable(item.error or "it cannot be read")
+    event = msgspec.convert(item.event, _Event)
+    process = known[0].get(event.process_id)
+    if process is None or (process.experiment_id, process.gateway_id) != (event.experiment_id, event.gateway_id):
+        raise Unreadable(f"process {event.process_id[:40]} is not known")
+    if event.type not in history.RECORDED or not ids.is_id(event.id, "evt") or (event.task_id is not None and not ids.is_id(event.task_id, "tsk")) or event.occurred_at.year < 1970:
+        raise Unreadable("not an event of ours")
+    occurred = event.occurred_at.astimezone(UTC).replace(tzinfo=None)
+    subject = known[1].get(event.task_id or "", process)
+    return events.New(item.event, occurred, history.is_late(event.type, occurred_at=occurred, attempt=event.attempt or 0, epoch=event.epoch or 0, known=subject))
 
 
-def _refusal(event: Document, processes: dict[str, Any]) -> str | None:
-    """Why this event can never be stored."""
-    if event.get("schema_version", 1) != 1:
-        return f"schema_version {event.get('schema_version')} is not known"
-    if set(event) - {"schema_version"} != _FIELDS or event["type"] not in history.RECORDED or not ids.is_id(str(event["id"]), "evt"):
-        return "not an event of ours"
-    if any(value is not None and (not isinstance(value, int) or value < 0) for value in (event["attempt"], event["epoch"])):
-        return "a negative attempt or epoch"
-    try:
-        datetime.fromisoformat(str(event["occurred_at"]).rstrip("Z"))
-    except ValueError:
-        return "occurred_at is no time"
-    known = processes.get(event["process_id"])
-    return None if known is not None and known.experiment_id == event["experiment_id"] else f"process {event['process_id']} is not known"
-
-
-def _letter(each: Slice, item: EventItem, why: str, group: str, at: datetime) -> DeadLetter:
-    event = item.event or {}
-    try:
-        raw = base64.b64decode(item.raw) if item.raw else json.dumps(event).encode()
-        headers = base64.b64decode(item.headers) if item.headers else codec.pack_headers([])
-    except ValueError:
-        raw, headers = (item.raw or "").encode(), codec.pack_headers([])
-    experiment_id = event.get("experiment_id")
+# ---- dead letters -------------------------------------------------------------------------------------------------------------------------------------
+def _letter(each: Slice, item: EventItem, fault: Exception, group: str, now: datetime) -> DeadLetter:
+    """With all that a replay needs: the bytes the sink got, or the message the event was made of."""
+    record = _record(each, item)
+    experiment_id = (item.event or {}).get("experiment_id")
     return DeadLetter(
-        id=ids.derived("dlt", group, each.topic, str(each.partition), str(item.offset)), group=group, topic=each.topic, partition=each.partition, offset=item.offset,
-        mid=ids.digest(each.topic, str(each.partition), str(item.offset)), key=item.key, headers=headers, payload=raw,
-        experiment_id=experiment_id if isinstance(experiment_id, str) and ids.is_id(experiment_id, "exp") else None, error_class="NeverStored", error_text=why, tries=1, first_seen=at,
+        id=ids.derived("dlt", group, record.mid, each.topic, str(each.partition), str(item.offset)), group=group, topic=each.topic, partition=each.partition, offset=item.offset,
+        mid=record.mid, key=record.key, headers=record.headers, payload=record.payload,
+        experiment_id=experiment_id if isinstance(experiment_id, str) and ids.is_id(experiment_id, "exp") else None, error_class=type(fault).__name__, error_text=str(fault), tries=1, first_seen=now,
+    )  # fmt: skip
+
+
+def _record(each: Slice, item: EventItem) -> Record:
+    mid = ids.digest(each.topic, str(each.partition), str(item.offset))
+    if item.event is not None:
+        try:
+            return codec.encode(_message(each, msgspec.convert(item.event, _Event)))
+        except (ValueError, KeyError, msgspec.ValidationError):
+            return Record(mid, each.topic, each.partition, "", codec.pack_headers([]), json.dumps(item.event).encode())
+    try:
+        headers = codec.headers_of(base64.b64decode(item.headers or "", validate=True))
+        mid = next((value for name, value in headers if name == "mid" and len(value) == 16), mid)
+    except (ValueError, Unreadable):
+        headers = []
+    try:
+        payload = base64.b64decode(item.raw or "", validate=True)
+    except ValueError:
+        payload = (item.raw or "").encode()
+    return Record(mid, each.topic, each.partition, item.key.encode("ascii", "replace").decode(), codec.pack_headers(headers), payload)
+
+
+def _message(each: Slice, event: _Event) -> Envelope:
+    """history.document, backwards."""
+    moved = {name: value for name in ("from_state", "to_state", "reason") if (value := getattr(event, name)) is not None}
+    subject = Subject(event.gateway_id, event.experiment_id, event.process_id, event.task_id or "", event.task_type or "", event.attempt or 0, event.epoch or 0)
+    at = codec.wire_time(event.occurred_at.astimezone(UTC).replace(tzinfo=None))
+    return Envelope(
+        mid=ids.from_base32(event.id.removeprefix("evt_")), topic=each.topic, partition=each.partition, subject=subject, body=msgspec.convert({**event.data, **moved}, codec.TYPES[event.type]),
+        cause=event.cause or "", traceparent=event.traceparent or "", at=at,
     )  # fmt: skip
 
 

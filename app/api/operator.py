@@ -1,18 +1,25 @@
 """For operators: the outbox, the relay's shards, the consumers, the dead letters. Each act needs a reason and is audited."""
 
+from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from app.api import models, reading
 from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, page, text
 from app.api.problems import Problem, not_found
 from app.errors import Unreadable
 from app.messages import codec, ids
-from app.messages.envelope import Record
+from app.messages.codec import Headers
+from app.messages.envelope import Origin, Record
 from app.mysql import dead_letters, instances, outbox, positions, shards
 from app.mysql.rows import from_json
 
 Document = dict[str, Any]
 COUNT_MAX = 10_000
+PAYLOAD_SHOWN = 16_384
+HEADERS_MAX = 4096  # outbox.headers
+RELAY = "relay"  # The group of rows Kafka would never take.
 
 
 def _outbox(call: Call) -> Answer:
@@ -50,26 +57,41 @@ def _consumers(call: Call) -> Answer:
 
 # ---- dead letters -------------------------------------------------------------------------------------------------------------------------------------
 def _shown(row: Any, *, whole: bool = False) -> Document:
+    headers = _headers(row)
     told = {
-        "id": row.id, "consumer_group": row.consumer_group, "topic": row.topic, "partition": row.part, "offset": row.log_offset, "event_id": ids.named("evt", bytes(row.mid)), "key": row.k,
+        "id": row.id, "consumer_group": row.consumer_group, "topic": row.topic, "partition": row.part, "offset": row.log_offset, "event_id": ids.named("evt", _origin(row, headers)), "key": row.k,
         "experiment_id": row.experiment_id, "error_class": row.error_class, "error_text": row.error_text, "tries": row.tries, "first_seen": reading.wire(row.first_seen),
         "created_at": reading.wire(row.created_at), "settled": row.settled, "settled_at": reading.wire(row.settled_at), "settled_by": row.settled_by, "settled_reason": row.settled_reason,
     }  # fmt: skip
     if not whole:
         return told
+    shown = {name: value.hex() if name == "mid" else value.decode(errors="replace") for name, value in headers}
+    return {**told, "headers": shown, "payload": bytes(row.payload)[:PAYLOAD_SHOWN].decode(errors="replace"), "payload_bytes": len(row.payload)}
+
+
+def _headers(row: Any) -> Headers:
+    """Empty for what never were headers of ours."""
     try:
-        headers = {name: value.decode(errors="replace") if name != "mid" else value.hex() for name, value in codec.headers_of(bytes(row.headers))}
+        return codec.headers_of(bytes(row.headers))
     except Unreadable:
-        headers = {}
-    return {**told, "headers": headers, "payload": bytes(row.payload)[:16_384].decode(errors="replace"), "payload_bytes": len(row.payload)}
+        return []
+
+
+def _origin(row: Any, headers: Headers) -> bytes:
+    """The first original's message id: what its event is called by."""
+    try:
+        return bytes.fromhex(msgspec.json.decode(dict(headers)["origin"], type=Origin).mid)
+    except (KeyError, ValueError, msgspec.DecodeError):
+        return bytes(row.mid)
 
 
 def _letters(call: Call) -> Answer:
-    query = call.query
+    query, begin = call.query, after(call)
+    before = (datetime.fromisoformat(begin[0]), begin[1]) if begin else None
     rows = dead_letters.page(
-        call.tx, topic=query["topic"], error_class=query["class"], experiment_id=query["experiment_id"], settled=query["settled"], before=after(call), limit=query["limit"] + 1
+        call.tx, topic=query["topic"], error_class=query["class"], experiment_id=query["experiment_id"], settled=query["settled"], before=before, limit=query["limit"] + 1
     )
-    return page(call, rows, _shown, lambda row: [row.id])
+    return page(call, rows, _shown, lambda row: [row.created_at.isoformat(), row.id])
 
 
 def _a_letter(call: Call, *, lock: bool = False) -> Any:
@@ -98,16 +120,24 @@ def _settle(how: str) -> Any:
 
 
 def _replay(row: Any) -> Record:
-    """A copy for the group that set it aside, and no other (`only`); another mid, the same event."""
-    mid = ids.digest("replay", row.id)
-    kept = [(name, value) for name, value in codec.headers_of(bytes(row.headers)) if name not in {"mid", "only"}]
-    if row.consumer_group != "relay":
+    """A copy for the group that set it aside, and no other (`only`); another mid, the same event (`origin`). What the relay set aside no group has seen yet: it goes to all."""
+    mid, headers = ids.digest("replay", row.id), _headers(row)
+    kept = [(name, value) for name, value in headers if name != "mid" and (name != "only" or row.consumer_group == RELAY)]
+    if "type" not in dict(kept):
+        raise Problem("illegal_state", "its headers cannot be read, so no group would take it: it can only be dropped")
+    if row.consumer_group != RELAY:
         kept.append(("only", row.consumer_group.encode()))
-    return Record(mid, row.topic, row.part, row.k, codec.pack_headers([("mid", mid), *kept]), bytes(row.payload))
+        if "origin" not in dict(kept):
+            told = Origin(bytes(row.mid).hex(), row.topic, row.part, row.log_offset or 0, codec.wire_time(row.first_seen), f"{row.error_class}: {row.error_text}"[:200], row.tries)
+            kept.append(("origin", msgspec.json.encode(told)))
+    packed = codec.pack_headers([("mid", mid), *kept])
+    if len(packed) > HEADERS_MAX:
+        raise Problem("illegal_state", f"its headers have {len(packed)} bytes, {HEADERS_MAX} can be sent: it can only be dropped")
+    return Record(mid, row.topic, row.part, row.k, packed, bytes(row.payload))
 
 
 _LETTERS = "/v1/operator/dead-letters"
-_FILTERS = (LIMIT, CURSOR, text("topic", 128), text("class", 64), text("experiment_id", 64), choice("settled", "no", "REPLAYED", "DROPPED"))
+_FILTERS = (LIMIT, CURSOR, text("topic", 128), text("class", 64), text("experiment_id", 64), choice("settled", "no", "REPLAYED", "DROPPED", default="no"))
 OPERATIONS = (
     Operation("GET", "/v1/operator/outbox", "get_outbox", "Messages that wait to be sent", _outbox, "operator:read", shape="Outbox"),
     Operation("GET", "/v1/operator/shards", "list_shards", "The relay's shards", _shards, "operator:read", shape="ShardList"),
@@ -116,7 +146,7 @@ OPERATIONS = (
     Operation("GET", f"{_LETTERS}/{{id}}", "get_dead_letter", "Read a dead letter", _letter, "operator:read", shape="DeadLetter", errors=("not_found",)),
     Operation(
         "POST", f"{_LETTERS}/{{id}}/replays", "replay_dead_letter", "Send it again to the group that set it aside", _settle("REPLAYED"), "operator:write", models.Settlement, "DeadLetter", 202,
-        errors=("not_found", "already_settled"), key="may",
+        errors=("not_found", "already_settled", "illegal_state"), key="may",
     ),
     Operation(
         "POST", f"{_LETTERS}/{{id}}/drops", "drop_dead_letter", "Give it up", _settle("DROPPED"), "operator:write", models.Settlement, "DeadLetter", 202,

@@ -1,6 +1,5 @@
 """Dead letters: what was set aside for a human, with all that is needed to replay it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,18 +53,16 @@ def settle(tx: Transaction, letter_id: str, *, how: str, by: str, reason: str, n
 
 
 def page(
-    tx: Transaction, *, topic: str | None, error_class: str | None, experiment_id: str | None, settled: str | None, before: Sequence[Any] | None, limit: int
+    tx: Transaction, *, topic: str | None, error_class: str | None, experiment_id: str | None, settled: str, before: tuple[datetime, str] | None, limit: int
 ) -> list[Any]:
-    """Newest first; `settled` `no` means open ones."""
-    clauses, values = ["1 = 1"], []
-    wanted = (("topic", topic), ("error_class", error_class), ("experiment_id", experiment_id), ("settled", settled if settled != "no" else None))
-    for column, value in wanted:
+    """Newest first; `settled` is `no` for open ones, else how. `before`: (created_at, id) of the last one seen."""
+    clauses, values = ["settled IS NULL"] if settled == "no" else ["settled = %s"], [] if settled == "no" else [settled]
+    for column, value in (("topic", topic), ("error_class", error_class), ("experiment_id", experiment_id)):
         if value is not None:
             clauses.append(f"{column} = %s")
             values.append(value)
-    if settled == "no":
-        clauses.append("settled IS NULL")
+    last = (before[0], before[0], before[1]) if before else ()
     if before:
-        clauses.append("id < %s")
-        values.append(before[0])
-    return list(tx.exec_driver_sql(f"SELECT {COLUMNS} FROM dead_letters WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT %s", (*values, limit)).all())
+        clauses.append("(created_at < %s OR (created_at = %s AND id < %s))")
+    query = f"SELECT {COLUMNS} FROM dead_letters WHERE {' AND '.join(clauses)} ORDER BY created_at DESC, id DESC LIMIT %s"
+    return list(tx.exec_driver_sql(query, (*values, *last, limit)).all())
