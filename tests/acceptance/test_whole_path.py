@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from app.dev.compute_host import SshHost
+from app.dev.servers import ROOT
 from tests.support.gateway import Gateway, Refused, fresh_key
-from tests.support.system import ROOT, System, ledger
+from tests.support.system import System, ledger
 
 TUTORIAL = Path("/usr/share/doc/hmmer/examples/tutorial")
 HMMER: dict[str, Any] = yaml.safe_load((ROOT / "app" / "dev" / "hmmer.yaml").read_text())
@@ -112,7 +113,7 @@ def test_every_task_of_a_graph_is_dispatched_once_and_after_those_it_needs(syste
     times = dict(system.rows("SELECT t.id, a.started_at FROM tasks t JOIN attempts a ON a.task_id = t.id WHERE t.process_id = %s", ended["process_id"]))
     finished = dict(system.rows("SELECT task_id, finished_at FROM attempts WHERE process_id = %s", ended["process_id"]))
     assert len(times) == len(graph["nodes"]) == int(system.one("SELECT COUNT(*) FROM attempts WHERE process_id = %s", ended["process_id"]))
-    assert all(finished[each["from"]] <= times[each["to"]] for each in graph["edges"])
+    assert all(finished[each["from_task"]] <= times[each["to_task"]] for each in graph["edges"])
 
 
 def test_one_launch_sent_100_times_at_once_to_two_api_servers_is_one_process(system: System) -> None:
