@@ -109,7 +109,7 @@ class Daemon:
 
     def _gone(self) -> bool:
         if self.child is not None:
-            self.child.poll()
+            return self.child.poll() is not None  # Reaped: to kill(pid, 0), by which MySQL guards its socket, a zombie is alive.
         return self.pid is None
 
     def tail(self, lines: int = 8) -> str:
