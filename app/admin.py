@@ -56,10 +56,10 @@ def bootstrap(settings: Settings, *, gateway: str | None = None, another: bool =
         tokens = access.tokens_page(tx, None, before=None, limit=1000)
         if not another and any(row.role == "operator" and row.revoked_at is None and row.expires_at > at for row in tokens):
             raise Illegal("there is an operator token already; if it is lost, `airavata admin bootstrap --another` makes one more")
-        made: dict[str, Any] = {"operator_token": _token(tx, settings, gateway_id=None, role="operator", at=at)}
+        made: dict[str, Any] = {"operator_token": token(tx, settings, gateway_id=None, role="operator", at=at)}
         if gateway:
             made["gateway_id"] = _gateway(tx, gateway, at=at)
-            made["gateway_token"] = _token(tx, settings, gateway_id=made["gateway_id"], role="gateway-admin", at=at)
+            made["gateway_token"] = token(tx, settings, gateway_id=made["gateway_id"], role="gateway-admin", at=at)
         audit.append(
             tx,
             gateway_id=None,
@@ -73,18 +73,19 @@ def bootstrap(settings: Settings, *, gateway: str | None = None, another: bool =
     return {**made, "expires_at": wire_time(at + TOKEN_LIFE)}
 
 
-def _token(tx: Transaction, settings: Settings, *, gateway_id: str | None, role: str, at: datetime) -> str:
+def token(tx: Transaction, settings: Settings, *, gateway_id: str | None, role: str, at: datetime, user: str = "admin") -> str:
+    """A bearer token with all scopes of its role."""
     key = settings.token_key.encode()
-    token, lookup = secrets.new_token()
+    made, lookup = secrets.new_token()
     row = {
         "id": instance.fresh_id("tok"),
         "gateway_id": gateway_id,
         "lookup": lookup,
-        "digest": secrets.token_digest(token, key),
+        "digest": secrets.token_digest(made, key),
         "key_id": "1",
     }
-    access.create_token(tx, {**row, "name": "bootstrap", "user": "admin", "role": role, "scopes": access.ROLES[role], "expires_at": at + TOKEN_LIFE, "now": at})
-    return token
+    access.create_token(tx, {**row, "name": "bootstrap", "user": user, "role": role, "scopes": access.ROLES[role], "expires_at": at + TOKEN_LIFE, "now": at})
+    return made
 
 
 def _gateway(tx: Transaction, name: str, *, at: datetime) -> str:

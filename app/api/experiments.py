@@ -31,26 +31,47 @@ def an_experiment(call: Call, *, lock: bool = False) -> Document:
 
 
 # ---- shown ------------------------------------------------------------------------------------------------------------------------------------------
-def shown(call: Call, row: Document) -> Document:
-    """The REST shape of docs/api.md §4."""
-    body = row["document"]
-    progress = experiments.progress(call.tx, [row["process_id"]] if row["process_id"] else []).get(row["process_id"], (0, 0))
+def shown(call: Call, row: Document, references: launching.References | None = None) -> Document:
+    """The REST shape of docs/api.md §4. `references`: of an experiment just written, whose process and outputs are as they were made."""
+    body, process_id = row["document"], row["process_id"]
     terminal = experiment.State(row["state"]) in experiment.TERMINAL
-    held = experiments.held_tasks(call.tx, row["process_id"]) if row["process_id"] and not terminal else []
-    interface = catalogue.get(call.tx, row["gateway_id"], catalogue.INTERFACE, row["application_interface_id"])
-    failure = row["failure"]
+    if references is not None:
+        interface, progress, held = references.interface, (0, 0), []
+        made = [(each["name"], each["type"], "EXPECTED", None, None, None) for each in interface["outputs"]] if process_id else []
+    else:
+        interface = catalogue.get(call.tx, row["gateway_id"], catalogue.INTERFACE, row["application_interface_id"]) or {"inputs": []}
+        progress = experiments.progress(call.tx, [process_id] if process_id else []).get(process_id, (0, 0))
+        held = experiments.held_tasks(call.tx, process_id) if process_id and not terminal else []
+        made = outputs.of_experiment(call.tx, row["id"]) if process_id else []
     return {
         "id": row["id"], "name": row["name"], "description": body["description"], "type": "SINGLE_APPLICATION", "gateway_id": row["gateway_id"], "project_id": row["project_id"],
-        "owner": row["owner"], "application_interface": {"id": row["application_interface_id"], "version": interface["version"] if interface else None},
+        "owner": row["owner"], "application_interface": {"id": row["application_interface_id"], "version": body["interface_version"]},
         "deployment_id": row["deployment_id"], "compute_resource_id": row["compute_resource_id"], "state": row["state"], "state_since": reading.wire(row["state_since"]),
-        "reason": row["reason"] or None, "terminal": terminal, "outcome": row["outcome"], "conditions": [_condition(each) for each in held], "process_id": row["process_id"],
-        "progress": {"tasks_total": progress[0], "tasks_done": progress[1], "attempts_in_doubt": sum(each[1] == "IN_DOUBT" for each in held)}, "inputs": body["inputs"],
-        "outputs": [_output(each) for each in outputs.of_experiment(call.tx, row["id"])], "scheduling": body["scheduling"], "output_storage_id": body["output_storage_id"],
+        "reason": row["reason"] or None, "terminal": terminal, "outcome": row["outcome"], "conditions": [_condition(each) for each in held], "process_id": process_id,
+        "progress": {"tasks_total": progress[0], "tasks_done": progress[1], "attempts_in_doubt": sum(each[1] == "IN_DOUBT" for each in held)},
+        "inputs": _inputs_shown(interface, body["inputs"]), "outputs": [_output(each) for each in made], "scheduling": body["scheduling"], "output_storage_id": body["output_storage_id"],
         "labels": body["labels"], "cleanup_strategy": body["cleanup_strategy"], "deadline_at": reading.wire(row["deadline_at"]), "clone_of": None, "retry_of": None,
-        "superseded_by": None, "errors": [failure] if failure else [], "trace_id": row["trace_id"], "version": row["version"],
+        "superseded_by": None, "errors": [row["failure"]] if row["failure"] else [], "trace_id": row["trace_id"], "version": row["version"],
         "poll_after_seconds": None if terminal else POLL_AFTER_SECONDS,
         **{name: reading.wire(row[name]) for name in ("created_at", "updated_at", "launched_at", "finished_at")},
     }  # fmt: skip
+
+
+def _inputs_shown(interface: Document, given: Document) -> Document:
+    """URIs with what is known of their content; everything else as it was said."""
+    types = {each["name"]: each["type"] for each in interface["inputs"]}
+    told = {"URI": _uri_shown, "URI_COLLECTION": lambda value: [_uri_shown(each) for each in value] if isinstance(value, list) else value}
+    return {name: told.get(types.get(name, ""), lambda value: value)(value) for name, value in given.items()}
+
+
+def _uri_shown(value: Any) -> Any:
+    found = {"sha256": None, **value} if isinstance(value, dict) else {"uri": value, "sha256": None} if isinstance(value, str) else None
+    if found is None or not isinstance(found.get("uri"), str):
+        return value
+    if not found["uri"].startswith("data:"):
+        return {**found, "size_bytes": None}
+    content = inputs.inline_bytes(found["uri"])
+    return {**found, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
 
 
 def _condition(held: Any) -> Document:
@@ -75,31 +96,31 @@ def _listed(row: Document) -> Document:
 
 # ---- write ------------------------------------------------------------------------------------------------------------------------------------------
 def _row(call: Call, body: Document, references: launching.References) -> Document:
-    project = body["project_id"] or (catalogue.by_name(call.tx, call.principal.gateway, catalogue.PROJECT, "default") or {}).get("id")
+    """What a client may say of an experiment, as the row has it."""
     deadline = reading.naive(datetime.fromisoformat(body["deadline_at"])) if body["deadline_at"] else None
-    if project is None:
-        raise invalid([Fault("/project_id", "required", "the gateway has no project `default`")])
     if deadline is not None and deadline <= call.at:
         raise invalid([Fault("/deadline_at", "out_of_range", "in the future")])
-    document = {name: body[name] for name in FIELDS}
+    document = {name: body[name] for name in FIELDS} | {"interface_version": references.interface["version"]}
     document["output_storage_id"] = document["output_storage_id"] or (references.storage or {}).get("id")
     return {
-        "gateway_id": call.principal.gateway, "project_id": project, "owner": call.principal.user, "name": body["name"], "application_interface_id": body["application_interface_id"],
-        "deployment_id": (references.deployment or {}).get("id"), "compute_resource_id": body["compute_resource_id"] or (references.host or {}).get("id"), "document": document,
-        "deadline_at": deadline, "now": call.at,
+        "project_id": references.project_id, "name": body["name"], "application_interface_id": body["application_interface_id"], "deployment_id": (references.deployment or {}).get("id"),
+        "compute_resource_id": body["compute_resource_id"] or (references.host or {}).get("id"), "document": document, "deadline_at": deadline,
     }  # fmt: skip
 
 
 def _create(call: Call) -> Answer:
+    """A draft; with `launch` it is born launched, or not at all."""
     body = call.body.model_dump(mode="json")
-    row = {"id": instance.fresh_id("exp"), **_row(call, body, launching.check_said(call, body))}
+    references = launching.check(call, body, runnable=body["launch"])
+    row = dict.fromkeys(experiments.COLUMNS) | {
+        "id": instance.fresh_id("exp"), "gateway_id": call.principal.gateway, "owner": call.principal.user, "state": experiment.State.CREATED, "state_since": call.at, "reason": "",
+        "version": 1, "created_at": call.at, "updated_at": call.at, **_row(call, body, references),
+    }  # fmt: skip
+    if body["launch"]:
+        row |= launching.launch(call, row, references) | {"state": experiment.State.LAUNCHED, "launched_at": call.at}
     experiments.insert(call.tx, row)
     call.audit(row["id"])
-    if body["launch"]:
-        launching.launch(call, {**row, "state": "CREATED"})
-    found = experiments.get(call.tx, mine(call), row["id"])
-    assert found is not None
-    return versioned(call, shown(call, found), found["version"], location=f"/v1/experiments/{row['id']}")
+    return versioned(call, shown(call, row, references), 1, location=f"/v1/experiments/{row['id']}")
 
 
 def _change(call: Call) -> Answer:
@@ -109,18 +130,23 @@ def _change(call: Call) -> Answer:
     fields = set(models.Experiment.model_fields) - {"launch"}
     if unknown := sorted(set(call.raw) - fields):
         raise invalid([Fault(f"/{name}", "unknown_field", "no such field, or it is not yours to set") for name in unknown])
-    known = {name: before["document"][name] for name in FIELDS} | {name: before[name] for name in ("name", "project_id", "application_interface_id", "compute_resource_id")}
-    known["deadline_at"] = reading.wire(before["deadline_at"])
-    body = reading.validate(models.Experiment, merged(known, call.raw)).model_dump(mode="json")
-    experiments.change(call.tx, before["id"], _row(call, body, launching.check_said(call, body)), now=call.at)
+    body = reading.validate(models.Experiment, merged(_said(before), call.raw)).model_dump(mode="json")
+    references = launching.check(call, body, runnable=False)
+    experiments.change(call.tx, before["id"], _row(call, body, references), now=call.at)
     call.audit(before["id"])
     found = experiments.get(call.tx, mine(call), before["id"])
     assert found is not None
-    return versioned(call, shown(call, found), found["version"])
+    return versioned(call, shown(call, found, references), found["version"])
+
+
+def _said(row: Document) -> Document:
+    """The row as a body would say it."""
+    known = {name: row["document"][name] for name in FIELDS} | {name: row[name] for name in ("name", "project_id", "application_interface_id", "compute_resource_id")}
+    return known | {"deadline_at": reading.wire(row["deadline_at"])}
 
 
 def _editable(row: Document) -> None:
-    if not launching.is_editable(row):
+    if experiment.State(row["state"]) not in experiment.EDITABLE:
         raise Problem("illegal_state", f"it is {row['state']}; editable are {', '.join(sorted(experiment.EDITABLE))}")
 
 
@@ -135,14 +161,19 @@ def _delete(call: Call) -> Answer:
 
 
 def _launch(call: Call) -> Answer:
+    """Launched before: that launch, never a second."""
     row = an_experiment(call, lock=True)
-    if row["process_id"] is not None:
-        return Answer(_a_launch(row), 200, {"Location": f"/v1/processes/{row['process_id']}"})
-    _editable(row)
-    process_id = launching.launch(call, row)
-    found = experiments.get(call.tx, mine(call), row["id"])
-    assert found is not None
-    return Answer(_a_launch(found), 202, {"Location": f"/v1/processes/{process_id}"})
+    if row["process_id"] is None:
+        _editable(row)
+        references = launching.check(call, _said(row), runnable=True)
+        if row["document"]["interface_version"] != references.interface["version"]:
+            experiments.change(call.tx, row["id"], row | _row(call, _said(row), references), now=call.at)
+        changed = launching.launch(call, row, references)
+        experiments.launched(call.tx, row["id"], **changed, now=call.at)
+        call.audit(row["id"])
+        told = _a_launch(row | changed | {"state": experiment.State.LAUNCHED, "launched_at": call.at, "version": row["version"] + 1})
+        return Answer(told, 202, {"Location": f"/v1/processes/{changed['process_id']}"})
+    return Answer(_a_launch(row), 200, {"Location": f"/v1/processes/{row['process_id']}"})
 
 
 def _a_launch(row: Document) -> Document:

@@ -3,6 +3,7 @@
 State, process row, expected outputs and the two messages commit together with the idempotency row (`api.launch_commit`): no gap, nothing half-done.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,137 +13,140 @@ from app.api.operations import Call
 from app.api.problems import Problem, invalid
 from app.messages import trace
 from app.mysql import access, catalogue, experiments, outbox, outputs, processes
-from app.workflow import experiment, inputs, submission
+from app.workflow import generation, inputs, submission
 from app.workflow.inputs import Fault
 from app.workflow.planners import Planner, PlanRefused
 
 BACKLOG_MAX = 1_000_000
+COUNTED_SECONDS = 1.0
+WALL_TIME_SECONDS = 3600  # Where neither experiment, deployment nor queue says how long.
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class References:
-    """Everything an experiment names, as it stands now."""
+    """Everything an experiment names, as it stands now. `storages`: by id, of inputs and outputs."""
 
     interface: Document
     planner: Planner
+    project_id: str
     deployment: Document | None
     host: Document | None
     storage: Document | None
+    storages: Mapping[str, Document]
     credential: Document | None
 
-
-def refer(call: Call, body: Mapping[str, Any]) -> tuple[References | None, list[Fault]]:
-    """Looks up what the body names; what is not there (or another gateway's) is `unknown_reference`."""
-    tx, gateway = call.tx, call.principal.gateway
-    faults: list[Fault] = []
-    interface = catalogue.get(tx, gateway, catalogue.INTERFACE, body["application_interface_id"])
-    if interface is None or interface["planner"] not in call.services.planners:
-        return None, [Fault("/application_interface_id", "unknown_reference", "no such interface")]
-    planner = call.services.planners[interface["planner"]]
-    project = body.get("project_id")
-    if project is not None and catalogue.get(tx, gateway, catalogue.PROJECT, project) is None:
-        faults.append(Fault("/project_id", "unknown_reference", "no such project"))
-    host = catalogue.get(tx, gateway, catalogue.COMPUTE, body.get("compute_resource_id"))
-    if body.get("compute_resource_id") is not None and host is None:
-        faults.append(Fault("/compute_resource_id", "unknown_reference", "no such compute resource"))
-    storage_id = body.get("output_storage_id") or (access.gateway(tx, gateway) or {}).get("default_storage_id")
-    storage = catalogue.get(tx, gateway, catalogue.STORAGE, storage_id)
-    if body.get("output_storage_id") is not None and storage is None:
-        faults.append(Fault("/output_storage_id", "unknown_reference", "no such storage"))
-    known = catalogue.known(tx, gateway, catalogue.STORAGE, list(inputs.storage_ids(body["inputs"])))
-    for name, value in body["inputs"].items():
-        if any(each not in known for each in inputs.storage_ids({name: value})):
-            faults.append(Fault(f"/inputs/{name}", "unknown_reference", "no such storage"))
-    deployment, host = _deployment(call, interface, host) if planner.needs_host else (None, None)
-    credential = access.credential(tx, gateway, host["access"]["credential_id"]) if host and host["access"]["credential_id"] else None
-    return References(interface, planner, deployment, host, storage, credential), faults
+    def values(self, body: Mapping[str, Any]) -> Document:
+        """Inputs with their defaults."""
+        given = {each["name"]: body["inputs"].get(each["name"]) for each in self.interface["inputs"]}
+        return {each["name"]: value for each in self.interface["inputs"] if (value := each.get("default") if given[each["name"]] is None else given[each["name"]]) is not None}
 
 
-def _deployment(call: Call, interface: Document, host: Document | None) -> tuple[Document | None, Document | None]:
-    """On the host named; or the only one there is on an enabled host."""
-    found = catalogue.deployments_of(call.tx, call.principal.gateway, interface["module_ids"])
-    if host is not None:
-        return next((each for each in found if each["compute_resource_id"] == host["id"]), None), host
-    hosts = {each["compute_resource_id"]: catalogue.get(call.tx, call.principal.gateway, catalogue.COMPUTE, each["compute_resource_id"]) for each in found}
-    enabled = [(each, hosts[each["compute_resource_id"]]) for each in found if (hosts[each["compute_resource_id"]] or {}).get("state") == "ENABLED"]
-    return enabled[0] if len(enabled) == 1 else (None, None)
-
-
-def check_said(call: Call, body: Mapping[str, Any]) -> References:
-    """What is said: types, references, ranges, the graph. Raises validation_failed with every fault."""
-    references, faults = refer(call, body)
-    if references is not None:
-        faults += inputs.check_values(references.interface, body["inputs"])
-        if references.planner.needs_host:
-            faults += inputs.check_scheduling(body["scheduling"], references.host)
-        elif not faults and not inputs.check_complete(references.interface, body["inputs"]):
-            faults += _plan_faults(references, _values(references, body))
-    if faults or references is None:
+# ---- what is said -------------------------------------------------------------------------------------------------------------------------------------
+def check(call: Call, body: Mapping[str, Any], *, runnable: bool) -> References:
+    """Every fault at once. What is said (types, references, ranges, the graph): validation_failed. With `runnable` also whether it can run: not_launchable."""
+    references, faults = _refer(call, body)
+    if references is None:
         raise invalid(faults)
+    faults += inputs.check_values(references.interface, body["inputs"])
+    if references.planner.needs_host:
+        faults += inputs.check_scheduling(_scheduling(body["scheduling"], references) if runnable else body["scheduling"], references.host)
+    missing = inputs.check_complete(references.interface, body["inputs"])
+    if not faults and not missing:
+        faults += _plan_faults(references, body)
+    unable = [*missing, *_unable(call, references)] if runnable else []
+    if faults or unable:
+        raise invalid([*faults, *unable], code="validation_failed" if faults else "not_launchable")
     return references
 
 
-def _plan_faults(references: References, values: Document) -> list[Fault]:
-    try:
-        from app.workflow import generation
+def _unable(call: Call, references: References) -> list[Fault]:
+    if not references.planner.needs_host:
+        return []
+    return inputs.check_runnable(deployment=references.deployment, host=references.host, credential=references.credential, storage=references.storage, now=call.at)
 
-        generation.check(references.planner.plan({"inputs": values}))
+
+def _plan_faults(references: References, body: Mapping[str, Any]) -> list[Fault]:
+    try:
+        generation.check(references.planner.plan(_snapshot(body, references)))
     except PlanRefused as refusal:
         return [Fault(refusal.pointer, refusal.code, refusal.detail)]
     return []
 
 
-def _values(references: References, body: Mapping[str, Any]) -> Document:
-    """Inputs with their defaults."""
-    return {
-        each["name"]: value
-        for each in references.interface["inputs"]
-        if (value := body["inputs"].get(each["name"]) if body["inputs"].get(each["name"]) is not None else each.get("default")) is not None
-    }
+def _refer(call: Call, body: Mapping[str, Any]) -> tuple[References | None, list[Fault]]:
+    """Looks up what the body names; what is not there, or another gateway's, is `unknown_reference`."""
+    tx, gateway = call.tx, call.principal.gateway
+    interface = catalogue.get(tx, gateway, catalogue.INTERFACE, body["application_interface_id"])
+    if interface is None or interface["planner"] not in call.services.planners:
+        return None, [Fault("/application_interface_id", "unknown_reference", "no such interface, or its planner is not enabled here")]
+    planner, faults = call.services.planners[interface["planner"]], []
+    project_id = body.get("project_id")
+    project = catalogue.get(tx, gateway, catalogue.PROJECT, project_id) if project_id else catalogue.by_name(tx, gateway, catalogue.PROJECT, "default")
+    if project is None:
+        faults.append(Fault("/project_id", "unknown_reference" if project_id else "required", "no such project" if project_id else "the gateway has no project `default`"))
+    storage_id = body.get("output_storage_id") or ((access.gateway(tx, gateway) or {}).get("default_storage_id") if planner.needs_host else None)
+    storages = _storages(call, {*inputs.storage_ids(body["inputs"]), *([storage_id] if storage_id else [])})
+    if body.get("output_storage_id") is not None and storage_id not in storages:
+        faults.append(Fault("/output_storage_id", "unknown_reference", "no such storage"))
+    for name, value in body["inputs"].items():
+        if inputs.storage_ids({name: value}) - set(storages):
+            faults.append(Fault(f"/inputs/{name}", "unknown_reference", "no such storage"))
+    deployment, host = _place(call, interface, body.get("compute_resource_id"), faults) if planner.needs_host else (None, None)
+    credential_id = host["access"]["credential_id"] if host else None
+    credential = access.credential(tx, gateway, credential_id) if credential_id else None
+    return References(interface, planner, (project or {}).get("id", ""), deployment, host, storages.get(storage_id or ""), storages, credential), faults
 
 
-def launch(call: Call, row: Document) -> str:
-    """LAUNCHED, of a locked draft; returns the process id. Raises not_launchable with every reason, or a limit's problem."""
-    body = row["document"]
-    references, faults = refer(call, {**body, **{name: row[name] for name in ("application_interface_id", "compute_resource_id", "project_id")}})
-    if references is None:
-        raise invalid(faults, code="not_launchable")
-    faults += inputs.check_complete(references.interface, body["inputs"])
-    if references.planner.needs_host:
-        faults += inputs.check_runnable(deployment=references.deployment, host=references.host, credential=references.credential, storage=references.storage, now=call.at)
-    if not faults:
-        faults += _plan_faults(references, _values(references, body)) if not references.planner.needs_host else inputs.check_scheduling(body["scheduling"], references.host)
-    if faults:
-        raise invalid(faults, code="not_launchable")
+def _storages(call: Call, named: set[str]) -> dict[str, Document]:
+    known = catalogue.known(call.tx, call.principal.gateway, catalogue.STORAGE, sorted(named))
+    return {each: found for each in sorted(known) if (found := catalogue.get(call.tx, call.principal.gateway, catalogue.STORAGE, each)) is not None}
+
+
+def _place(call: Call, interface: Document, host_id: str | None, faults: list[Fault]) -> tuple[Document | None, Document | None]:
+    """Deployment and host: on the host named, or the only deployment there is on an enabled one."""
+    tx, gateway = call.tx, call.principal.gateway
+    host = catalogue.get(tx, gateway, catalogue.COMPUTE, host_id)
+    if host_id is not None and host is None:
+        faults.append(Fault("/compute_resource_id", "unknown_reference", "no such compute resource"))
+        return None, None
+    found = catalogue.deployments_of(tx, gateway, interface["module_ids"])
+    if host is not None:
+        return next((each for each in found if each["compute_resource_id"] == host["id"]), None), host
+    hosts = {each["compute_resource_id"]: catalogue.get(tx, gateway, catalogue.COMPUTE, each["compute_resource_id"]) for each in found}
+    enabled = [(each, hosts[each["compute_resource_id"]]) for each in found if (hosts[each["compute_resource_id"]] or {}).get("state") == "ENABLED"]
+    return enabled[0] if len(enabled) == 1 else (None, None)
+
+
+# ---- the launch ---------------------------------------------------------------------------------------------------------------------------------------
+def launch(call: Call, row: Document, references: References) -> Document:
+    """Everything of a launch but the experiment's own row, whose changed columns it returns. The draft is locked, or is inserted with them."""
     _check_limits(call)
     services = call.services
+    snapshot = _snapshot(row["document"], references) | {"experiment_id": row["id"], "gateway_id": call.principal.gateway}
     launched = submission.launch(
-        gateway_id=call.principal.gateway, experiment_id=row["id"], from_state=row["state"], snapshot=_snapshot(call, row, references), traceparent=call.traceparent,
-        placement=services.placement, topics=services.topics,
-    )  # fmt: skip
-    parsed = trace.parse(call.traceparent)
-    experiments.launched(
-        call.tx, row["id"], process_id=launched.process_id, trace_id=parsed[0] if parsed else None, deployment_id=references.deployment["id"] if references.deployment else None,
-        compute_resource_id=references.host["id"] if references.host else None, now=call.at,
+        gateway_id=call.principal.gateway, experiment_id=row["id"], from_state=row["state"], snapshot=snapshot, traceparent=call.traceparent, placement=services.placement,
+        topics=services.topics,
     )  # fmt: skip
     processes.insert(call.tx, launched, gateway_id=call.principal.gateway, experiment_id=row["id"], deadline_at=row["deadline_at"], now=call.at)
     outputs.expect(call.tx, row["id"], [(each["name"], each["type"]) for each in references.interface["outputs"]], now=call.at)
     failpoint.hit("api.state.after", process=launched.process_id)
     outbox.append(call.tx, launched.messages, placement=services.placement, now=call.at)
-    call.audit(row["id"])
-    return launched.process_id
+    parsed = trace.parse(call.traceparent)
+    return {
+        "process_id": launched.process_id, "trace_id": parsed[0] if parsed else None, "deployment_id": (references.deployment or {}).get("id"),
+        "compute_resource_id": (references.host or {}).get("id"),
+    }  # fmt: skip
 
 
 def _check_limits(call: Call) -> None:
-    most = call.services.live_experiments_max
-    counts = call.services.more.setdefault("live", {})
-    import time
-
+    """Counts cached for a second, so approximate: no counter row that every launch would queue for."""
+    most, counts = call.services.live_experiments_max, call.services.more.setdefault("live", {})
     seen = counts.get(call.principal.gateway)
-    if seen is None or time.monotonic() - seen[0] > 1.0:  # A count cached 1 s, so approximate: no counter row.
-        backlog = sum(outbox.count(call.tx, shard, BACKLOG_MAX // call.services.placement.shards) for shard in range(call.services.placement.shards))
-        live = experiments.live(call.tx, call.principal.gateway, limit=most + 1) if most else 0
+    if seen is None or time.monotonic() - seen[0] > COUNTED_SECONDS:
+        shards = call.services.placement.shards
+        backlog = sum(outbox.count(call.tx, shard, BACKLOG_MAX // shards) for shard in range(shards))
+        live = experiments.live(call.tx, call.principal.gateway, limit=most) if most else 0
         seen = counts[call.principal.gateway] = (time.monotonic(), live, backlog)
     if most and seen[1] >= most:
         raise Problem("too_many_live_experiments", f"this gateway has {most} live experiments: wait for some to end")
@@ -150,17 +154,13 @@ def _check_limits(call: Call) -> None:
         raise Problem("backlog_full", "a million messages wait to be sent: try again when they are")
 
 
-def _snapshot(call: Call, row: Document, references: References) -> Document:
+def _snapshot(body: Mapping[str, Any], references: References) -> Document:
     """What the process runs by, whatever the catalogue says tomorrow."""
-    plain = {name: _plain(getattr(references, name)) for name in ("interface", "deployment", "host")}
-    body, storage = row["document"], references.storage
-    named = inputs.storage_ids(body["inputs"]) | ({storage["id"]} if storage else set())
-    storages = {each: _plain(catalogue.get(call.tx, call.principal.gateway, catalogue.STORAGE, each)) for each in sorted(named)}
-    host = references.host or {}
+    way_in = (references.host or {}).get("access") or {}
     return {
-        **plain, "inputs": _values(references, body), "scheduling": _scheduling(body["scheduling"], references), "cleanup_strategy": body["cleanup_strategy"],
-        "output_storage": _plain(storage), "storages": storages, "credential": (host.get("access") or {}).get("credential_id"), "login": (host.get("access") or {}).get("login"),
-        "experiment_id": row["id"], "gateway_id": call.principal.gateway,
+        "interface": _plain(references.interface), "deployment": _plain(references.deployment), "host": _plain(references.host), "inputs": references.values(body),
+        "scheduling": _scheduling(body["scheduling"], references), "cleanup_strategy": body["cleanup_strategy"], "output_storage": _plain(references.storage),
+        "storages": {each: _plain(found) for each, found in references.storages.items()}, "credential": way_in.get("credential_id"), "login": way_in.get("login"),
     }  # fmt: skip
 
 
@@ -175,8 +175,4 @@ def _scheduling(asked: Mapping[str, Any], references: References) -> Document:
     name = asked.get("queue") or defaults.get("queue") or next((each["name"] for each in queues if each["is_default"]), None)
     queue: Document = next((each for each in queues if each["name"] == name), {})
     found = {field: asked.get(field) if asked.get(field) is not None else defaults.get(field) for field in asked}
-    return {**found, "queue": name, "wall_time_seconds": found.get("wall_time_seconds") or queue.get("max_wall_time_seconds") or 3600}
-
-
-def is_editable(row: Document) -> bool:
-    return experiment.State(row["state"]) in experiment.EDITABLE
+    return {**found, "queue": name, "wall_time_seconds": found.get("wall_time_seconds") or queue.get("max_wall_time_seconds") or WALL_TIME_SECONDS}

@@ -69,7 +69,7 @@ def mysql(base: Path, prefix: Path, port: int) -> tuple[Daemon, DatabaseAddress]
     configuration = base / "my.cnf"
     configuration.write_text(
         f"[mysqld]\n{COMMON}basedir={prefix}/usr\nlc-messages-dir={prefix}/usr/share/mysql\ncharacter-sets-dir={prefix}/usr/share/mysql/charsets\n"
-        f"plugin-dir={prefix}/usr/lib/mysql/plugin\ndatadir={base}/data\nsocket={socket}\npid-file={base}/tmp/server.pid\nport={port}\nmysqlx=OFF\n"
+        f"plugin-dir={prefix}/usr/lib/mysql/plugin\ndatadir={base}/data\nsocket={socket}\npid-file={base}/server_pid\nport={port}\nmysqlx=OFF\n"
         f"secure-file-priv=NULL\ntmpdir={_made(base / 'tmp')}\nlog-bin=binlog\ninnodb_redo_log_capacity=256M\n"
     )
     program = f"{prefix}/usr/sbin/mysqld"
@@ -90,7 +90,7 @@ def mariadb(base: Path, port: int) -> tuple[Daemon, DatabaseAddress]:
     base.mkdir(parents=True, exist_ok=True)
     configuration = base / "my.cnf"
     configuration.write_text(
-        f"[mysqld]\n{COMMON}datadir={base}/data\nsocket={_socket(base)}\npid-file={base}/tmp/server.pid\nport={port}\ntmpdir={_made(base / 'tmp')}\n"
+        f"[mysqld]\n{COMMON}datadir={base}/data\nsocket={_socket(base)}\npid-file={base}/server_pid\nport={port}\ntmpdir={_made(base / 'tmp')}\n"
         f"log-bin={base}/data/binlog\ninnodb_log_file_size=128M\ncollation-server=utf8mb4_bin\n"
     )
     if not (base / "data" / "mysql").is_dir():

@@ -105,3 +105,10 @@ def deployments_of(tx: Transaction, gateway_id: str, module_ids: Sequence[str]) 
 
 def _read(row: Any) -> dict[str, Any]:
     return {"id": row[0], "name": row[1], **from_json(row[2]), "version": row[3], "created_at": row[4], "updated_at": row[5]}
+
+
+def suspend(tx: Transaction, entry_id: str) -> None:
+    """A compute resource whose host key changed: nothing is sent there until new keys are given. Its version stays: this is our doing, not an edit."""
+    row = tx.exec_driver_sql("SELECT document FROM catalogue WHERE id = %s AND kind = %s FOR UPDATE", (entry_id, COMPUTE)).first()
+    if row is not None:
+        tx.exec_driver_sql("UPDATE catalogue SET document = %s WHERE id = %s", (to_json({**from_json(row[0]), "state": "SUSPENDED"}), entry_id))

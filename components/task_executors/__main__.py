@@ -1,33 +1,51 @@
 """The task executors: one generic process that serves the task types it is told (`--types ENV_SETUP,ENV_CLEANUP`); the job executor also watches jobs, per host."""
 
 import argparse
+import threading
+import time
 
-from app import plugins
+from app import plugins, secrets
 from app.errors import Misconfigured
 from app.kafka.topics import executor_group
 from app.lifecycle import Lifecycle, run
 from app.mysql import engine
-from app.mysql.unit_of_work import unit_of_work
+from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from app.nudge import Nudge
 from components.task_executors.executor import Executor
+from components.task_executors.plugin import TaskType
+from components.task_executors.remote import Ways, Workers
+from components.task_executors.watch import Watcher
+from components.task_executors.worker import Arming
+from components.task_executors.workers import Pool
 
 LOCAL_CAPACITY = 10_000
+FINISH_SECONDS = 20.0
+WATCH_TYPE = "JOB_SUBMISSION"
 
 
-def work(lifecycle: Lifecycle, types: list[str]) -> None:
-    """Build everything by hand, join, run until SIGTERM; finish what ends in time, hand back the rest by removing the instance row."""
-    settings = lifecycle.settings
-    topics = settings.topics
+def types_of(names: list[str]) -> dict[str, TaskType]:
     installed = plugins.task_types()
-    if unknown := sorted(set(types) - set(installed)):
+    if unknown := sorted(set(names) - set(installed)):
         raise Misconfigured(f"--types names {', '.join(unknown)}; installed are {', '.join(sorted(installed))}")
-    mine = {name: installed[name] for name in types}
+    return {name: installed[name] for name in names}
+
+
+def work(lifecycle: Lifecycle, names: list[str]) -> None:
+    """Build everything by hand, join, run until SIGTERM; finish what ends in time, hand back the rest by removing the instance row."""
+    settings, topics = lifecycle.settings, lifecycle.settings.topics
+    mine = types_of(names)
+    local = all(each.local for each in mine.values())
+    arming = Arming(settings.failpoints, settings.environment, settings.struck_directory)
+    pools = [] if local else [Pool(settings.workers, arming=arming), *([Pool(2, arming=arming)] if WATCH_TYPE in mine else [])]  # Before any thread.
     database = engine.connect(settings.mysql_url, size=2)
     unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
     lifecycle.wait_for_database(database)
-    capacity = LOCAL_CAPACITY if all(each.local for each in mine.values()) else settings.capacity or 4 * settings.workers
-    executor = Executor(unit_of_work=unit, instance=lifecycle.instance, task_types=mine, topics=topics, placement=settings.placement, capacity=capacity, remote=None)
-    loop = lifecycle.consume(group=executor_group(types[0]), names=[topics.task(each) for each in types], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor)
+    ways = Ways(secrets.master_key(settings.master_key)) if pools else None
+    remote = Workers(pool=pools[0], unit_of_work=unit, task_types=mine, ways=ways, owner=lifecycle.instance) if ways else None
+    capacity = LOCAL_CAPACITY if local else settings.capacity or 4 * settings.workers
+    executor = Executor(unit_of_work=unit, instance=lifecycle.instance, task_types=mine, topics=topics, placement=settings.placement, capacity=capacity, remote=remote)
+    loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in names], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor)
+    watching = _watch(lifecycle, unit, pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
     while not lifecycle.stop.is_set():
         free = capacity - len(executor.held)
         loop.capacity_full, loop.batch_size, loop.poll_seconds = free <= 0, max(1, min(1000, free)), executor.seconds_to_next
@@ -35,11 +53,42 @@ def work(lifecycle: Lifecycle, types: list[str]) -> None:
         executor.step()
         lifecycle.each_turn(unit)
     loop.close()
+    _finish(executor, lifecycle, unit)
+    if watching is not None:
+        watching.join(10.0)
+    if remote is not None:
+        remote.pool.close()
     lifecycle.leave(unit)
+
+
+def _finish(executor: Executor, lifecycle: Lifecycle, unit: UnitOfWork) -> None:
+    """What ends within 20 s is finished; longer work is cut off, its outcome unknown, and handed back."""
+    ends_at = time.monotonic() + FINISH_SECONDS
+    while executor.held and time.monotonic() < ends_at:
+        executor.step()
+        lifecycle.each_turn(unit)
+        time.sleep(0.02)
+
+
+def _watch(lifecycle: Lifecycle, unit: UnitOfWork, pool: Pool, ways: Ways) -> threading.Thread:
+    settings = lifecycle.settings
+    watcher = Watcher(
+        unit_of_work=unit, pool=pool, ways=ways, instance=lifecycle.instance, topics=settings.topics, placement=settings.placement, interval_seconds=settings.watch_interval_ms / 1000,
+        lease_seconds=settings.lease_seconds,
+    )  # fmt: skip
+
+    def watch() -> None:
+        while not lifecycle.stop.wait(0.02 if any(each.looking for each in watcher.hosts.values()) else 0.1):
+            watcher.turn()
+        watcher.leave()
+
+    thread = threading.Thread(target=watch, name="watch", daemon=True)
+    thread.start()
+    return thread
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m components.task_executors", description=__doc__)
     parser.add_argument("--types", required=True, help="task types, separated by commas")
-    names = parser.parse_args().types.split(",")
-    run(executor_group(names[0]), lambda lifecycle: work(lifecycle, names))
+    given = parser.parse_args().types.split(",")
+    run(executor_group(given[0]), lambda lifecycle: work(lifecycle, given))

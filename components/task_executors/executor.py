@@ -25,16 +25,10 @@ from app.workflow import execution, job
 from app.workflow.attempt import State
 from app.workflow.decision import Refused
 from app.workflow.execution import Failed, InDoubt, Outcome, Submitted, Succeeded
+from components.task_executors import facts
+from components.task_executors.facts import Place
 from components.task_executors.plugin import Commit, Sleep, Steps, TaskType, WorkOrder
 from observability import logs, metrics
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a fact needs besides its subject: the partition and trace of the process."""
-
-    part: int
-    trace_context: str
 
 
 @dataclass
@@ -224,7 +218,7 @@ class Executor:
     def save_ended(self, tx: Transaction, batch: Sequence[tuple[Work, Outcome]]) -> list[str]:
         at = now(tx)
         rows = attempts.lock(tx, (work.order.token for work, _ in batch))
-        ended, facts, zombies = [], [], []
+        ended, told, zombies = [], [], []
         for work, outcome in batch:
             order = work.order
             row = rows.get(order.token)
@@ -233,26 +227,19 @@ class Executor:
                 continue
             assert isinstance(outcome, Succeeded | Failed | InDoubt)
             state, fact = execution.decide(outcome)
-            ended.append((row, state, outcome_document(outcome)))
-            facts.append(self.fact(order.subject, work.place, fact))
+            ended.append((row, state, facts.remembered(outcome)))
+            told.append(self.fact(order.subject, work.place, fact))
             metrics.OUTCOMES.labels(order.task_type, state).inc()
-            if not isinstance(outcome, InDoubt) and outcome.outputs:
+            if isinstance(outcome, InDoubt):
+                jobs.unsure(tx, order.token, state=job.State.IN_DOUBT, reason=outcome.message, evidence=outcome.evidence, now=at)
+            elif outcome.outputs:
                 outputs.staged(tx, order.subject.experiment, outcome.outputs, now=at)
         attempts.finish(tx, ended, now=at)
-        outbox.append(tx, facts, placement=self.placement, now=at)
+        outbox.append(tx, told, placement=self.placement, now=at)
         return zombies
 
     def fact(self, subject: Subject, place: Place, body: Any, *, cause: bytes = b"", name: str = "") -> Envelope:
-        return Envelope(
-            mid=ids.digest("fact", type(body).__name__, name, subject.task, str(subject.attempt), str(subject.epoch)),
-            topic=self.topics.events,
-            partition=place.part,
-            subject=subject,
-            body=body,
-            step="executor.outcome_commit",
-            cause=cause.hex(),
-            traceparent=trace.skeleton(place.trace_context, "attempt", subject.task, subject.attempt),
-        )
+        return facts.fact(self.topics, subject, place, body, cause=cause, name=name)
 
     # ---- what was committed without our learning it -------------------------------------------------------------------------------------------------
     def reconcile(self) -> None:
@@ -276,15 +263,3 @@ class Executor:
         works = self.orders(tx, subjects, places)
         self.log.warning("took up attempts whose start was not confirmed", count=len(works))
         after_commit(tx, lambda: self.take(works))
-
-
-def outcome_document(outcome: Succeeded | Failed | InDoubt) -> dict[str, Any]:
-    """What the attempt row remembers."""
-    match outcome:
-        case Succeeded(detail=detail):
-            return {"detail": detail}
-        case Failed() as f:
-            told = {"code": f.code, "message": f.message, "raw_message": f.raw_message, "transient": f.transient, "condition": f.condition}
-            return told | {"exit_code": f.exit_code, "signal": f.signal}
-        case InDoubt(message=message, evidence=evidence):
-            return {"message": message, "evidence": list(evidence)}

@@ -1,0 +1,47 @@
+"""How an executor tells a fact: one envelope to the partition of the process, with an id that derives from attempt and epoch, so that a repeat is a copy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from app.messages import ids, trace
+from app.messages.envelope import Envelope, Subject
+from app.messages.topics import Topics
+from app.workflow.execution import Failed, InDoubt, Succeeded
+
+STEP = "executor.outcome_commit"
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a fact needs besides its subject: the partition and trace of the process."""
+
+    part: int
+    trace_context: str
+
+
+def fact(topics: Topics, subject: Subject, place: Place, body: Struct, *, cause: bytes = b"", name: str = "") -> Envelope:
+    """`name` tells apart several facts of one type about one attempt and epoch."""
+    return Envelope(
+        mid=ids.digest("fact", type(body).__name__, name, subject.task, str(subject.attempt), str(subject.epoch)),
+        topic=topics.events,
+        partition=place.part,
+        subject=subject,
+        body=body,
+        step=STEP,
+        cause=cause.hex(),
+        traceparent=trace.skeleton(place.trace_context, "attempt", subject.task, subject.attempt),
+    )
+
+
+def remembered(outcome: Succeeded | Failed | InDoubt) -> dict[str, Any]:
+    """What the attempt row keeps of an outcome."""
+    match outcome:
+        case Succeeded(detail=detail):
+            return {"detail": detail}
+        case Failed() as f:
+            told = {"code": f.code, "message": f.message, "raw_message": f.raw_message, "transient": f.transient, "condition": f.condition}
+            return told | {"exit_code": f.exit_code, "signal": f.signal}
+        case InDoubt(message=message, evidence=evidence):
+            return {"message": message, "evidence": list(evidence)}

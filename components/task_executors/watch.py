@@ -1,0 +1,182 @@
+"""The job executor's second loop: it watches the jobs of the hosts whose `host_watches` row it holds. Adoption is nothing but taking the row.
+
+One exec per host and interval looks at all its jobs; pure verdicts (submission/watch.py) say what that means; one transaction ends attempts, moves jobs and tells the facts.
+A job is guarded by its attempt's epoch, so a watcher that was overtaken meets 0 rows. Wall time is enforced here, since a FORK job has no scheduler that would.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from app.errors import Transient
+from app.messages.envelope import Subject
+from app.messages.events import JobChanged
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import attempts, hosts, jobs, outbox, processes
+from app.mysql.jobs import Job
+from app.mysql.unit_of_work import Transaction, UnitOfWork, now
+from app.workflow import execution
+from app.workflow.attempt import State
+from app.workflow.execution import Failed, Succeeded
+from components.task_executors import facts
+from components.task_executors.facts import Place
+from components.task_executors.plugin import TaskType, WorkOrder
+from components.task_executors.remote import Way, Ways
+from components.task_executors.submission import ends
+from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Verdict, verdict
+from components.task_executors.workers import CommitRequested, Finished, Pool
+from observability import logs, metrics
+
+CLAIM_SECONDS = 1.0
+YOUNG_SECONDS, YOUNG_INTERVAL_SECONDS = 10.0, 0.2
+
+
+@dataclass
+class Watched:
+    """A host of ours. `looking`: the jobs of the look under way."""
+
+    id: str
+    due_at: float = 0.0
+    looking: dict[str, Job] = field(default_factory=dict)
+    killing: bool = False
+
+
+class Watcher:
+    """Runs in a thread of its own, with a pool and a connection of its own."""
+
+    def __init__(self, *, unit_of_work: UnitOfWork, pool: Pool, ways: Ways, instance: str, topics: Topics, placement: Placement, interval_seconds: float, lease_seconds: int) -> None:
+        self.unit_of_work, self.pool, self.ways, self.instance, self.topics, self.placement = unit_of_work, pool, ways, instance, topics, placement
+        self.interval_seconds, self.lease_seconds = interval_seconds, lease_seconds
+        self.hosts: dict[str, Watched] = {}
+        self.claimed_at = float("-inf")
+        self.log = logs.logger("watch")
+
+    def turn(self) -> None:
+        """Claim once a second, look where it is due, hear what came back."""
+        try:
+            if time.monotonic() - self.claimed_at > CLAIM_SECONDS:
+                self.claimed_at = time.monotonic()
+                self._claim()
+            for each in self.hosts.values():
+                if not each.looking and not each.killing and each.due_at <= time.monotonic():
+                    self._look(each)
+        except Transient as fault:
+            self.log.warning("watch waits", fault=str(fault))
+            self.claimed_at = time.monotonic()
+        for event in self.pool.poll():
+            if isinstance(event, CommitRequested):
+                event.answer(False)  # A look commits nothing.
+            else:
+                self._heard(event)
+
+    def leave(self) -> None:
+        """Hosts are free at once for whoever comes next."""
+        try:
+            with self.unit_of_work("watch.claim") as tx:
+                hosts.release_watches(tx, self.instance)
+        except Transient as fault:
+            self.log.warning("watches not given up; their leases run out", fault=str(fault))
+        self.pool.close()
+
+    def _claim(self) -> None:
+        with self.unit_of_work("watch.claim") as tx:
+            wanted = jobs.hosts_with_open_jobs(tx)
+            hosts.ensure_watch(tx, wanted)
+            mine = hosts.claim_watches(tx, wanted, owner=self.instance, seconds=self.lease_seconds)
+        self.hosts = {each: self.hosts.get(each) or Watched(each) for each in mine} | {each.id: each for each in self.hosts.values() if each.looking or each.killing}
+
+    # ---- look -------------------------------------------------------------------------------------------------------------------------------------------
+    def _look(self, host: Watched) -> None:
+        with self.unit_of_work("watch.read") as tx:
+            found = jobs.watched_on(tx, host.id, limit=JOBS_PER_LOOK_MAX)
+            at = now(tx)
+            way = self.ways.find(tx, host.id, None, None)
+        young = any(each.submitted_at is not None and (at - each.submitted_at).total_seconds() < YOUNG_SECONDS for each in found)
+        host.due_at = time.monotonic() + (min(self.interval_seconds, YOUNG_INTERVAL_SECONDS) if young else self.interval_seconds)
+        if found and way.address is not None:
+            host.looking = {each.attempt_id: each for each in found}
+            self._send(ends.LOOK, host, way, found)
+
+    def _send(self, kind: TaskType, host: Watched, way: Way, found: Sequence[Job]) -> None:
+        assert way.address is not None
+        controls = {each.attempt_id: each.document["control"] for each in found}
+        token = f"{kind.name}/{host.id}"
+        order = WorkOrder(token, int(time.monotonic() * 1000), 1, Subject("", "", ""), kind.name, {"root": found[0].document["root"], "controls": controls}, {})
+        self.pool.start(order, kind, way.address)
+
+    def _heard(self, event: Finished) -> None:
+        kind, _, host_id = event.token.partition("/")
+        host = self.hosts.get(host_id)
+        if host is None:
+            return
+        if kind == ends.KILL.name:
+            host.killing, host.due_at = False, 0.0
+            return
+        found, host.looking = host.looking, {}
+        if not isinstance(event.outcome, Succeeded):
+            self.log.warning("a look failed", host=host_id, fault=str(getattr(event.outcome, "message", event.outcome))[:300])
+            return
+        try:
+            self._apply(host, found, event.outcome)
+        except Transient as fault:
+            self.log.warning("what was seen is not stored yet", fault=str(fault))
+
+    # ---- what it means ------------------------------------------------------------------------------------------------------------------------------------
+    def _apply(self, host: Watched, found: dict[str, Job], outcome: Succeeded) -> None:
+        seen = ends.seen_of(outcome)
+        overran: list[Job] = []
+        with self.unit_of_work("watch.commit") as tx:
+            at = now(tx)
+            hosts.looked(tx, host.id)
+            told: list[tuple[Job, Any, Verdict]] = []
+            for token, each in seen.items():
+                job = found[token]
+                means = verdict(each, wall_time_seconds=job.wall_time_seconds, missing_since=job.missing_since, now=at)
+                if means.kill:
+                    overran.append(job)
+                if means.outcome is not None or means.state != job.state or means.missing_since != job.missing_since:
+                    told.append((job, each, means))
+            self._save(tx, told, at)
+        if overran:
+            self._kill(host, overran)
+
+    def _save(self, tx: Transaction, told: Sequence[tuple[Job, Any, Verdict]], at: datetime) -> None:
+        rows = attempts.lock(tx, (job.attempt_id for job, _, _ in told))
+        places = processes.places(tx, (job.process_id for job, _, _ in told))
+        ended, messages = [], []
+        for job, seen, means in told:
+            row = rows.get(job.attempt_id)
+            if row is None or row.state is not State.RUNNING or row.owner is not None or row.epoch != job.epoch:
+                continue  # Overtaken: a newer epoch, a cancel, or somebody else's verdict.
+            place = places[job.process_id]
+            subject = Subject(place.gateway_id, place.experiment_id, job.process_id, job.task_id, "JOB_SUBMISSION", row.number, row.epoch)
+            where = Place(place.part, place.trace_context)
+            last = means.outcome is not None
+            jobs.saw(
+                tx,
+                jobs.Seen(
+                    job, means.state, means.reason, means.exit_code, means.missing_since, means.evidence, seen.stdout_tail if last else None, seen.stderr_tail if last else None,
+                ),
+                now=at,
+            )  # fmt: skip
+            if means.state != job.state:
+                body = JobChanged(job.id, job.state, means.state, means.reason, job.scheduler_job_id)
+                messages.append(facts.fact(self.topics, subject, where, body, name=f"{job.state}{means.state}{at.timestamp()}"))
+            if isinstance(means.outcome, Succeeded | Failed):
+                state, body_of = execution.decide(means.outcome)
+                ended.append((row, state, facts.remembered(means.outcome)))
+                messages.append(facts.fact(self.topics, subject, where, body_of))
+                metrics.OUTCOMES.labels("JOB_SUBMISSION", state).inc()
+        attempts.finish(tx, ended, now=at)
+        outbox.append(tx, messages, placement=self.placement, now=at)
+
+    def _kill(self, host: Watched, overran: Sequence[Job]) -> None:
+        with self.unit_of_work("watch.read") as tx:
+            way = self.ways.find(tx, host.id, None, None)
+        if way.address is not None:
+            self.log.warning("jobs overran their wall time", host=host.id, jobs=[each.id for each in overran])
+            host.killing = True
+            self._send(ends.KILL, host, way, overran)
