@@ -104,6 +104,8 @@ class Face:
                 return await anyio.to_thread.run_sync(work, *arguments, abandon_on_cancel=True, limiter=self.limiter)
         except TimeoutError:
             raise Problem("outcome_unknown", "not done within 10 s: repeat with the same key; without one, read first") from None
+        except Transient:  # Where no unit of work of an operation is: the token's look-up.
+            raise Problem("unavailable", "the database is out of reach: try again") from None
 
     async def _principal(self, request: Request) -> Principal:
         given = request.headers.get("authorization", "")
