@@ -1,5 +1,6 @@
 """Experiments: create, list, read, change, hide, launch, and wait for them."""
 
+import hashlib
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from app.api.problems import Problem, invalid, not_found
 from app.messages import ids
 from app.mysql import catalogue, experiments, outputs
 from app.mysql.experiments import Mine
-from app.workflow import experiment
+from app.workflow import experiment, inputs
 from app.workflow.inputs import Fault
 
 Document = dict[str, Any]
@@ -60,18 +61,23 @@ def shown(call: Call, row: Document, references: launching.References | None = N
 def _inputs_shown(interface: Document, given: Document) -> Document:
     """URIs with what is known of their content; everything else as it was said."""
     types = {each["name"]: each["type"] for each in interface["inputs"]}
-    told = {"URI": _uri_shown, "URI_COLLECTION": lambda value: [_uri_shown(each) for each in value] if isinstance(value, list) else value}
-    return {name: told.get(types.get(name, ""), lambda value: value)(value) for name, value in given.items()}
+
+    def told(name: str, value: Any) -> Any:
+        if types.get(name) == "URI_COLLECTION" and isinstance(value, list):
+            return [_uri_shown(each) for each in value]
+        return _uri_shown(value) if types.get(name) == "URI" else value
+
+    return {name: told(name, value) for name, value in given.items()}
 
 
 def _uri_shown(value: Any) -> Any:
-    found = {"sha256": None, **value} if isinstance(value, dict) else {"uri": value, "sha256": None} if isinstance(value, str) else None
-    if found is None or not isinstance(found.get("uri"), str):
+    found = value if isinstance(value, dict) else {"uri": value}
+    uri = found.get("uri")
+    if not isinstance(uri, str):
         return value
-    if not found["uri"].startswith("data:"):
-        return {**found, "size_bytes": None}
-    content = inputs.inline_bytes(found["uri"])
-    return {**found, "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+    content = inputs.inline_bytes(uri) if uri.startswith("data:") else None
+    digest = found.get("sha256") if content is None else hashlib.sha256(content).hexdigest()
+    return {"uri": uri, "sha256": digest, "size_bytes": None if content is None else len(content)}
 
 
 def _condition(held: Any) -> Document:
@@ -95,16 +101,14 @@ def _listed(row: Document) -> Document:
 
 
 # ---- write ------------------------------------------------------------------------------------------------------------------------------------------
-def _row(call: Call, body: Document, references: launching.References) -> Document:
+def _row(body: Document, references: launching.References) -> Document:
     """What a client may say of an experiment, as the row has it."""
-    deadline = reading.naive(datetime.fromisoformat(body["deadline_at"])) if body["deadline_at"] else None
-    if deadline is not None and deadline <= call.at:
-        raise invalid([Fault("/deadline_at", "out_of_range", "in the future")])
     document = {name: body[name] for name in FIELDS} | {"interface_version": references.interface["version"]}
     document["output_storage_id"] = document["output_storage_id"] or (references.storage or {}).get("id")
     return {
         "project_id": references.project_id, "name": body["name"], "application_interface_id": body["application_interface_id"], "deployment_id": (references.deployment or {}).get("id"),
-        "compute_resource_id": body["compute_resource_id"] or (references.host or {}).get("id"), "document": document, "deadline_at": deadline,
+        "compute_resource_id": body["compute_resource_id"] or (references.host or {}).get("id"), "document": document,
+        "deadline_at": launching.deadline(body) if body["deadline_at"] else None,
     }  # fmt: skip
 
 
@@ -112,9 +116,9 @@ def _create(call: Call) -> Answer:
     """A draft; with `launch` it is born launched, or not at all."""
     body = call.body.model_dump(mode="json")
     references = launching.check(call, body, runnable=body["launch"])
-    row = dict.fromkeys(experiments.COLUMNS) | {
+    row: Document = dict.fromkeys(experiments.COLUMNS) | {
         "id": instance.fresh_id("exp"), "gateway_id": call.principal.gateway, "owner": call.principal.user, "state": experiment.State.CREATED, "state_since": call.at, "reason": "",
-        "version": 1, "created_at": call.at, "updated_at": call.at, **_row(call, body, references),
+        "version": 1, "created_at": call.at, "updated_at": call.at, **_row(body, references),
     }  # fmt: skip
     if body["launch"]:
         row |= launching.launch(call, row, references) | {"state": experiment.State.LAUNCHED, "launched_at": call.at}
@@ -132,7 +136,7 @@ def _change(call: Call) -> Answer:
         raise invalid([Fault(f"/{name}", "unknown_field", "no such field, or it is not yours to set") for name in unknown])
     body = reading.validate(models.Experiment, merged(_said(before), call.raw)).model_dump(mode="json")
     references = launching.check(call, body, runnable=False)
-    experiments.change(call.tx, before["id"], _row(call, body, references), now=call.at)
+    experiments.change(call.tx, before["id"], _row(body, references), now=call.at)
     call.audit(before["id"])
     found = experiments.get(call.tx, mine(call), before["id"])
     assert found is not None
@@ -165,11 +169,11 @@ def _launch(call: Call) -> Answer:
     row = an_experiment(call, lock=True)
     if row["process_id"] is None:
         _editable(row)
-        references = launching.check(call, _said(row), runnable=True)
-        if row["document"]["interface_version"] != references.interface["version"]:
-            experiments.change(call.tx, row["id"], row | _row(call, _said(row), references), now=call.at)
+        said = _said(row)
+        references = launching.check(call, said, runnable=True, code="not_launchable")
         changed = launching.launch(call, row, references)
-        experiments.launched(call.tx, row["id"], **changed, now=call.at)
+        renewed = None if row["document"]["interface_version"] == references.interface["version"] else _row(said, references)["document"]
+        experiments.launched(call.tx, row["id"], **changed, document=renewed, now=call.at)
         call.audit(row["id"])
         told = _a_launch(row | changed | {"state": experiment.State.LAUNCHED, "launched_at": call.at, "version": row["version"] + 1})
         return Answer(told, 202, {"Location": f"/v1/processes/{changed['process_id']}"})
@@ -221,27 +225,27 @@ def status_of(row: Document, conditions: list[Document]) -> Document:
 def _status(call: Call) -> Answer:
     row = an_experiment(call)
     held = experiments.held_tasks(call.tx, row["process_id"]) if row["process_id"] else []
-    return versioned(call, status_of(row, [_condition(each) for each in held]), row["version"])
+    return Answer(status_of(row, [_condition(each) for each in held]))
 
 
-def status_waits(answer: Answer, query: Document) -> bool:
-    """Whether a held status request must wait on: `until` terminal, or the version told is still the current one."""
-    body = answer.body or {}
-    if body.get("terminal"):
+def status_waits(answer: Answer, query: Document, first: Answer) -> bool:
+    """Whether a held request waits on: for the end, or while the version is still the one the client knows (or was first told)."""
+    if answer.body["terminal"]:
         return False
-    return query["until"] == "terminal" or query["version"] is None or body.get("version") == query["version"]
+    known = first.body["version"] if query["version"] is None else query["version"]
+    return query["until"] == "terminal" or bool(answer.body["version"] == known)
 
 
 def _label(given: str) -> tuple[str, str]:
-    name, equals, value = given.partition("=")
-    if not equals or not name or any(each in name for each in '"\\'):
-        raise ValueError("name=value")
+    name, colon, value = given.partition(":")
+    if not colon or not name or any(each in name for each in '"\\'):
+        raise ValueError("name:value")
     return name, value
 
 
 _FILTERS = (
     LIMIT, CURSOR, sort(*_ORDERS), choice("state", *experiment.State, several=True), choice("outcome", *experiment.Outcome, several=True), text("project_id", 64),
-    text("application_interface_id", 64), text("compute_resource_id", 64), text("owner", 128), text("name"), Parameter("label", _label, {"type": "string"}), moment("created_after"),
+    text("application_interface_id", 64), text("compute_resource_id", 64), text("owner", 128), text("name"), Parameter("label", _label, {"type": "string", "pattern": "^[^:]+:"}), moment("created_after"),
     moment("created_before"),
 )  # fmt: skip
 _WAIT = (integer("wait_seconds", 0, 60, 0), choice("until", "change", "terminal", default="change"), integer("version", 0, 2**31))
@@ -261,7 +265,7 @@ OPERATIONS = (
     ),
     Operation("GET", f"{_ONE}/launches", "list_launches", "The launch of an experiment", _launches, "experiments:read", shape="LaunchList", errors=("not_found",)),
     Operation(
-        "GET", f"{_ONE}/status", "get_status", "State and outcome; may be held until they change", _status, "experiments:read", shape="Status", also=(304,), errors=("not_found", "too_many_streams"),
+        "GET", f"{_ONE}/status", "get_status", "State and outcome; may be held until they change", _status, "experiments:read", shape="Status", errors=("not_found", "too_many_streams"),
         parameters=_WAIT, waits=True,
     ),
 )  # fmt: skip

@@ -221,8 +221,8 @@ def _not_expired(found: list[Document], after: int) -> None:
         raise Problem("events_expired", f"events up to {found[0]['seq'] - 1} are no longer kept: ask for after={found[0]['seq'] - 1}")
 
 
-def events_wait(answer: Answer, _query: Document) -> bool:
-    return not (answer.body or {}).get("items")
+def events_wait(answer: Answer, _query: Document, _first: Answer) -> bool:
+    return not answer.body["items"]
 
 
 _ONE, _READ = "/v1/experiments/{id}", "experiments:read"

@@ -6,6 +6,7 @@ State, process row, expected outputs and the two messages commit together with t
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from app import failpoint
@@ -43,21 +44,28 @@ class References:
 
 
 # ---- what is said -------------------------------------------------------------------------------------------------------------------------------------
-def check(call: Call, body: Mapping[str, Any], *, runnable: bool) -> References:
-    """Every fault at once. What is said (types, references, ranges, the graph): validation_failed. With `runnable` also whether it can run: not_launchable."""
+def check(call: Call, body: Mapping[str, Any], *, runnable: bool, code: str = "validation_failed") -> References:
+    """Every fault at once. What is said (types, references, ranges, the graph): `code`. With `runnable` also whether it can run: not_launchable."""
     references, faults = _refer(call, body)
     if references is None:
-        raise invalid(faults)
+        raise invalid(faults, code=code)
     faults += inputs.check_values(references.interface, body["inputs"])
     if references.planner.needs_host:
         faults += inputs.check_scheduling(_scheduling(body["scheduling"], references) if runnable else body["scheduling"], references.host)
+    if body["deadline_at"] is not None and deadline(body) <= call.at:
+        faults.append(Fault("/deadline_at", "out_of_range", "in the future"))
     missing = inputs.check_complete(references.interface, body["inputs"])
     if not faults and not missing:
         faults += _plan_faults(references, body)
     unable = [*missing, *_unable(call, references)] if runnable else []
     if faults or unable:
-        raise invalid([*faults, *unable], code="validation_failed" if faults else "not_launchable")
+        raise invalid([*faults, *unable], code=code if faults else "not_launchable")
     return references
+
+
+def deadline(body: Mapping[str, Any]) -> datetime:
+    """Naive UTC, as MySQL holds it."""
+    return datetime.fromisoformat(body["deadline_at"]).astimezone(UTC).replace(tzinfo=None)
 
 
 def _unable(call: Call, references: References) -> list[Fault]:

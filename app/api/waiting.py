@@ -16,9 +16,9 @@ LOOK_SECONDS = 0.1
 
 
 class Waiter:
-    """`still` says for an operation whether an answer means: wait on. When `draining` is set everybody is answered with what is."""
+    """`still` says for an operation whether an answer means: wait on (given the query, and the request's first answer). When `draining` is set everybody is answered with what is."""
 
-    def __init__(self, unit_of_work: UnitOfWork, still: Mapping[str, Callable[[Answer, Any], bool]]) -> None:
+    def __init__(self, unit_of_work: UnitOfWork, still: Mapping[str, Callable[[Answer, Any, Answer], bool]]) -> None:
         self.unit_of_work, self.still = unit_of_work, still
         self.events: dict[str, tuple[asyncio.Event, int]] = {}
         self.marks: dict[str, Any] = {}
@@ -34,12 +34,14 @@ class Waiter:
         self.per_token[principal.token_id] += 1
         self._enter(experiment_id)
         ends_at = asyncio.get_running_loop().time() + query["wait_seconds"]
+        first: Answer | None = None
         try:
             while True:
                 event = self.events[experiment_id][0]
                 answer = await look()
+                first = first or answer
                 left = ends_at - asyncio.get_running_loop().time()
-                if left <= 0 or self.draining.is_set() or not self.still[operation.id](answer, query):
+                if left <= 0 or self.draining.is_set() or not self.still[operation.id](answer, query, first):
                     return answer
                 await self._either(event, left)
         finally:

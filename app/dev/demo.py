@@ -69,7 +69,8 @@ def _search(system: System, gateway: hmmer.Gateway, interface: Any, host: Any, s
     _watch(system, launched["id"])
     told = gateway.wait(launched["id"])
     if told["outcome"] != "NORMAL_COMPLETION":
-        say(f"It ended {told['state']} {told['outcome']}: {gateway.get(f'/experiments/{launched["id"]}')['errors']}")
+        errors = gateway.get(f"/experiments/{launched['id']}")["errors"]
+        say(f"It ended {told['state']} {told['outcome']}: {errors}")
         return False
     say("\nThe hits (target, E-value, score), as fetched through the API:\n")
     table = gateway.bytes_of(f"/experiments/{launched['id']}/outputs/hits/content").decode()

@@ -90,16 +90,18 @@ class Daemon:
     def stop(self) -> bool:
         """SIGTERM, and SIGKILL when its time is up; False if it had to be killed."""
         self.signal(signal.SIGTERM)
-        clean = wait_until(self._gone, self.stop_seconds)
+        clean = wait_until(lambda: self.pid is None, self.stop_seconds)
         if not clean:
             self.kill()
+        self._reap()
         self.pid_file.unlink(missing_ok=True)
         return clean
 
     def kill(self) -> None:
         """SIGKILL to the whole group, and wait for the process to be gone."""
         self.signal(signal.SIGKILL, group=True)
-        wait_until(self._gone, 10.0)
+        wait_until(lambda: self.pid is None, 10.0)
+        self._reap()
 
     def freeze(self) -> None:
         self.signal(signal.SIGSTOP, group=True)
@@ -107,10 +109,10 @@ class Daemon:
     def thaw(self) -> None:
         self.signal(signal.SIGCONT, group=True)
 
-    def _gone(self) -> bool:
+    def _reap(self) -> None:
         if self.child is not None:
-            return self.child.poll() is not None  # Reaped: to kill(pid, 0), by which MySQL guards its socket, a zombie is alive.
-        return self.pid is None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(5.0)
 
     def tail(self, lines: int = 8) -> str:
         with contextlib.suppress(OSError):

@@ -140,7 +140,8 @@ class System:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port(f'admin-{name}')}/readyz", timeout=2):
                 return None
         except urllib.error.HTTPError as fault:
-            return fault.read().decode(errors="replace").strip()
+            with fault:
+                return fault.read().decode(errors="replace").strip()
         except OSError:
             return "not listening"
 

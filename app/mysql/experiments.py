@@ -67,12 +67,14 @@ def change(tx: Transaction, experiment_id: str, row: Mapping[str, Any], *, now: 
     )  # fmt: skip
 
 
-def launched(tx: Transaction, experiment_id: str, *, process_id: str, trace_id: str | None, deployment_id: str | None, compute_resource_id: str | None, now: datetime) -> None:
-    """CREATED or VALIDATED → LAUNCHED, of a locked draft, in the transaction that inserts the process."""
+def launched(
+    tx: Transaction, experiment_id: str, *, process_id: str, trace_id: str | None, deployment_id: str | None, compute_resource_id: str | None, document: Any = None, now: datetime
+) -> None:
+    """CREATED or VALIDATED → LAUNCHED, of a locked draft, in the transaction that inserts the process. `document`: only if it changed."""
     tx.exec_driver_sql(
         "UPDATE experiments SET state = 'LAUNCHED', state_since = %s, launched_at = %s, updated_at = %s, process_id = %s, trace_id = %s, deployment_id = %s, compute_resource_id = %s, "
-        "version = version + 1 WHERE id = %s AND state IN ('CREATED', 'VALIDATED')",
-        (now, now, now, process_id, trace_id, deployment_id, compute_resource_id, experiment_id),
+        "document = COALESCE(%s, document), version = version + 1 WHERE id = %s AND state IN ('CREATED', 'VALIDATED')",
+        (now, now, now, process_id, trace_id, deployment_id, compute_resource_id, to_json(document), experiment_id),
     )
 
 

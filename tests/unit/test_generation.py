@@ -1,6 +1,7 @@
 """Leg 2, pure: plans."""
 
 import pytest
+
 from app.messages.events import ExperimentLaunched, ProcessPlanned
 from app.workflow import generation, process
 from app.workflow.planners import Plan, PlannedEdge, PlannedTask, PlanRefused

@@ -1,13 +1,14 @@
 """The words: ids, placement, codec."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from app.errors import Unreadable
 from app.messages import codec, commands, ids, trace
 from app.messages.envelope import Envelope, Origin, Subject
 from app.messages.events import TaskFailed
 from app.messages.placement import Placement
-from hypothesis import given
-from hypothesis import strategies as st
 
 SUBJECT = Subject("gw_1", "exp_1", "prc_1", "tsk_1", "ENV_SETUP", 2, 3)
 TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"

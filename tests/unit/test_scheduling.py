@@ -1,6 +1,7 @@
 """Leg 3, pure: what facts make of a process."""
 
 import pytest
+
 from app.messages.commands import AttemptAbandoned, DeadlineDue, RetryDue, RunTask
 from app.messages.events import ProcessPlanned, TaskInDoubt, TaskStarted, TaskSucceeded
 from app.workflow import attempt, experiment, process

@@ -1,10 +1,11 @@
 """Properties of the state tables and of the walk over random graphs, by hypothesis (a failure prints how to repeat it)."""
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from app.messages.commands import AttemptAbandoned, DeadlineDue, RetryDue, RunTask
 from app.messages.events import TaskFailed, TaskInDoubt, TaskStarted, TaskSucceeded
 from app.workflow import attempt, experiment, job, process, task
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.support.builders import PROCESS, a_message, decide, loaded, planned
 
 FACTS = [TaskStarted(), TaskSucceeded(), TaskFailed("X", "x"), TaskFailed("X", "x", transient=True), TaskFailed("X", "x", condition="AUTH_REQUIRED"), TaskInDoubt("?"), RetryDue(), AttemptAbandoned()]

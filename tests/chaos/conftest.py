@@ -1,0 +1,31 @@
+"""Chaos runs on MySQL alone, with the shipped settings: sessions of 1 s, dynamic membership, 100 partitions, placement width 16."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.dev.servers import InOrder
+from tests.conftest import a_schema
+from tests.support.system import System
+
+Build = Callable[..., System]
+
+
+@pytest.fixture
+def build(servers: InOrder, tmp_path: Path, topic_prefix: str) -> Iterator[Build]:
+    """`build(counts, **settings)` → a running system, ended with the test."""
+    with ExitStack() as stack:
+
+        def make(counts: dict[str, int], **settings: Any) -> System:
+            schemas = a_schema(servers.database("mysql"))
+            url = next(schemas)
+            stack.callback(lambda: next(schemas, None))
+            given = {"partitions": 100, "placement_width": 16, **settings}
+            prefix = f"chaos{os.getpid()}-{topic_prefix}"
+            return stack.enter_context(System(servers, tmp_path / "system", database_url=url, kafka=servers.kafka(), topic_prefix=prefix, counts=counts, **given))
+
+        yield make
