@@ -2,25 +2,32 @@
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.dev.databases import DatabaseAddress
+from app.dev.process import start_time
 from app.dev.servers import Containers, Given, InOrder, Native
 
-BASE = Path(__file__).parents[1] / ".dev" / "test"
+RUNS = Path(__file__).parents[1] / ".dev" / "test"
+BASE = RUNS / str(os.getpid())
 DATABASES = os.environ.get("AIRAVATA_TEST_DATABASES", "mysql,mariadb").split(",")
 _serial = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def native_servers() -> Iterator[Native]:
-    Native.end_leftovers(BASE)
+    for run in RUNS.glob("[0-9]*"):  # Of runs that were killed; a run that lives keeps its servers.
+        if start_time(int(run.name)) is None:
+            Native.end_leftovers(run)
+            shutil.rmtree(run, ignore_errors=True)
     native = Native(BASE)
     yield native
     native.close()
+    shutil.rmtree(BASE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,7 @@ def dispatched(whole: Whole, experiment_id: str) -> int:
     return int(whole.query("SELECT COUNT(*) FROM attempts a JOIN processes p ON p.id = a.process_id WHERE p.experiment_id = %s", experiment_id)[0][0])
 
 
-def test_a_scheduler_killed_mid_graph_is_taken_over_within_three_seconds_none_lost_none_twice(whole: Whole, record_property: pytest.RecordProperty) -> None:
+def test_a_scheduler_killed_mid_graph_is_taken_over_within_three_seconds_none_lost_none_twice(whole: Whole, record_property: Callable[[str, object], None]) -> None:
     gateway = whole.at(0)
     standby = whole.daemon("scheduler", 1)
     standby.start()
