@@ -35,6 +35,7 @@ def run(
     queue: Annotated[str | None, typer.Option(show_default=False)] = None,
     name: Annotated[str | None, typer.Option(help="A free-text name.", show_default="the application's")] = None,
     project: Annotated[str | None, typer.Option(help="By name or id.", show_default="default")] = None,
+    storage: Annotated[str | None, typer.Option(help="Where outputs go, by name or id.", show_default="the gateway's")] = None,
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key never launches twice.", show_default=False)] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Watch until it ends.")] = False,
     timeout: Seconds = None,
@@ -49,6 +50,8 @@ def run(
         body["compute_resource_id"] = client.find("/compute-resources", host, "cmp")["id"]
     if project:
         body["project_id"] = client.find("/projects", project, "prj")["id"]
+    if storage:
+        body["output_storage_id"] = client.find("/storage-resources", storage, "sto")["id"]
     if queue:
         body["scheduling"] = {"queue": queue}
     experiment = client.post("/experiments", body, key=key)

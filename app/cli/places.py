@@ -59,6 +59,7 @@ def add_storage(
     bucket: Annotated[str | None, typer.Option(show_default=False)] = None,
     prefix: Annotated[str | None, typer.Option(show_default=False)] = None,
     credential: Annotated[str | None, typer.Option(help="Id or name.", show_default=False)] = None,
+    default: Annotated[bool, typer.Option("--default", help="Keep the gateway's outputs there from now on.")] = False,
     output: Form = None,
 ) -> None:
     """Add a storage: --root for POSIX, --endpoint and --bucket for S3."""
@@ -67,7 +68,10 @@ def add_storage(
     body = {"name": name, "kind": "POSIX" if root else "S3", **{key: value for key, value in given.items() if value is not None}}
     if credential:
         body["credential_id"] = client.find("/credentials", credential, "crd")["id"]
-    show.one(client.post("/storage-resources", body), output)
+    made = client.post("/storage-resources", body)
+    if default:
+        client.patch(f"/gateways/{client.get('/me')['gateway_id']}", {"default_storage_id": made["id"]})
+    show.one(made, output)
 
 
 @storages.command("ls")
