@@ -110,7 +110,7 @@ def serving(url: str, *, live_experiments_max: int = 0, threads: int = 16) -> It
         servers = [_server(Face(services, operations, threads=threads), ("127.0.0.1", 0)) for operations in (resources.PUBLIC, resources.INTERNAL)]
         tasks = [asyncio.create_task(each.serve()) for each in servers]
         found["stop"] = asyncio.Event()
-        while not all(each.started for each in servers):
+        while not all(each.started for each in servers):  # noqa: ASYNC110  uvicorn tells by a flag.
             await asyncio.sleep(0.01)
         found["ports"] = tuple(each.servers[0].sockets[0].getsockname()[1] for each in servers)
         ready.set()
