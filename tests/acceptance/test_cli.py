@@ -25,7 +25,11 @@ from tests.support.system import System
 Told = subprocess.CompletedProcess[str]
 SHAPE = {
     "module": {"name": "nothing"},
-    "interface": {"name": "shape", "planner": "shape", "inputs": [{"name": "edges", "type": "STRING", "required": True}, {"name": "behaviour", "type": "STRING"}]},
+    "interface": {
+        "name": "shape",
+        "planner": "shape",
+        "inputs": [{"name": "edges", "type": "STRING", "required": True}, {"name": "behaviour", "type": "STRING"}],
+    },
 }
 WORD_COUNT = """
 module: {name: wc, module_version: "1"}
@@ -92,7 +96,7 @@ def test_from_login_to_a_result(cli: Cli, ssh: SshHost, tmp_path: Path) -> None:
     assert {each["did"] for each in cli.json("app", "apply", "-f", str(tmp_path / "app.yaml"))["items"]} <= {"created", "unchanged"}
     assert {each["did"] for each in cli.json("app", "apply", "-f", str(tmp_path / "app.yaml"))["items"]} == {"unchanged"}
     (tmp_path / "words.txt").write_text("to be or not to be\n")
-    run = ["run", name, "--host", name, "-i", f"text=@{tmp_path / 'words.txt'}", "--queue", "default", "--key", name]
+    run = ["run", name, "--host", name, "-i", f"text=@{tmp_path / 'words.txt'}", "--queue", "default", "--storage", name, "--key", name]
     waited = cli(*run, "--wait")
     assert waited.returncode == 0, waited.stdout + waited.stderr
     assert f"{name}: COMPLETED, NORMAL_COMPLETION" in waited.stdout
@@ -190,7 +194,9 @@ def test_operators_look_and_settle(cli: Cli, system: System) -> None:
     letter = f"dlt_{time.monotonic_ns():026d}"
     with admin.opened(read(system.environment)) as begin, begin("test.letter") as tx:
         at = now(tx)
-        dead_letters.set_aside(tx, [dead_letters.DeadLetter(letter, "g", "t", 0, 1, bytes(16), "k", b"", b"", None, "Unreadable", "no\x1b[31m good", 5, at)], now=at)
+        dead_letters.set_aside(
+            tx, [dead_letters.DeadLetter(letter, "g", "t", 0, 1, bytes(16), "k", b"", b"", None, "Unreadable", "no\x1b[31m good", 5, at)], now=at
+        )
     assert letter in {each["id"] for each in cli.json("dead-letter", "ls", **operator)["items"]}
     assert "\x1b" not in cli.told("dead-letter", "ls", **operator)
     assert cli("dead-letter", "drop", letter, **operator).returncode == 2
