@@ -7,7 +7,7 @@ How to add an endpoint: operations.py. What every request suffers before it come
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -96,6 +96,8 @@ class Face:
             answer = await self.services.more["waiter"].hold(functools.partial(self._in_thread, self._run, call, None), call, query, principal)
         else:
             answer = await self._in_thread(self._run, call, key)
+        if answer.then is not None:
+            answer = await self._in_thread(answer.then)
         return _response(operation, answer)
 
     async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -255,6 +257,8 @@ def _response(operation: Operation, answer: Answer) -> Response:
     status = answer.status or operation.status
     if isinstance(answer.body, bytes):
         return Response(status, answer.body, content_type=answer.content_type, headers=dict(answer.headers))
+    if isinstance(answer.body, Iterator):
+        return Response(status, content_type=answer.content_type, headers=dict(answer.headers), pieces=answer.body)
     if status in {204, 304} or answer.body is None:
         return Response(status, headers=dict(answer.headers))
     return Response.of_json(status, answer.body, dict(answer.headers))

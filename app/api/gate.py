@@ -6,8 +6,10 @@ Plain ASGI (BaseHTTPMiddleware gets in the way of streams and context variables)
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
+
+import anyio
 
 from app import instance
 from app.api.problems import Problem
@@ -20,6 +22,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 URL_BYTES_MAX, HEADER_BYTES_MAX = 8192, 16_384
 BODY_SECONDS = 10.0
+STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -30,6 +33,7 @@ class Gate:
     def __init__(self, inner: Callable[["Request"], Awaitable["Response"]], *, body_bytes_max: Callable[[str], int], draining: Callable[[], bool]) -> None:
         self.inner, self.body_bytes_max, self.draining = inner, body_bytes_max, draining
         self.at_work = asyncio.Semaphore(AT_WORK_MAX)
+        self.streams, self.reading = 0, anyio.CapacityLimiter(STREAM_THREADS)
         self.log = logs.logger("api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,6 +47,8 @@ class Gate:
             self._check_size(scope)
             request.body = await self._read(receive, self.body_bytes_max(request.path))
             response = await self._work(request)
+            if response.pieces is not None and self.streams >= STREAMS_MAX:
+                raise Problem("too_many_streams", f"{STREAMS_MAX} downloads run from this copy: try again")
         except Problem as problem:
             response = Response.of_problem(problem, request)
             close = problem.code in {"body_too_large", "request_timeout", "headers_too_large", "uri_too_long"}
@@ -50,7 +56,10 @@ class Gate:
         except Exception as fault:
             self.log.error("bug", request=request.id, path=request.path, exc_info=fault)
             response = Response.of_problem(Problem("internal", "A bug on our side; the request id finds it in our logs"), request)
-        await response.send(request, send)
+        if response.pieces is None or request.method == "HEAD":
+            await response.send(request, send)
+        else:
+            await self._stream(request, response, response.pieces, receive, send)
 
     async def _work(self, request: "Request") -> "Response":
         if request.waits:  # Long-polls hold no place: they wait for a shared reader, not for a thread.
@@ -63,6 +72,22 @@ class Gate:
             return await self.inner(request)
         finally:
             self.at_work.release()
+
+    async def _stream(self, request: "Request", response: "Response", pieces: Iterator[bytes], receive: Receive, send: Send) -> None:
+        """Each piece is read in a thread when the client has taken the one before; a client that goes away ends it."""
+        self.streams += 1
+        gone = asyncio.ensure_future(receive())
+        try:
+            await send(response.start(request))
+            async with asyncio.timeout(STREAM_SECONDS):
+                while not gone.done() and (piece := await anyio.to_thread.run_sync(next, pieces, b"", limiter=self.reading)):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            self.streams -= 1
+            gone.cancel()
+            if isinstance(pieces, Generator):
+                await anyio.to_thread.run_sync(pieces.close, limiter=self.reading)
 
     @staticmethod
     def _check_size(scope: Scope) -> None:
@@ -116,10 +141,13 @@ class Request:
 
 
 class Response:
-    """Bytes with their headers. Every answer carries the request id, our span, and the headers that keep browsers from guessing."""
+    """Bytes with their headers. Every answer carries the request id, our span, and the headers that keep browsers from guessing.
 
-    def __init__(self, status: int, body: bytes = b"", *, content_type: str = "application/json", headers: dict[str, str] | None = None) -> None:
-        self.status, self.body, self.content_type, self.headers = status, body, content_type, dict(headers or {})
+    `pieces`: a body that streams, its Content-Length among the headers.
+    """
+
+    def __init__(self, status: int, body: bytes = b"", *, content_type: str = "application/json", headers: dict[str, str] | None = None, pieces: Iterator[bytes] | None = None) -> None:
+        self.status, self.body, self.content_type, self.headers, self.pieces = status, body, content_type, dict(headers or {}), pieces
 
     @classmethod
     def of_json(cls, status: int, value: Any, headers: dict[str, str] | None = None) -> "Response":
@@ -130,12 +158,15 @@ class Response:
         body = json.dumps(problem.document(instance=request.id, trace_id=request.trace_id), ensure_ascii=False, default=str).encode()
         return cls(problem.status, body, content_type="application/problem+json", headers=problem.headers)
 
-    async def send(self, request: Request, send: Send) -> None:
+    def start(self, request: Request) -> dict[str, Any]:
         headers = {"X-Request-Id": request.id, "traceparent": request.traceparent, "X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"} | self.headers
         if self.status not in {204, 304}:
-            headers |= {"Content-Type": self.content_type, "Content-Length": str(len(self.body))}
+            headers = {"Content-Type": self.content_type, "Content-Length": str(len(self.body))} | headers
         raw = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": raw})
+        return {"type": "http.response.start", "status": self.status, "headers": raw}
+
+    async def send(self, request: Request, send: Send) -> None:
+        await send(self.start(request))
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" or self.status in {204, 304} else self.body})
 
 

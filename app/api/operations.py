@@ -70,13 +70,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """`body` is JSON, or bytes with a `content_type`. `stored`: what an idempotent replay shows instead (secrets left out)."""
+    """`body` is JSON, or bytes with a `content_type`, or an iterator of them with its Content-Length among the headers.
+
+    `stored`: what an idempotent replay shows instead (secrets left out). `then`: makes the answer after the transaction, in a thread (what waits for a storage).
+    """
 
     body: Any = None
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     stored: Any = None
     content_type: str = "application/json"
+    then: Callable[[], "Answer"] | None = None
 
 
 @dataclass(frozen=True)

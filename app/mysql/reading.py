@@ -6,9 +6,9 @@ from app.mysql.experiments import Mine
 from app.mysql.rows import from_json
 from app.mysql.unit_of_work import Transaction
 
-PROCESS = "p.id, p.experiment_id, p.state, p.state_since, p.reason, p.outcome, p.failure, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.part, p.created_at, p.updated_at, p.finished_at"
+PROCESS = "p.id, p.experiment_id, p.state, p.state_since, p.reason, p.outcome, p.failure, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.part, p.trace_context, p.deadline_at, p.created_at, p.updated_at, p.finished_at"
 TASK = "t.id, t.process_id, t.name, t.type, t.state, t.state_since, t.reason, t.waiting_for, t.attempt, t.epoch, t.next_attempt_at, t.version, t.failure, t.finished_at"
-ATTEMPT = "a.id, a.task_id, a.process_id, a.number, a.state, a.state_since, a.epoch, a.owner, a.created_at, a.started_at, a.finished_at, a.outcome, i.heartbeat_at"
+ATTEMPT = "a.id, a.task_id, a.process_id, a.number, a.state, a.state_since, a.epoch, a.owner, a.created_at, a.started_at, a.finished_at, a.outcome, i.heartbeat_at, p.trace_context"
 JOB = (
     "j.id, j.attempt_id, j.task_id, j.process_id, j.experiment_id, j.compute_resource_id, j.state, j.state_since, j.reason, j.scheduler_job_id, j.work_dir, j.exit_code, j.submitted_at, "
     "j.wall_time_seconds, j.created_at, j.finished_at"
@@ -38,7 +38,13 @@ def processes_of(tx: Transaction, experiment_id: str) -> list[dict[str, Any]]:
 
 
 def tasks_of(tx: Transaction, process_id: str) -> list[dict[str, Any]]:
-    return _rows(tx, f"SELECT {TASK} FROM tasks t WHERE t.process_id = %s ORDER BY t.id", (process_id,))
+    return _rows(tx, f"SELECT {TASK} FROM tasks t WHERE t.process_id = %s ORDER BY t.name", (process_id,))
+
+
+def open_types(tx: Transaction, process_id: str) -> set[str]:
+    """Of the tasks that have not ended: what the process's phase is computed from."""
+    query = "SELECT DISTINCT type FROM tasks WHERE process_id = %s AND finished_at IS NULL"
+    return {row[0] for row in tx.exec_driver_sql(query, (process_id,)).all()}
 
 
 def edges_of(tx: Transaction, process_id: str) -> list[dict[str, Any]]:
@@ -53,22 +59,21 @@ def task(tx: Transaction, mine: Mine, task_id: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+_ATTEMPTS = f"SELECT {ATTEMPT} FROM attempts a JOIN processes p ON p.id = a.process_id LEFT JOIN instances i ON i.id = a.owner"
+
+
 def attempts_of(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
-    return _rows(tx, f"SELECT {ATTEMPT} FROM attempts a LEFT JOIN instances i ON i.id = a.owner WHERE a.task_id = %s ORDER BY a.number", (task_id,))
+    return _rows(tx, f"{_ATTEMPTS} WHERE a.task_id = %s ORDER BY a.number", (task_id,))
 
 
 def attempt(tx: Transaction, mine: Mine, attempt_id: str) -> dict[str, Any] | None:
     clause, values = _of(mine)
-    query = (
-        f"SELECT {ATTEMPT} FROM attempts a LEFT JOIN instances i ON i.id = a.owner JOIN processes p ON p.id = a.process_id JOIN experiments e ON e.id = p.experiment_id "
-        f"WHERE a.id = %s AND {clause}"
-    )
-    found = _rows(tx, query, (attempt_id, *values))
+    found = _rows(tx, f"{_ATTEMPTS} JOIN experiments e ON e.id = p.experiment_id WHERE a.id = %s AND {clause}", (attempt_id, *values))
     return found[0] if found else None
 
 
 def jobs_of(tx: Transaction, experiment_id: str) -> list[dict[str, Any]]:
-    return _rows(tx, f"SELECT {JOB} FROM jobs j WHERE j.experiment_id = %s ORDER BY j.id", (experiment_id,))
+    return _rows(tx, f"SELECT {JOB} FROM jobs j WHERE j.experiment_id = %s ORDER BY j.created_at, j.id", (experiment_id,))
 
 
 def job(tx: Transaction, mine: Mine, job_id: str, *, more: str = "") -> dict[str, Any] | None:
