@@ -85,4 +85,5 @@ def job(tx: Transaction, mine: Mine, job_id: str, *, more: str = "") -> dict[str
 
 def job_stored(tx: Transaction, process_id: str) -> bool:
     """Whether a job's id is stored: then its phase is MONITORING."""
-    return tx.exec_driver_sql("SELECT 1 FROM jobs WHERE process_id = %s AND scheduler_job_id IS NOT NULL LIMIT 1", (process_id,)).first() is not None
+    query = "SELECT 1 FROM processes p JOIN jobs j ON j.experiment_id = p.experiment_id AND j.process_id = p.id WHERE p.id = %s AND j.scheduler_job_id IS NOT NULL LIMIT 1"
+    return tx.exec_driver_sql(query, (process_id,)).first() is not None

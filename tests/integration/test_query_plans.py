@@ -31,10 +31,12 @@ from app.mysql import (
     positions,
     processes,
     purge,
+    reading,
     shards,
     sweeping,
     tasks,
     timers,
+    waiting,
 )
 from app.mysql.unit_of_work import Transaction, unit_of_work
 from app.workflow.execution import StagedOutput
@@ -54,6 +56,11 @@ SMALL = frozenset({"relay_shards", "instances"})  # Two rows, a row per process:
 SORTS_FEW = {  # What is sorted is returned whole, or nearly, and has a bound of its own.
     "tasks.load": "the tasks of a graph, at most 1,000",
     "experiments.held_tasks": "the tasks of a graph, at most 1,000",
+    "reading.processes_of": "the processes of an experiment: one",
+    "reading.tasks_of": "the tasks of a graph, at most 1,000",
+    "reading.edges_of": "the edges of a graph",
+    "reading.attempts_of": "the attempts of a task",
+    "reading.jobs_of": "the jobs of an experiment",
     "outputs.of_experiment": "at most 100 outputs",
     "jobs.watched_on": "the open jobs of a host, at most its `limits.jobs`",
     "attempts.take_from_silent": "what executors hold, at most their capacity",
@@ -131,6 +138,21 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "idempotency.find": lambda tx: idempotency.find(tx, bytes(32)),
     "idempotency.remember": lambda tx: idempotency.remember(tx, bytes(32), status=201, headers={}, body={}),
     "dead_letters.get": lambda tx: dead_letters.get(tx, name("dlt", 1), lock=True),
+    "dead_letters.page": lambda tx: dead_letters.page(
+        tx, topic=None, error_class=None, experiment_id=None, settled="no", before=(NOW, name("dlt", ROWS - 1)), limit=51
+    ),
+    "waiting.marks_of": lambda tx: waiting.marks_of(tx, EXPERIMENTS),
+    "reading.process": lambda tx: reading.process(tx, THEIRS, SOME[0]),
+    "reading.processes_of": lambda tx: reading.processes_of(tx, EXPERIMENTS[0]),
+    "reading.tasks_of": lambda tx: reading.tasks_of(tx, SOME[0]),
+    "reading.open_types": lambda tx: reading.open_types(tx, SOME[0]),
+    "reading.edges_of": lambda tx: reading.edges_of(tx, SOME[0]),
+    "reading.task": lambda tx: reading.task(tx, THEIRS, TASKS[0]),
+    "reading.attempts_of": lambda tx: reading.attempts_of(tx, TASKS[0]),
+    "reading.attempt": lambda tx: reading.attempt(tx, THEIRS, ATTEMPTS[0]),
+    "reading.jobs_of": lambda tx: reading.jobs_of(tx, EXPERIMENTS[0]),
+    "reading.job": lambda tx: reading.job(tx, THEIRS, name("job", LAST)),
+    "reading.job_stored": lambda tx: reading.job_stored(tx, SOME[0]),
     "purge.bite": lambda tx: purge.bite(tx, now=NOW - timedelta(days=1)),
     "sweeping.stuck": lambda tx: sweeping.stuck(tx, partitions=list(range(0, 100, 4)), after_seconds=60, limit=100),
 }
