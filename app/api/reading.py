@@ -5,6 +5,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 from app.api.problems import FAULTS_MAX, Problem, invalid
@@ -50,6 +51,14 @@ def parse(body: bytes) -> Any:
     if "\\u0000" in text and _has_nul(value):
         malformed("a NUL character", max(0, body.find(b"\\u0000")))
     return value
+
+
+def parse_trusted(body: bytes) -> Any:
+    """For the internal face, whose bodies are large and come from our own sink: valid JSON, and no more is asked. Raises malformed_json."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as fault:
+        malformed(str(fault)[:200], 0)
 
 
 class _Refused(ValueError):

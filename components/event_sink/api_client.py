@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx2
+import msgspec
 
 from app.errors import Misconfigured, StoreUnavailable
 
@@ -31,11 +32,11 @@ class ApiClient:
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         try:
-            answer = self.http.post(path, json=body)
+            answer = self.http.post(path, content=msgspec.json.encode(body), headers={"Content-Type": "application/json"})
         except httpx2.HTTPError as fault:
             raise StoreUnavailable(f"API server: {type(fault).__name__}") from fault
         if answer.status_code == 200:
-            return answer.json()
+            return msgspec.json.decode(answer.content)
         detail = answer.text[:300]
         if answer.status_code in {401, 403, 404}:
             raise Misconfigured(f"the API server's internal face refuses us ({answer.status_code}): check AIRAVATA_INTERNAL_URL and AIRAVATA_INTERNAL_TOKEN. {detail}")
