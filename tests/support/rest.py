@@ -56,9 +56,11 @@ class Client(httpx2.Client):
 class Rest:
     """A running server; `services` may be turned by a test that has one to itself."""
 
-    def __init__(self, database: Engine, unit: UnitOfWork, services: Services, ports: tuple[int, int], waiter: Waiter) -> None:
-        self.engine, self.unit, self.services, self.waiter = database, unit, services, waiter
-        self.public, self.internal = (f"http://127.0.0.1:{port}" for port in ports)
+    def __init__(self, database: Engine, unit: UnitOfWork, services: Services, found: Mapping[str, Any]) -> None:
+        self.engine, self.unit, self.services = database, unit, services
+        self.waiter: Waiter = found["waiter"]
+        self.loop: asyncio.AbstractEventLoop = found["loop"]
+        self.public, self.internal = (f"http://127.0.0.1:{port}" for port in found["ports"])
 
     def token(self, *, gateway_id: str | None = None, user: str = "ann", role: str = "gateway-admin", scopes: tuple[str, ...] | None = None) -> str:
         text, lookup = secrets.new_token()
@@ -103,7 +105,7 @@ def serving(url: str, *, live_experiments_max: int = 0, threads: int = 16) -> It
         master_key=MASTER, token_key=KEY, live_experiments_max=live_experiments_max,
     )  # fmt: skip
     ready, loop = threading.Event(), asyncio.new_event_loop()
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"loop": loop}
 
     async def work() -> None:
         found["waiter"] = services.more["waiter"] = Waiter(unit, resources.WAITS)
@@ -123,7 +125,7 @@ def serving(url: str, *, live_experiments_max: int = 0, threads: int = 16) -> It
     thread.start()
     assert ready.wait(15.0)
     try:
-        yield Rest(database, unit, services, found["ports"], found["waiter"])
+        yield Rest(database, unit, services, found)
     finally:
         loop.call_soon_threadsafe(found["stop"].set)
         thread.join(15.0)
