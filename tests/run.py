@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("architecture", "unit", "conformance", "integration", "acceptance", "chaos")
@@ -15,7 +15,7 @@ GATES = {
 
 
 def counts(report: Path) -> dict[str, int]:
-    suites = [suite.attrib for suite in ElementTree.parse(report).iter("testsuite")] if report.exists() else []
+    suites = [suite.attrib for suite in ET.parse(report).iter("testsuite")] if report.exists() else []
     total = {key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")}
     failed = total["failures"] + total["errors"]
     return {"passed": total["tests"] - failed - total["skipped"], "failed": failed, "skipped": total["skipped"]}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from app.dev.process import Daemon
 from app.dev.servers import free_port
 from app.storage import AccessDenied, NotFound, Storage, open_storage

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from app.storage.posix import PosixStorage
 from components.task_executors.plugin import OperationFailed, Transfer, Transferred
 from components.task_executors.remote_host import LocalHost
 from components.task_executors.staging.transfer import transfer
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 CONTENT = os.urandom(700_001)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

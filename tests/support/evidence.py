@@ -1,5 +1,6 @@
 """What a run left behind, read from Kafka and MySQL: the records a read_committed reader sees, and the invariants every chaos test ends with."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -21,9 +22,10 @@ def records(system: System, topic: str) -> Iterator[Envelope]:
     )  # fmt: skip
     try:
         consumer.assign([TopicPartition(name, part, 0) for part in range(partitions)])
-        open_parts = set(range(partitions))
+        open_parts, deadline = set(range(partitions)), time.monotonic() + 60.0
         while open_parts:
-            for each in consumer.consume(1000, 10.0):
+            assert time.monotonic() < deadline, f"{name}: no end seen of partitions {sorted(open_parts)}"
+            for each in consumer.consume(1000, 0.25):
                 if each.error() is None:
                     yield codec.decode(name, each.partition(), each.headers() or [], each.value())
                 elif each.error().name() == "_PARTITION_EOF":

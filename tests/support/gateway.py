@@ -47,13 +47,18 @@ class Gateway:
     def __init__(self, urls: Sequence[str], token: str) -> None:
         self.urls = list(urls)
         self.token = token
-        self._local = threading.local()
+        self._local, self._opened = threading.local(), list[httpx2.Client]()
 
     @property
     def _http(self) -> httpx2.Client:
         if not hasattr(self._local, "http"):
             self._local.http = httpx2.Client(headers={"Authorization": f"Bearer {self.token}"}, timeout=httpx2.Timeout(75.0, connect=5.0))
+            self._opened.append(self._local.http)
         return self._local.http  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        for each in self._opened:
+            each.close()
 
     def ask(self, method: str, path: str, *, body: Any = None, key: str | None = None, first: int = 0, headers: Mapping[str, str] | None = None, **query: Any) -> httpx2.Response:
         sent = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}

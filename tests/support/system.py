@@ -46,7 +46,7 @@ class System(dev.System):
         super().__init__(directory, database_url, kafka, given)
         self.servers, self.counts = servers, dict(counts or dict.fromkeys(COMPONENTS, 1))
         self.rescued, self.apis = 0.0, self.counts.get("api", 1)
-        self.gateway: Gateway
+        self.gateway: Gateway | Any = None
 
     # ---- life -------------------------------------------------------------------------------------------------------------------------------------
     def __enter__(self) -> "System":
@@ -73,6 +73,8 @@ class System(dev.System):
 
     def end(self) -> None:
         """SIGTERM to all, SIGKILL to who does not go; then whatever still bears our mark."""
+        if self.gateway is not None:
+            self.gateway.close()
         for each in self.daemons.values():
             each.thaw()
         self.stop()

@@ -17,6 +17,9 @@ GAPS = """SELECT TIMESTAMPDIFF(MICROSECOND, GREATEST(%s, b.finished_at), a.start
   JOIN attempts b ON b.task_id = e.from_task JOIN processes p ON p.id = a.process_id
   WHERE a.started_at > %s AND b.finished_at IS NOT NULL AND p.part IN ({parts}) ORDER BY a.process_id, a.started_at"""
 
+UNTOUCHED = """SELECT p.id FROM processes p WHERE p.state = 'STARTED' AND p.part IN ({parts})
+  AND EXISTS (SELECT 1 FROM tasks t WHERE t.process_id = p.id AND t.state = 'CREATED' AND t.waiting_for > 0)"""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -62,17 +65,14 @@ def kill_round(system: System, shape: str) -> tuple[Round, list[str]]:
     launched = launch(system, shape)
     mid_graph(system)
     victim, parts, share = victim_of(system)
-    waiting = {row[0] for row in system.rows(f"SELECT p.id FROM processes p WHERE p.state = 'STARTED' AND p.part IN ({','.join(map(str, parts))}) AND {_UNTOUCHED}")}
     killed_at = system.one("SELECT UTC_TIMESTAMP(6)")
     system.kill("scheduler", victim)
+    waiting = {row[0] for row in system.rows(UNTOUCHED.format(parts=",".join(map(str, parts))))}  # Asked after the kill: what is untouched now starts after it.
     system.until(lambda: waiting <= set(first_gaps(system, killed_at, parts)), 60.0, lambda: f"{len(waiting - set(first_gaps(system, killed_at, parts)))} processes stand still")
     gaps = first_gaps(system, killed_at, parts)
     system.revive("scheduler", victim)
     both_hold(system)
     return Round(victim, share, len(waiting), max((gaps[each] for each in waiting), default=0.0)), launched
-
-
-_UNTOUCHED = "EXISTS (SELECT 1 FROM tasks t WHERE t.process_id = p.id AND t.state = 'CREATED' AND t.waiting_for > 0)"
 
 
 def both_hold(system: System) -> None:

@@ -1,10 +1,11 @@
 """What is staged where, pure: inputs to the work directory, outputs back, and what each failure means."""
 
 import pytest
+
 from app.workflow.execution import Failed, Succeeded
 from components.task_executors.plugin import Exec, OperationFailed, Ran, Transfer, Transferred
 from components.task_executors.staging.steps import egress, ingress
-from tests.support.remote_orders import an_order, a_snapshot
+from tests.support.remote_orders import a_snapshot, an_order
 
 URI = "storage://sto_1/in/a.txt"
 

@@ -1,0 +1,113 @@
+"""One component killed at its worst moment: an executor while its job runs on the host, generator and sink in the middle of a burst, at a named step of theirs."""
+
+from pathlib import Path
+
+import pytest
+
+from app.dev.servers import InOrder
+from tests.chaos.conftest import Build
+from tests.support.evidence import history_is_whole, none_twice
+from tests.support.system import COMPONENTS, WITHOUT_HOSTS, System, ledger
+
+HOSTED = {**dict.fromkeys(COMPONENTS, 1), "executor-noop": 0}
+SMALL = {"partitions": 12, "placement_width": 4, "lease_seconds": 4}
+PLANNED = ["ENV_SETUP", "INGRESS_STAGING", "JOB_SUBMISSION", "EGRESS_STAGING"]
+
+
+def a_running_job(system: System, servers: InOrder, tmp_path: Path, seconds: float) -> tuple[str, Path]:
+    gateway = system.gateway
+    effect, book = gateway.effect(gateway.host(servers.ssh_host(), tmp_path / "scratch"), tmp_path / "effect")
+    launched = gateway.launch(effect, {"seconds": seconds}, output_storage_id=gateway.storage(tmp_path / "storage"))
+    system.until(lambda: ledger(book), 60.0, lambda: gateway.told(launched))
+    return launched, book
+
+
+def started_once(system: System, launched: str, book: Path) -> None:
+    gateway = system.gateway
+    ended = gateway.wait(launched, 90.0)
+    assert ended["outcome"] == "NORMAL_COMPLETION", gateway.told(launched)
+    assert len(ledger(book)) == 1
+    (job,) = gateway.get(f"/experiments/{launched}/jobs")["items"]
+    assert (job["name"], job["state"]) == (ledger(book)[0], "COMPLETED")
+    assert gateway.output(launched, "result").decode().split()[-1] == job["name"]
+    system.quiet()
+    none_twice(system, PLANNED)
+    history_is_whole(system)
+
+
+def test_an_executor_killed_while_its_job_runs_leaves_it_running_and_the_next_one_adopts_it(build: Build, servers: InOrder, tmp_path: Path) -> None:
+    system = build(HOSTED, **SMALL)
+    launched, book = a_running_job(system, servers, tmp_path, 6.0)
+    system.kill("executor-job")
+    system.until(lambda: system.orphans() == [], 20.0, system.orphans)
+    assert not [line for line in book.read_text().splitlines() if line.endswith(" end")], "the job had ended before: nothing was shown"
+    system.revive("executor-job")
+    started_once(system, launched, book)
+
+
+def test_with_a_second_executor_alive_the_job_is_adopted_without_a_restart(build: Build, servers: InOrder, tmp_path: Path) -> None:
+    system = build({**HOSTED, "executor-job": 2}, **SMALL)
+    launched, book = a_running_job(system, servers, tmp_path, 6.0)
+    (watcher,) = (row[0] for row in system.rows("SELECT owner FROM host_watches WHERE owner IS NOT NULL"))
+    victim = next(copy for copy in (0, 1) if f"-{system.pid_of('executor-job', copy)}-" in watcher)
+    system.kill("executor-job", victim)
+    started_once(system, launched, book)
+
+
+@pytest.mark.parametrize("point", ["submit.intent_commit.before", "submit.intent_commit.after", "submit.id_commit.before", "submit.id_commit.after"])
+def test_an_executor_killed_at_each_commit_of_a_submission_starts_the_job_once(build: Build, servers: InOrder, tmp_path: Path, point: str) -> None:
+    """Steps 1 and 3 of a submission: intent and receipt."""
+    system = build({**HOSTED, "executor-job": 0}, **SMALL)
+    system.daemon("executor-job", 0)
+    system.revive("executor-job", failpoints=f"{point}=crash")
+    gateway = system.gateway
+    effect, book = gateway.effect(gateway.host(servers.ssh_host(), tmp_path / "scratch"), tmp_path / "effect")
+    launched = gateway.launch(effect, {"seconds": 0.5}, output_storage_id=gateway.storage(tmp_path / "storage"))
+    victim = system.daemons["executor-job-0"].child
+    assert victim is not None
+    assert victim.wait(60.0) == -9
+    system.revive("executor-job")
+    started_once(system, launched, book)
+
+
+@pytest.mark.parametrize("point", ["generator.commit.before", "generator.commit.after", "generator.graph.after"])
+def test_a_generator_killed_at_a_step_of_its_own_plans_everything_once(build: Build, point: str) -> None:
+    system = build(WITHOUT_HOSTS, **SMALL)
+    system.kill("generator")
+    system.revive("generator", failpoints=f"{point}=crash@2")
+    launched = burst(system)
+    struck(system, "generator")
+    all_went_well(system, launched)
+
+
+@pytest.mark.parametrize("component", ["event-sink", "api"])
+def test_a_sink_or_the_server_it_speaks_to_killed_in_a_burst_leaves_no_hole_in_the_history(build: Build, component: str) -> None:
+    system = build(WITHOUT_HOSTS, **SMALL)
+    launched = burst(system)
+    for _ in range(3):
+        stored = system.one("SELECT COUNT(*) FROM events")
+        system.kill(component)
+        system.revive(component)
+        launched += burst(system, 5)
+        system.until(lambda stored=stored: system.one("SELECT COUNT(*) FROM events") > stored, 30.0)
+    all_went_well(system, launched)
+
+
+def burst(system: System, count: int = 20) -> list[str]:
+    shape = system.gateway.shape()
+    return [system.gateway.launch(shape, {"edges": "a>b a>c b>d c>d", "behaviour": "b:sleep_ms=200"}) for _ in range(count)]
+
+
+def struck(system: System, component: str) -> None:
+    """It has killed itself at its fail point; started again without."""
+    victim = system.daemons[f"{component}-0"].child
+    assert victim is not None
+    assert victim.wait(60.0) == -9
+    system.revive(component)
+
+
+def all_went_well(system: System, launched: list[str]) -> None:
+    assert {system.gateway.wait(each, 60.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
+    system.quiet()
+    assert none_twice(system, ["NOOP"])["rescues"] == 0
+    history_is_whole(system)

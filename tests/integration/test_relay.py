@@ -1,0 +1,182 @@
+"""The outbox relay R0–R7 on real MySQL, MariaDB and Kafka, killed and frozen at its steps: no row lost, none visible twice to a read_committed reader."""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.dev.servers import free_port
+from app.errors import Fenced, Misconfigured, StoreUnavailable
+from app.kafka import state
+from app.kafka.producer import TransactionalProducer
+from app.mysql import outbox, shards
+from outbox_relay.relay import ROWS_MAX, ShardRelay
+from tests.support.delivery import SHARDS, Delivery, mids, until
+
+
+@pytest.fixture
+def delivery(database: str, kafka_bootstrap: str, topic_prefix: str) -> Iterator[Delivery]:
+    made = Delivery(database, kafka_bootstrap, f"r{os.getpid()}{topic_prefix}")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def relay(delivery: Delivery, tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Relay processes, ended with the test."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(**given: str) -> "subprocess.Popen[bytes]":
+        running.append(delivery.relay(tmp_path, f"relay-{len(running)}", ports=free_port, **given))
+        return running[-1]
+
+    yield start
+    for each in running:
+        if each.poll() is None:
+            each.send_signal(signal.SIGCONT)
+            each.kill()
+        each.wait(10)
+
+
+def a_shard(delivery: Delivery, shard: int = 0, owner: str = "me") -> ShardRelay:
+    return ShardRelay(
+        shard=shard, environment=delivery.environment, bootstrap=delivery.kafka, state_topic=delivery.topics.relay_state, unit_of_work=delivery.unit, owner=owner, topology="4/2",
+        nudged=threading.Event(),
+    )  # fmt: skip
+
+
+def stopped(process: "subprocess.Popen[bytes]") -> bool:
+    return Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
+def test_every_row_is_published_once_to_its_stored_partition_and_deleted(delivery: Delivery, relay: Callable[..., object]) -> None:
+    messages = delivery.names(500)
+    relay()
+    delivery.put(*messages)
+    until(lambda: delivery.waiting() == 0)
+    assert sorted(delivery.visible()) == mids(messages)
+
+
+def test_R0_a_shard_has_one_owner_until_its_lease_ends(delivery: Delivery) -> None:
+    assert a_shard(delivery, owner="a").lease()
+    assert not a_shard(delivery, owner="b").lease()
+    assert a_shard(delivery, owner="a").lease()
+    until(lambda: a_shard(delivery, owner="b").lease(), 5.0, "the lease to run out")
+
+
+def test_R1_a_new_producer_fences_its_predecessor(delivery: Delivery) -> None:
+    name = f"{delivery.environment}.relay.0"
+    old = TransactionalProducer(delivery.kafka, name)
+    old.begin()
+    old.produce(delivery.topics.scheduler, 0, key=b"k", headers=[("mid", b"x" * 16)], payload=b"{}")
+    new = TransactionalProducer(delivery.kafka, name)
+    with pytest.raises((Fenced, StoreUnavailable)):
+        old.commit()
+    new.begin()
+    new.commit()
+    assert delivery.visible() == []
+
+
+def test_R2_the_last_committed_record_is_found_behind_aborted_ones(delivery: Delivery) -> None:
+    assert state.last(delivery.kafka, delivery.topics.relay_state, 0) is None
+    producer = TransactionalProducer(delivery.kafka, f"{delivery.environment}.relay.0")
+    for seq in range(1, 41):
+        producer.begin()
+        producer.produce(delivery.topics.relay_state, 0, key=b"0", headers=(), payload=state.encode(state.StateRecord(seq, [seq], [bytes(16)], "4/2")))
+        if seq > 3:
+            producer.client.abort_transaction(10)
+        else:
+            producer.commit()
+    found = state.last(delivery.kafka, delivery.topics.relay_state, 0)
+    assert found is not None
+    assert found.seq == 3
+
+
+def test_R3_deletes_exactly_the_rows_the_record_names_and_never_by_id_alone(delivery: Delivery) -> None:
+    delivery.put(*delivery.names(6, partitions=1))
+    with delivery.unit("look") as tx:
+        rows = outbox.waiting(tx, shard=0, turn=0, size=10)
+    named = rows[:2]
+    shard = a_shard(delivery)
+    assert shard.lease()
+    record = state.StateRecord(1, [row.id for row in rows[:3]], [*(row.mid for row in named), bytes(16)], "4/2")  # The third id stands with nobody's mid: ids begin again in a table made anew.
+    shard.settle(record)
+    assert delivery.waiting() == 4
+    assert delivery.one("SELECT settled FROM relay_shards WHERE shard = 0") == 1
+
+
+@pytest.mark.parametrize("record", [None, state.StateRecord(4, [], [], "4/2")])
+def test_R3_a_state_behind_settled_is_refused_by_name(delivery: Delivery, record: state.StateRecord | None) -> None:
+    with delivery.unit("settle") as tx:
+        shards.settle(tx, 0, 5)
+    shard = a_shard(delivery)
+    assert shard.lease()
+    with pytest.raises(Misconfigured, match="airavata admin relay-state"):
+        shard.settle(record)
+
+
+def test_R4_reads_partition_by_partition_and_goes_round(delivery: Delivery) -> None:
+    delivery.put(*[delivery.message(f"{part}{n}", part) for n in range(3) for part in (2, 0)])
+    with delivery.unit("look") as tx:
+        assert [row.part for row in outbox.waiting(tx, shard=0, turn=0, size=10)] == [0, 0, 0, 2, 2, 2]
+        assert [row.part for row in outbox.waiting(tx, shard=0, turn=1, size=10)] == [2, 2, 2]
+    assert ROWS_MAX <= 2000
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["relay.select.after", "relay.produce.after", "relay.record.before", "relay.commit.before", "relay.commit.after", "relay.delete.before", "relay.delete.after", "relay.init.after",
+     "relay.read_state.after", "relay.settle.before", "relay.lease.after"],
+)  # fmt: skip
+def test_R0_to_R7_killed_at_a_step_the_next_relay_goes_on_and_every_row_is_visible_once(delivery: Delivery, relay: Callable[..., "subprocess.Popen[bytes]"], point: str) -> None:
+    messages = delivery.names(60)
+    delivery.put(*messages)
+    first = relay(failpoints=f"{point}=crash")
+    assert first.wait(40) == -signal.SIGKILL
+    relay()
+    until(lambda: delivery.waiting() == 0, 40)
+    assert sorted(delivery.visible()) == mids(messages)
+
+
+@pytest.mark.parametrize("point", ["relay.select.after", "relay.commit.after"], ids=["between R4 and R5", "between R6 and R7"])
+def test_two_relays_on_one_shard_one_frozen_and_continued_lose_no_row_and_show_none_twice(delivery: Delivery, relay: Callable[..., "subprocess.Popen[bytes]"], point: str) -> None:
+    messages = delivery.names(40)
+    delivery.put(*messages)
+    frozen = relay(failpoints=f"{point}=pause?shard=0; {point}=pause?shard=1")
+    until(lambda: stopped(frozen), 40, "the relay to freeze at its point")
+    successor = relay()
+    until(lambda: delivery.waiting() == 0, 40, "the successor to take the shards over")
+    more = [delivery.message(f"more{n}", n % 4) for n in range(20)]
+    delivery.put(*more)
+    os.kill(frozen.pid, signal.SIGCONT)
+    until(lambda: delivery.waiting() == 0, 40)
+    assert successor.poll() is None
+    assert sorted(delivery.visible()) == mids([*messages, *more])
+    last = [delivery.message(f"last{n}", n % 4) for n in range(8)]
+    delivery.put(*last)
+    until(lambda: delivery.waiting() == 0, 40)
+    assert sorted(delivery.visible()) == mids([*messages, *more, *last])
+
+
+def test_R5_a_row_kafka_will_never_take_becomes_a_dead_letter_and_blocks_nobody(delivery: Delivery, relay: Callable[..., object]) -> None:
+    good = delivery.names(10)
+    delivery.put(delivery.message("nowhere", 0, topic="no-such-topic"), *good)
+    relay()
+    until(lambda: delivery.waiting() == 0)
+    assert sorted(delivery.visible()) == mids(good)
+    assert delivery.one("SELECT error_text FROM dead_letters") == "topic no-such-topic does not exist"
+
+
+def test_R6_R7_on_sigterm_the_lease_is_given_up_and_nothing_is_left(delivery: Delivery, relay: Callable[..., "subprocess.Popen[bytes]"]) -> None:
+    process = relay()
+    delivery.put(*delivery.names(10))
+    until(lambda: delivery.waiting() == 0)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(15) == 0
+    assert delivery.one("SELECT COUNT(*) FROM relay_shards WHERE owner IS NULL") == SHARDS
+    assert delivery.one("SELECT COUNT(*) FROM instances") == 0
