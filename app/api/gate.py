@@ -24,6 +24,7 @@ URL_BYTES_MAX, HEADER_BYTES_MAX = 8192, 16_384
 BODY_SECONDS = 10.0
 STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
+PROBES = frozenset({"/livez", "/readyz"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -62,7 +63,7 @@ class Gate:
             await self._stream(request, response, response.pieces, receive, send)
 
     async def _work(self, request: "Request") -> "Response":
-        if request.waits:  # Long-polls hold no place: they wait for a shared reader, not for a thread.
+        if request.waits or request.path in PROBES:  # Long-polls hold no place, they wait for a shared reader; and a busy copy is alive.
             return await self.inner(request)
         try:
             await asyncio.wait_for(self.at_work.acquire(), QUEUE_SECONDS)
@@ -83,6 +84,8 @@ class Gate:
                 while not gone.done() and (piece := await anyio.to_thread.run_sync(next, pieces, b"", limiter=self.reading)):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        except Exception as fault:  # Half an answer is out: breaking off is all that is left to say it, and the server does so.
+            self.log.warning("download broken off", request=request.id, fault=f"{type(fault).__name__}: {fault}"[:300])
         finally:
             self.streams -= 1
             gone.cancel()

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from app import secrets
+from app import secrets, storage
 from app.api import reading
 from app.api.experiments import an_experiment
 from app.api.insides import a_job, getting
@@ -84,29 +84,25 @@ def _attachment(uri: str) -> str:
 
 
 def _place(call: Call, uri: str) -> tuple[Mapping[str, Any], bytes | None]:
-    """The storage and its key."""
-    storage_id = uri.removeprefix("storage://").partition("/")[0]
-    storage = catalogue.get(call.tx, call.principal.gateway, catalogue.STORAGE, storage_id)
-    if storage is None:
+    """The storage resource and its key."""
+    found = catalogue.get(call.tx, call.principal.gateway, catalogue.STORAGE, storage.parse(uri)[0])
+    if found is None:
         raise Problem("content_unavailable", f"the storage is gone; the content lies at {uri}")
-    sealed = access.sealed(call.tx, storage["credential_id"]) if storage["credential_id"] else None
+    sealed = access.sealed(call.tx, found["credential_id"]) if found["credential_id"] else None
     if sealed is None:
-        return storage, None
-    return storage, secrets.open_sealed(sealed[1], master=call.services.master_key, gateway_id=sealed[0], credential_id=storage["credential_id"])
+        return found, None
+    return found, secrets.open_sealed(sealed[1], master=call.services.master_key, gateway_id=sealed[0], credential_id=found["credential_id"])
 
 
-def _opened(storage: Mapping[str, Any], secret: bytes | None, *, uri: str, first: int, last: int, answer: Answer) -> Answer:
+def _opened(place: Mapping[str, Any], secret: bytes | None, *, uri: str, first: int, last: int, answer: Answer) -> Answer:
     """After the transaction, in a thread: the first piece is read before anything is answered, so that what is missing is a problem and no broken download."""
-    import app.storage as door  # Late: brings boto3 where S3 is used.
-
-    path = uri.removeprefix("storage://").partition("/")[2]
     try:
-        pieces = iter(door.open_storage(storage, secret).open_read(path, first))
+        pieces = iter(storage.open_storage(place, secret).open_read(storage.parse(uri)[1], first))
         head = next(pieces, b"")
-    except door.NotFound:
-        raise Problem("content_unavailable", f"it is not in the storage any more: {uri}") from None
-    except door.Unavailable as fault:
+    except storage.Unavailable as fault:
         raise Problem("unavailable", f"the storage does not answer: {fault}") from None
+    except storage.StorageFault as fault:
+        raise Problem("content_unavailable", f"{fault} It was stored at {uri}") from None
     return Answer(_cut(head, pieces, last - first + 1), answer.status, answer.headers, content_type=answer.content_type)
 
 
