@@ -1,6 +1,7 @@
 """The load generator, a process of its own: several client connections that launch over REST like a gateway would. `python -m tests.bench.load PLAN` reads a JSON plan, writes a JSON answer.
 
-Closed loop: a window of open experiments is kept full; how many are open is asked of the database by one cheap query, so that the API's CPU is that of launches alone.
+A window of open experiments is kept full (`rate` 0), or launches are spaced evenly (`rate` per second). How many have ended is asked of the database by one cheap query,
+so that the API server's CPU is that of launches alone; this process's own CPU is not counted.
 """
 
 import http.client
@@ -19,8 +20,6 @@ ASK_EVERY_SECONDS = 0.05
 
 
 class Load:
-    """`window` 0: all at once."""
-
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan, self.sent, self.answers = plan, 0, list[tuple[str, float]]()
         self.lock, self.free, self.problems = threading.Lock(), threading.Semaphore(plan["window"]), list[str]()
@@ -45,6 +44,8 @@ class Load:
             if serial >= self.plan["experiments"]:
                 return
             self.free.acquire()
+            if self.plan["rate"]:
+                time.sleep(max(0.0, self.began + serial / self.plan["rate"] - time.time()))
             headers = {"Authorization": f"Bearer {self.plan['token']}", "Content-Type": "application/json", "Idempotency-Key": f"{self.plan['name']}-{serial}"}
             connection.request("POST", "/v1/experiments", json.dumps({**self.plan["body"], "name": f"{self.plan['name']} {serial}"}), headers)
             answer = connection.getresponse()
@@ -65,11 +66,12 @@ class Load:
                 if time.monotonic() > deadline:
                     self.problems.append(f"only {done} of {self.plan['experiments']} experiments ended within {self.plan['seconds_max']} s")
                     os._exit(self.give_up())
-                time.sleep(min(ASK_EVERY_SECONDS, 0.002 if self.plan["window"] == 1 else 1.0))
+                time.sleep(0.002 if self.plan["window"] == 1 else ASK_EVERY_SECONDS)
                 cursor.execute("SELECT COUNT(*) FROM experiments WHERE finished_at >= %s", (self.plan["since"],))
                 row = cursor.fetchone()
                 now_done = int(row[0]) if row else 0
-                self.free.release(now_done - done) if now_done > done else None
+                if now_done > done:
+                    self.free.release(now_done - done)
                 done = now_done
         return time.time()
 

@@ -15,7 +15,7 @@ from app.kafka import state
 from app.kafka.producer import TransactionalProducer
 from app.mysql import outbox, shards
 from outbox_relay.relay import ROWS_MAX, ShardRelay
-from tests.support.delivery import SHARDS, Delivery, mids, until
+from tests.support.delivery import SHARDS, Delivery, until
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_every_row_is_published_once_to_its_stored_partition_and_deleted(deliver
     relay()
     delivery.put(*messages)
     until(lambda: delivery.waiting() == 0)
-    assert sorted(delivery.visible()) == mids(messages)
+    delivery.shows(messages)
 
 
 def test_R0_a_shard_has_one_owner_until_its_lease_ends(delivery: Delivery) -> None:
@@ -139,7 +139,7 @@ def test_R0_to_R7_killed_at_a_step_the_next_relay_goes_on_and_every_row_is_visib
     assert first.wait(40) == -signal.SIGKILL
     relay()
     until(lambda: delivery.waiting() == 0, 40)
-    assert sorted(delivery.visible()) == mids(messages)
+    delivery.shows(messages)
 
 
 @pytest.mark.parametrize("point", ["relay.select.after", "relay.commit.after"], ids=["between R4 and R5", "between R6 and R7"])
@@ -155,11 +155,11 @@ def test_two_relays_on_one_shard_one_frozen_and_continued_lose_no_row_and_show_n
     os.kill(frozen.pid, signal.SIGCONT)
     until(lambda: delivery.waiting() == 0, 40)
     assert successor.poll() is None
-    assert sorted(delivery.visible()) == mids([*messages, *more])
+    delivery.shows([*messages, *more])
     last = [delivery.message(f"last{n}", n % 4) for n in range(8)]
     delivery.put(*last)
     until(lambda: delivery.waiting() == 0, 40)
-    assert sorted(delivery.visible()) == mids([*messages, *more, *last])
+    delivery.shows([*messages, *more, *last])
 
 
 def test_R5_a_row_kafka_will_never_take_becomes_a_dead_letter_and_blocks_nobody(delivery: Delivery, relay: Callable[..., object]) -> None:
@@ -167,7 +167,7 @@ def test_R5_a_row_kafka_will_never_take_becomes_a_dead_letter_and_blocks_nobody(
     delivery.put(delivery.message("nowhere", 0, topic="no-such-topic"), *good)
     relay()
     until(lambda: delivery.waiting() == 0)
-    assert sorted(delivery.visible()) == mids(good)
+    delivery.shows(good)
     assert delivery.one("SELECT error_text FROM dead_letters") == "topic no-such-topic does not exist"
 
 

@@ -100,6 +100,14 @@ class Delivery:
             consumer.close()
         return found
 
+    def shows(self, messages: Sequence[Envelope], topic: str = "") -> None:
+        """Exactly these, once each: waits for the commit markers, which follow the commit by milliseconds."""
+        wanted = sorted(each.mid for each in messages)
+        deadline = time.monotonic() + 10
+        while (found := sorted(self.visible(topic))) != wanted:
+            assert len(found) <= len(wanted), f"{len(found) - len(set(found))} messages are visible twice, {len(set(found) - set(wanted))} are strangers"
+            assert time.monotonic() < deadline, f"{len(set(wanted) - set(found))} of {len(wanted)} messages are not visible"
+
     # ---- a relay process -----------------------------------------------------------------------------------------------------------------------------
     def relay(self, directory: Path, name: str = "relay", *, failpoints: str = "", ports: Callable[[], int]) -> "subprocess.Popen[bytes]":
         environ = {
@@ -122,9 +130,3 @@ def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -
             pass
         assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
         time.sleep(0.03)
-
-
-def mids(messages: Sequence[Envelope]) -> list[bytes]:
-    return sorted(each.mid for each in messages)
-
-
