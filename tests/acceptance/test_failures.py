@@ -127,7 +127,7 @@ def failed(system: System, experiment: str, seconds: float = 60.0) -> dict[str, 
 
 def an_application_with_a_file(gateway: Gateway, host: str) -> str:
     inputs = [{"name": "text", "type": "URI", "required": True, "standard_input": True}]
-    return gateway.application(host, executable="/usr/bin/wc", inputs=inputs, outputs=[{"name": "count", "type": "STDOUT", "required": True}])
+    return gateway.application(host, executable_path="/usr/bin/wc", inputs=inputs, outputs=[{"name": "count", "type": "STDOUT", "required": True}])
 
 
 def test_a_file_that_is_missing_in_the_storage_fails_the_staging_and_names_the_file(system: System, ssh: SshHost, storage: str, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_file_with_another_checksum_than_promised_fails_the_staging_and_nothin
 def test_a_required_output_that_was_not_made_fails_the_staging_out(system: System, ssh: SshHost, storage: str, tmp_path: Path) -> None:
     gateway = system.gateway
     outputs = [{"name": "table", "type": "URI", "required": True, "search_glob": "never-made.tbl"}, {"name": "said", "type": "STDOUT"}]
-    true = gateway.application(gateway.host(ssh, tmp_path / "scratch"), executable="/bin/true", inputs=[], outputs=outputs)
+    true = gateway.application(gateway.host(ssh, tmp_path / "scratch"), executable_path="/bin/true", inputs=[], outputs=outputs)
     ended = failed(system, gateway.launch(true, {}, output_storage_id=storage))
     assert ended["outcome"] == "STAGING_OUT_FAILED"
     assert {each["name"]: each["state"] for each in ended["outputs"]} == {"table": "MISSING", "said": "STAGED"}

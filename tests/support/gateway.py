@@ -109,12 +109,12 @@ class Gateway:
         root.mkdir(parents=True, exist_ok=True)
         return str(self.post("/storage-resources", {"name": self.a_name("storage"), "kind": "POSIX", "root": str(root)})["id"])
 
-    def application(self, host: str, *, executable: str, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]], **deployment: Any) -> str:
+    def application(self, host: str, *, executable_path: str, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]], **deployment: Any) -> str:
         """Module, interface and one deployment; the interface's id."""
         name = self.a_name("app")
         module = self.post("/application-modules", {"name": name, "module_version": "1"})["id"]
         interface = self.post("/application-interfaces", {"name": name, "module_ids": [module], "inputs": list(inputs), "outputs": list(outputs)})["id"]
-        self.post("/application-deployments", {"module_id": module, "compute_resource_id": host, "executable_path": executable, **deployment})
+        self.post("/application-deployments", {"module_id": module, "compute_resource_id": host, "executable_path": executable_path, **deployment})
         return str(interface)
 
     def effect(self, host: str, directory: Path) -> tuple[str, Path]:
@@ -129,7 +129,7 @@ class Gateway:
             {"name": "said", "type": "STDOUT", "required": True},
             {"name": "complained", "type": "STDERR", "required": True},
         ]
-        return self.application(host, executable=str(program), inputs=inputs, outputs=outputs, environment={"LEDGER": str(ledger)}), ledger
+        return self.application(host, executable_path=str(program), inputs=inputs, outputs=outputs, environment={"LEDGER": str(ledger)}), ledger
 
     def shape(self) -> str:
         """The interface of the planner `shape`: any graph of no-ops."""
