@@ -1,0 +1,188 @@
+"""E1–E3 on real databases: an attempt begins once per epoch, ends where it is still ours, and a zombie touches nothing."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from app.errors import OutcomeUnknown
+from app.messages import codec, ids
+from app.messages.commands import AttemptAbandoned, RunTask
+from app.messages.envelope import Envelope
+from app.messages.events import ProcessPlanned
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import engine, instances, outbox, processes
+from app.mysql.unit_of_work import UnitOfWork, now, unit_of_work
+from app.workflow import submission
+from app.workflow.attempt import State
+from components.task_executors.executor import Executor
+from components.task_executors.noop import TASK_TYPES
+from components.task_executors.noop.planner import PLANNER
+from components.task_scheduler.handler import Handler as Scheduler
+from components.task_scheduler.timers import TimerLoop
+from components.workflow_generator.handler import Handler as Generator
+
+TOPICS, PLACEMENT = Topics(), Placement(4, 4, 2)
+
+
+class World:
+    """Generator, scheduler and executor handlers over one schema; the outbox is handed over by hand, so a test decides who sees what when."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = engine.connect(url, size=3, idle_seconds=60)
+        self.unit: UnitOfWork = unit_of_work(self.engine)
+        self.scheduler = Scheduler(topics=TOPICS, placement=PLACEMENT)
+        self.generator = Generator(planners={"shape": PLANNER}, topics=TOPICS, placement=PLACEMENT)
+
+    def executor(self, name: str) -> Executor:
+        with self.unit("beat") as tx:
+            instances.beat(tx, name, component="executor-noop", version="1", facts={})
+        return Executor(unit_of_work=self.unit, instance=name, task_types={each.name: each for each in TASK_TYPES}, topics=TOPICS, placement=PLACEMENT, capacity=100, remote=None)
+
+    def launch(self, edges: str, behaviour: str = "") -> str:
+        experiment_id = ids.derived("exp", edges, behaviour, str(os.urandom(4)))
+        snapshot = {"interface": {"planner": "shape"}, "inputs": {"edges": edges, "behaviour": behaviour}}
+        made = submission.launch(
+            gateway_id="gw_1", experiment_id=experiment_id, from_state="CREATED", snapshot=snapshot, traceparent="", placement=PLACEMENT, topics=TOPICS
+        )
+        with self.unit("launch") as tx:
+            at = now(tx)
+            tx.exec_driver_sql(
+                "INSERT INTO experiments (id, gateway_id, project_id, owner, name, application_interface_id, document, state, state_since, version, created_at, updated_at, process_id) "
+                "VALUES (%s, 'gw_1', 'prj_1', 'me', 'x', 'ifc_1', '{}', 'LAUNCHED', %s, 1, %s, %s, %s)",
+                (experiment_id, at, at, at, made.process_id),
+            )
+            processes.insert(tx, made, gateway_id="gw_1", experiment_id=experiment_id, deadline_at=None, now=at)
+            outbox.append(tx, made.messages, placement=PLACEMENT, now=at)
+        return made.process_id
+
+    def sent(self) -> list[Envelope]:
+        """Takes everything out of the outbox."""
+        with self.unit("sent") as tx:
+            rows = [row for shard in range(2) for row in outbox.waiting(tx, shard=shard, turn=0, size=1000)]
+            outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
+        return [codec.decode(row.topic, row.part, codec.headers_of(row.headers), row.payload) for row in rows]
+
+    def give(self, handler, messages: list[Envelope]) -> None:
+        with self.unit("give") as tx:
+            assert not handler(tx, messages, now=now(tx))
+
+    def to_commands(self) -> list[Envelope]:
+        """From a launch to its first commands."""
+        self.give(self.generator, [each for each in self.sent() if each.topic == TOPICS.launch])
+        self.give(self.scheduler, [each for each in self.sent() if isinstance(each.body, ProcessPlanned)])
+        return [each for each in self.sent() if isinstance(each.body, RunTask)]
+
+    def attempt(self) -> tuple[str, int, str | None]:
+        with self.unit("look") as tx:
+            return tuple(tx.exec_driver_sql("SELECT state, epoch, owner FROM attempts ORDER BY created_at DESC LIMIT 1").one())
+
+
+@pytest.fixture
+def world(database: str) -> Iterator[World]:
+    made = World(database)
+    yield made
+    made.engine.dispose()
+
+
+def test_E1_an_attempt_begins_once_whoever_gets_the_command_again(world: World) -> None:
+    world.launch("a", "a:sleep_ms=60000")
+    commands = world.to_commands()
+    one, two = world.executor("one"), world.executor("two")
+    world.give(one, commands)
+    assert world.attempt() == ("RUNNING", 1, "one")
+    assert [type(each.body).__name__ for each in world.sent()] == ["TaskStarted"]
+    world.give(two, commands)
+    assert (list(one.held), list(two.held)) == ([commands[0].body.attempt_id], [])
+    assert world.sent() == []
+
+
+def test_E2_E3_the_outcome_and_its_fact_commit_together(world: World) -> None:
+    world.launch("a")
+    executor = world.executor("one")
+    world.give(executor, world.to_commands())
+    world.sent()
+    executor.step()
+    assert world.attempt() == ("SUCCEEDED", 1, None)
+    assert [type(each.body).__name__ for each in world.sent()] == ["TaskSucceeded"]
+    assert not executor.held
+
+
+def test_E3_a_zombie_whose_attempt_was_taken_touches_nothing(world: World) -> None:
+    world.launch("a", "a:sleep_ms=1")
+    executor = world.executor("one")
+    world.give(executor, world.to_commands())
+    world.sent()
+    with world.unit("silence") as tx:
+        instances.remove(tx, "one")
+    TimerLoop(unit_of_work=world.unit, placement=PLACEMENT, topics=TOPICS, lease_seconds=10).take_from_silent()
+    abandoned = world.sent()
+    assert [type(each.body) for each in abandoned] == [AttemptAbandoned]
+    while not executor.ended:
+        executor.step()
+        if not executor.held:
+            break
+    assert world.attempt() == ("RUNNING", 1, None)
+    assert world.sent() == []
+    world.give(world.scheduler, abandoned)
+    again = [each for each in world.sent() if isinstance(each.body, RunTask)]
+    assert [(each.subject.attempt, each.subject.epoch) for each in again] == [(1, 2)]
+    successor = world.executor("two")
+    world.give(successor, again)
+    while successor.held:
+        successor.step()
+    assert world.attempt() == ("SUCCEEDED", 2, None)
+
+
+def test_E1_whose_commit_reply_was_lost_is_taken_up_by_looking(world: World) -> None:
+    world.launch("a")
+    executor = world.executor("one")
+    commands = world.to_commands()
+    executor.take = lambda _works: None  # type: ignore[method-assign]  The reply was lost: nobody told us that it began.
+    world.give(executor, commands)
+    del executor.take
+    assert not executor.held
+    executor.reconcile()
+    assert list(executor.held) == [commands[0].body.attempt_id]
+
+
+def test_E3_repeated_after_an_unknown_outcome_ends_once(world: World) -> None:
+    world.launch("a")
+    executor = world.executor("one")
+    world.give(executor, world.to_commands())
+    world.sent()
+    real, told = executor.unit_of_work, []
+
+    class Unknown:
+        def __init__(self, name: str) -> None:
+            self.unit = real(name)
+
+        def __enter__(self):
+            return self.unit.__enter__()
+
+        def __exit__(self, *fault):
+            self.unit.__exit__(*fault)
+            if not told:
+                told.append(1)
+                raise OutcomeUnknown("the answer was lost, the commit was not")
+
+    executor.unit_of_work = Unknown  # type: ignore[assignment]
+    while executor.held:
+        executor.step()
+    assert told == [1]
+    assert world.attempt()[0] == State.SUCCEEDED
+    assert len(world.sent()) == 1
+
+
+def test_a_frozen_owner_is_silent_only_after_its_lease(world: World) -> None:
+    world.launch("a", "a:sleep_ms=60000")
+    world.give(world.executor("one"), world.to_commands())
+    world.sent()
+    loop = TimerLoop(unit_of_work=world.unit, placement=PLACEMENT, topics=TOPICS, lease_seconds=10)
+    loop.take_from_silent()
+    assert world.attempt() == ("RUNNING", 1, "one")
+    with world.unit("old") as tx:
+        tx.exec_driver_sql("UPDATE instances SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 11 SECOND")
+    loop.take_from_silent()
+    assert world.attempt() == ("RUNNING", 1, None)
