@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import threading
 import time
 from typing import Any
 
@@ -25,40 +26,42 @@ from app.nudge import Nudge
 THREADS = 16
 HEADERS_SECONDS = 10.0
 DRAIN_SECONDS, STOP_ACCEPTING_AFTER_SECONDS = 20.0, 5.0
-CLOCK_SKEW_SECONDS = 1.0
+CLOCK_SKEW_SECONDS, PING_SECONDS = 1.0, 1.0
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection whose headers do not end within 10 s, or grow beyond every bound: the parser itself would wait for ever."""
+    """Closes a connection whose headers do not end within 10 s, or grow beyond every bound: the parser itself would wait for ever.
+
+    The clock runs from the connection, and from the first byte of each later request on it. Bytes are counted after parsing: one read may bring headers and body.
+    """
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._expect_headers()
+        self._await_headers()
 
-    def _expect_headers(self) -> None:
-        self._received = 0
-        self._timer = asyncio.get_running_loop().call_later(HEADERS_SECONDS, self._too_slow)
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._timer.cancel()
+        self._await_headers()
 
-    def _too_slow(self) -> None:
-        if self.transport is not None and not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+    def _await_headers(self) -> None:
+        self._awaits_headers, self._received = True, 0
+        self._timer = asyncio.get_running_loop().call_later(HEADERS_SECONDS, self._close)
+
+    def _close(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        if self.cycle is None and self._received > 8 * HEADER_BYTES_MAX:
-            self.transport.close()
-            return
         super().data_received(data)
+        self._received += len(data)
+        if self._awaits_headers and self._received > 8 * HEADER_BYTES_MAX:
+            self._close()
 
     def on_headers_complete(self) -> None:
+        self._awaits_headers = False
         self._timer.cancel()
         super().on_headers_complete()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport is not None and not self.transport.is_closing():
-            self._timer.cancel()
-            self._received = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
@@ -66,22 +69,29 @@ class Protocol(HttpToolsProtocol):
 
 
 class Readiness:
-    """/readyz: MySQL answers within 1 s (asked at most once a second), its clock is ours, the schema is there."""
+    """/readyz: MySQL answers within 1 s (asked at most once a second, by one probe at a time), its clock is ours, the schema is there."""
 
     def __init__(self, unit: UnitOfWork) -> None:
-        self.unit, self.asked, self.answer = unit, float("-inf"), "not asked yet"
+        self.unit, self.asking, self.began, self.asked = unit, threading.Lock(), 0.0, float("-inf")
+        self.answer: str | None = "not asked yet"
 
     def __call__(self) -> str | None:
-        if time.monotonic() - self.asked > 1.0:
-            self.asked = time.monotonic()
-            self.answer = self._ask() or ""
-        return self.answer or None
+        if not self.asking.acquire(blocking=False):
+            return "mysql: no answer within 1 s" if time.monotonic() - self.began > PING_SECONDS else self.answer
+        try:
+            if time.monotonic() - self.asked > PING_SECONDS:
+                self.began = time.monotonic()
+                self.answer = self._ask()
+                self.asked = time.monotonic()
+            return self.answer
+        finally:
+            self.asking.release()
 
     def _ask(self) -> str | None:
         try:
             with self.unit("api.ready") as tx:
                 theirs = now(tx)
-        except Transient as fault:
+        except (Transient, Misconfigured) as fault:
             return f"mysql: {fault}"
         skew = abs((clock.utc_now().replace(tzinfo=None) - theirs).total_seconds())
         return f"clock: {skew:.1f} s away from MySQL's" if skew > CLOCK_SKEW_SECONDS else None
@@ -100,7 +110,7 @@ def work(lifecycle: Lifecycle) -> None:
     services = Services(
         unit_of_work=unit, tokens=Tokens(unit, token_key), cursors=Cursors(token_key), placement=settings.placement, topics=settings.topics,
         planners=plugins.planners(settings.enabled_planners), master_key=master, token_key=token_key, live_experiments_max=settings.live_experiments_max,
-        ready=Readiness(unit), draining=lifecycle.stop.is_set,
+        ready=Readiness(unit), draining=lifecycle.stop.is_set, stuck=lambda: None if lifecycle.status("/livez")[0] == 200 else lifecycle.status("/livez")[1],
     )  # fmt: skip
     asyncio.run(serve(lifecycle, services, unit))
 
@@ -132,7 +142,7 @@ async def serve(lifecycle: Lifecycle, services: Services, unit: UnitOfWork) -> N
 
 def _server(face: Face, listen: tuple[str, int]) -> uvicorn.Server:
     config = uvicorn.Config(
-        face.gate, host=listen[0], port=listen[1], http=Protocol, loop="asyncio", lifespan="off", access_log=False, log_config=None, server_header=False, date_header=True,
+        face.gate, host=listen[0], port=listen[1], http=Protocol, loop="asyncio", lifespan="off", access_log=False, log_config=None, log_level="error", server_header=False, date_header=True,
         timeout_keep_alive=30, timeout_graceful_shutdown=int(DRAIN_SECONDS), backlog=512,
     )  # fmt: skip
     server = uvicorn.Server(config)

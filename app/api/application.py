@@ -30,6 +30,8 @@ from app.workflow.planners import Planner
 
 TRIES = 4
 DEADLINE_SECONDS = 10.0
+PROBE_THREADS = 4
+LARGE_BYTES = 65_536  # Beyond, reading a body holds up the loop.
 _KEY = range(0x21, 0x7F)
 MEDIA_TYPES = {"application/json", "application/merge-patch+json"}
 
@@ -47,7 +49,8 @@ class Services:
     master_key: bytes
     token_key: bytes
     live_experiments_max: int
-    ready: Callable[[], str | None] = lambda: None
+    ready: Callable[[], str | None] = lambda: None  # What is missing.
+    stuck: Callable[[], str | None] = lambda: None  # What no longer turns.
     draining: Callable[[], bool] = lambda: False
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -58,7 +61,7 @@ class Face:
     def __init__(self, services: Services, operations: Sequence[Operation], *, threads: int) -> None:
         self.services = services
         self.limiter = anyio.CapacityLimiter(threads)
-        self.waiting = anyio.CapacityLimiter(threads)
+        self.probing = anyio.CapacityLimiter(PROBE_THREADS)
         self.operations = {(each.method, each.path): each for each in operations}
         paths = dict.fromkeys(each.path for each in operations)
         self.router = Router([Route(path, endpoint=_never, methods=["GET"], name=path) for path in paths], redirect_slashes=False)
@@ -84,12 +87,14 @@ class Face:
     async def handle(self, request: Request) -> Response:
         operation, path = self._route(request)
         _check_accept(request, operation)
-        principal = ANONYMOUS if operation.public else await self._principal(request)
+        if operation.public:
+            return _response(operation, await self._without_store(request, operation, path, _query(request.query, operation.parameters)))
+        principal = await self._principal(request)
         if operation.scope and operation.scope not in principal.scopes:
             raise Problem("forbidden", f"this needs the scope {operation.scope}")
         query = _query(request.query, operation.parameters)
-        raw = _body(request, operation)
-        body = reading.validate(operation.body, raw) if operation.body is not None and not operation.patch else raw
+        read = functools.partial(_read, request, operation)
+        raw, body = read() if len(request.body) <= LARGE_BYTES else await anyio.to_thread.run_sync(read, limiter=self.limiter)
         key = _idempotency_key(request, operation, raw)
         call = functools.partial(self._call, request=request, operation=operation, principal=principal, path=path, query=query, raw=raw, body=body)
         if operation.waits and query.get("wait_seconds"):
@@ -108,6 +113,12 @@ class Face:
             raise Problem("outcome_unknown", "not done within 10 s: repeat with the same key; without one, read first") from None
         except Transient:  # Where no unit of work of an operation is: the token's look-up.
             raise Problem("unavailable", "the database is out of reach: try again") from None
+
+    async def _without_store(self, request: Request, operation: Operation, path: Mapping[str, str], query: Mapping[str, Any]) -> Answer:
+        """Probes and documents: no unit of work, threads of their own, so that a store that is away or slow changes nothing here."""
+        nothing: Any = None
+        call = Call(ANONYMOUS, nothing, datetime.max, self.services, path, query, None, None, request.headers, request.id, request.traceparent, operation)
+        return await anyio.to_thread.run_sync(operation.handle, call, abandon_on_cancel=True, limiter=self.probing)
 
     async def _principal(self, request: Request) -> Principal:
         given = request.headers.get("authorization", "")
@@ -202,6 +213,12 @@ def _query(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
         except ValueError as fault:
             raise Problem("invalid_parameter", f"{name}: {fault} is wanted") from None
     return found
+
+
+def _read(request: Request, operation: Operation) -> tuple[Any, Any]:
+    """The body as it was said, and as its model; a patch is checked when it is merged."""
+    raw = _body(request, operation)
+    return raw, reading.validate(operation.body, raw, trusted=operation.internal) if operation.body is not None and not operation.patch else raw
 
 
 def _body(request: Request, operation: Operation) -> Any:

@@ -57,6 +57,7 @@ def document_of(row: Mapping[str, Any]) -> Document:
 
 def create(kind: Kind) -> Callable[[Call], Answer]:
     def handle(call: Call) -> Answer:
+        not_at_birth(call, "state")
         document = kind.derive(call.body.model_dump(mode="json"), None)
         _refuse(kind.check(call, document))
         entry_id = instance.fresh_id(kind.prefix)
@@ -65,6 +66,12 @@ def create(kind: Kind) -> Callable[[Call], Answer]:
         return versioned(call, shown(kind, {"id": entry_id, **document, "version": 1, "created_at": call.at, "updated_at": call.at}), 1, location=f"/v1/{kind.plural}/{entry_id}")
 
     return handle
+
+
+def not_at_birth(call: Call, name: str) -> None:
+    """A state is ours to begin with; PATCH changes it."""
+    if name in call.raw:
+        raise invalid([Fault(f"/{name}", "unknown_field", "set it with PATCH")])
 
 
 def listing(kind: Kind) -> Callable[[Call], Answer]:
@@ -237,7 +244,7 @@ def _delete_queue(call: Call) -> Answer:
     others = [each for each in host["queues"] if each["name"] != call.path["name"]]
     if len(others) == len(host["queues"]):
         raise not_found()
-    for deployment in catalogue.page(call.tx, call.principal.gateway, catalogue.DEPLOYMENT, name=None, sort="-created_at", after=None, limit=1000):
+    for deployment in catalogue.every(call.tx, call.principal.gateway, catalogue.DEPLOYMENT):
         if deployment["compute_resource_id"] == host["id"] and deployment["defaults"]["queue"] == call.path["name"]:
             raise Problem("in_use", f"deployment {deployment['id']} names this queue")
     saved(call, HOSTS, host, {**document_of(host), "queues": others})
@@ -250,5 +257,5 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("DELETE", "/v1/projects/{id}", "delete_projects", "Hide a project", _delete_project, "experiments:write", status=204, errors=("not_found", "in_use"), match=True),
     Operation("GET", _QUEUE, "get_queue", "Read a queue", _queue, "catalogue:read", shape="Queue", also=(304,), errors=("not_found",)),
     Operation("PUT", _QUEUE, "put_queue", "Create or replace a queue", _put_queue, "catalogue:write", models.QueueBody, "Queue", 200, also=(201,), errors=("not_found", "precondition_failed")),
-    Operation("DELETE", _QUEUE, "delete_queue", "Remove a queue", _delete_queue, "catalogue:write", status=204, errors=("not_found", "in_use", "precondition_failed")),
+    Operation("DELETE", _QUEUE, "delete_queue", "Remove a queue", _delete_queue, "catalogue:write", status=204, errors=("not_found", "in_use"), match=True),
 )

@@ -1,4 +1,4 @@
-"""What needs no token: liveness, readiness, version, the OpenAPI document, the pages of the problem codes."""
+"""What needs neither token nor store: liveness, readiness, version, the OpenAPI document, the pages of the problem codes."""
 
 import json
 from functools import cache
@@ -10,7 +10,10 @@ from app.api.problems import CODES, Problem
 from app.lifecycle import VERSION
 
 
-def _livez(_call: Call) -> Answer:
+def _livez(call: Call) -> Answer:
+    """The loop that answers this turned, and so did the main one with its thread; MySQL is never asked."""
+    if stuck := call.services.stuck():
+        raise Problem("unavailable", stuck)
     return Answer({"status": "alive"})
 
 

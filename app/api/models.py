@@ -55,17 +55,12 @@ def _file_name(text: str) -> str:
     return text
 
 
-def _environment(values: dict[str, str]) -> dict[str, str]:
-    if len(values) > 64:
-        raise refuse("too_many", "at most 64 variables")
-    for name, value in values.items():
-        if not _ENVIRONMENT_NAME.fullmatch(name):
-            raise refuse("bad_format", f"{name[:64]!r} is no variable name")
-        if _FORBIDDEN_ENVIRONMENT.match(name):
-            raise refuse("not_allowed", f"{name[:64]} changes how programs are found or started")
-        if "\0" in value or "\n" in value or len(value) > 4096:
-            raise refuse("bad_format", f"{name[:64]}: one line of at most 4 KiB")
-    return values
+def _variable_name(name: str) -> str:
+    if not _ENVIRONMENT_NAME.fullmatch(name):
+        raise refuse("bad_format", f"{name[:64]!r} is no variable name")
+    if _FORBIDDEN_ENVIRONMENT.match(name):
+        raise refuse("not_allowed", f"{name[:64]} changes how programs are found or started")
+    return name
 
 
 def _host(text: str) -> str:
@@ -109,7 +104,8 @@ Commands = Annotated[list[Command], Field(max_length=32)]
 AbsolutePath = Annotated[str, Field(max_length=1024), AfterValidator(_absolute)]
 FileName = Annotated[str, Field(max_length=255), AfterValidator(_file_name)]
 Glob = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_glob)]
-Environment = Annotated[dict[str, str], AfterValidator(_environment)]
+VariableName = Annotated[str, Field(max_length=255), AfterValidator(_variable_name)]
+Environment = Annotated[dict[VariableName, Annotated[str, Field(max_length=4096), AfterValidator(_command)]], Field(max_length=64)]
 Identifier = Annotated[str, Field(max_length=64)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]

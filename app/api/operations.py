@@ -250,7 +250,8 @@ def matched(call: Call, version: int) -> None:
 def versioned(call: Call, body: Any, version: int, *, status: int | None = None, location: str | None = None) -> Answer:
     """A single resource with its strong ETag; 304 if the client has it."""
     headers = {"ETag": f'"{version}"'} | ({"Location": location} if location else {})
-    if not call.operation.writes and f'"{version}"' in [each.strip() for each in call.headers.get("if-none-match", "").split(",")]:
+    known = [each.strip().removeprefix("W/") for each in call.headers.get("if-none-match", "").split(",")]  # Compared weakly (RFC 9110 §13.1.2): proxies weaken tags.
+    if not call.operation.writes and (f'"{version}"' in known or known == ["*"]):
         return Answer(None, 304, headers)
     return Answer(body, status, headers)
 

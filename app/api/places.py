@@ -1,12 +1,13 @@
 """Who may come in and with what: me, gateways, tokens, credentials."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import exc
 
 from app import instance, secrets
 from app.api import models, reading
+from app.api.catalogue import not_at_birth
 from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, matched, merged, page, text, versioned
 from app.api.problems import Problem, invalid, not_found
 from app.messages import ids
@@ -44,6 +45,7 @@ def _a_gateway(call: Call, *, lock: bool = False) -> dict[str, Any]:
 
 def _create_gateway(call: Call) -> Answer:
     _operator(call)
+    not_at_birth(call, "state")
     gateway_id = instance.fresh_id("gw")
     document = call.body.model_dump(mode="json", exclude={"name", "state"})
     if document["default_storage_id"] is not None:
@@ -235,8 +237,9 @@ def _a_credential(call: Call) -> dict[str, Any]:
 
 def _credentials(call: Call) -> Answer:
     begin = after(call)
-    rows = access.credentials_page(call.tx, call.principal.gateway, owner=call.principal.owner, name=call.query["name"], before=begin, limit=call.query["limit"] + 1)
-    return page(call, rows, _credential_shown, lambda row: [row["id"]])
+    before = None if begin is None else (datetime.fromisoformat(begin[0]), begin[1])
+    rows = access.credentials_page(call.tx, call.principal.gateway, owner=call.principal.owner, name=call.query["name"], before=before, limit=call.query["limit"] + 1)
+    return page(call, rows, _credential_shown, lambda row: [row["created_at"].isoformat(), row["id"]])
 
 
 def _credential(call: Call) -> Answer:
@@ -248,9 +251,12 @@ def _delete_credential(call: Call) -> Answer:
     found = _a_credential(call)
     matched(call, found["version"])
     if call.query["force"] != "true":
-        for host in catalogue.page(call.tx, call.principal.gateway, catalogue.COMPUTE, name=None, sort="-created_at", after=None, limit=1000):
-            if host["access"]["credential_id"] == found["id"]:
-                raise Problem("in_use", f"compute resource {host['name']} uses it; ?force=true removes it all the same and parks the work")
+        hosts = catalogue.every(call.tx, call.principal.gateway, catalogue.COMPUTE)
+        storages = catalogue.every(call.tx, call.principal.gateway, catalogue.STORAGE)
+        users = [f"compute resource {each['name']}" for each in hosts if each["access"]["credential_id"] == found["id"]]
+        users += [f"storage {each['name']}" for each in storages if each["credential_id"] == found["id"]]
+        if users:
+            raise Problem("in_use", f"{', '.join(users[:5])} use it; ?force=true removes it all the same and parks the work")
     access.remove_credential(call.tx, found["id"])
     call.audit(found["id"])
     return Answer()

@@ -1,7 +1,9 @@
 """What comes in, read strictly: JSON that means one thing, headers, query parameters, times. Every refusal names the place."""
 
 import json
+import math
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -13,6 +15,7 @@ from app.workflow.inputs import SAFE_INTEGER, Fault
 
 DEPTH_MAX = 32
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_WORDS = re.compile(rb'("(?:[^"\\]|\\.)*")(\s*:)?|[\[{]|[\]}]|[^\s"\[\]{},:]+', re.DOTALL)
 FIELD_CODES = {  # pydantic's words → ours
     "missing": "required", "extra_forbidden": "unknown_field", "string_too_long": "too_long", "too_long": "too_many", "string_too_short": "bad_format", "too_short": "required",
     "string_pattern_mismatch": "bad_format", "literal_error": "not_allowed", "enum": "not_allowed", "greater_than_equal": "out_of_range", "greater_than": "out_of_range",
@@ -26,7 +29,10 @@ def malformed(detail: str, offset: int) -> NoReturn:
 
 
 def parse(body: bytes) -> Any:
-    """Strict JSON (RFC 8259, I-JSON): no BOM, duplicate keys, NaN, huge numbers, lone surrogates, NUL, depth beyond 32. Raises malformed_json with the byte offset."""
+    """Strict JSON (RFC 8259, I-JSON): no BOM, duplicate keys, NaN, numbers no double holds, lone surrogates, depth beyond 32. Raises malformed_json with the byte offset.
+
+    Huge integers and NUL are JSON, and have a place in the document: `validate` refuses them there.
+    """
     if body[:3] == b"\xef\xbb\xbf" or body[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         malformed("a byte order mark", 0)
     try:
@@ -45,12 +51,30 @@ def parse(body: bytes) -> Any:
     except json.JSONDecodeError as fault:
         malformed(fault.msg, len(text[: fault.pos].encode()))
     except UnicodeEncodeError:
-        malformed("a lone surrogate", max(0, body.find(b"\\u")))
-    except (_Refused, RecursionError) as fault:
-        malformed(str(fault), 0)
-    if "\\u0000" in text and _has_nul(value):
-        malformed("a NUL character", max(0, body.find(b"\\u0000")))
+        malformed("a lone surrogate", _first_refused(body))
+    except _Refused as fault:
+        malformed(str(fault), _first_refused(body))
     return value
+
+
+def _first_refused(body: bytes) -> int:
+    """Where the fault of well-formed JSON is: the parser's hooks are not told. Looked for only once there is one."""
+    keys: list[set[str]] = []
+    for word in _WORDS.finditer(body):
+        text, is_key = word[0], word[2] is not None
+        if text[:1] in b"[{":
+            keys.append(set())
+        elif text[:1] in b"]}":
+            keys.pop()
+        elif text[:1] == b'"':
+            said = json.loads(word[1]) if b"\\" in word[1] else word[1].decode()
+            if any("\ud800" <= each <= "\udfff" for each in said) or (is_key and said in keys[-1]):
+                return word.start()
+            if is_key:
+                keys[-1].add(said)
+        elif text not in {b"true", b"false", b"null"} and not text.lstrip(b"-").isdigit() and not math.isfinite(float(text)):
+            return word.start()
+    return 0
 
 
 def parse_trusted(body: bytes) -> Any:
@@ -66,10 +90,11 @@ class _Refused(ValueError):
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Refused(f"the key {next(name for name in names if names.count(name) > 1)[:64]!r} twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise _Refused(f"the key {name[:64]!r} twice")
+        found[name] = value
     return found
 
 
@@ -78,9 +103,8 @@ def _constant(text: str) -> NoReturn:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 20 or abs(int(text)) > SAFE_INTEGER:
-        raise _Refused("an integer beyond ±(2^53−1)")
-    return int(text)
+    """What is beyond every bound is held just beyond: long digit strings cost time."""
+    return int(text) if len(text) <= 20 else (-SAFE_INTEGER - 1 if text[0] == "-" else SAFE_INTEGER + 1)
 
 
 def _float(text: str) -> float:
@@ -90,29 +114,50 @@ def _float(text: str) -> float:
     return value
 
 
-def _has_nul(value: Any) -> bool:
+def unfit(value: Any, pointer: str = "") -> Iterator[Fault]:
+    """Integers beyond ±(2^53−1) and NUL, wherever they stand: no field takes them."""
     if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(each) for key, each in value.items())
-    return any(_has_nul(each) for each in value) if isinstance(value, list) else isinstance(value, str) and "\0" in value
+        for key, each in value.items():
+            if "\0" in key:
+                yield Fault(pointer, "bad_format", "a key with NUL")
+            yield from unfit(each, f"{pointer}/{_escaped(key)}")
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from unfit(each, f"{pointer}/{index}")
+    elif isinstance(value, str) and "\0" in value:
+        yield Fault(pointer, "bad_format", "NUL is not allowed")
+    elif isinstance(value, int) and abs(value) > SAFE_INTEGER:
+        yield Fault(pointer, "out_of_range", "an integer beyond ±(2^53−1)", SAFE_INTEGER)
 
 
-def validate(model: type[BaseModel], value: Any) -> Any:
+def validate(model: type[BaseModel], value: Any, *, trusted: bool = False) -> Any:
     """A body as its model. Raises validation_failed with every fault, at most 100."""
+    found, faults = None, list[Fault]()
     try:
-        return model.model_validate(value, strict=True)
+        found = model.model_validate(value, strict=True)
     except ValidationError as fault:
-        raise invalid(faults_of(fault)) from None
+        faults = faults_of(fault)
+    if not trusted:
+        told = {each.pointer for each in faults}
+        faults += [each for each in unfit(value) if each.pointer not in told]
+    if faults:
+        raise invalid(faults)
+    return found
 
 
 def faults_of(fault: ValidationError) -> list[Fault]:
     found = []
     for each in fault.errors(include_url=False, include_input=False)[:FAULTS_MAX]:
-        pointer = "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in each["loc"] if not str(part).startswith(("function-", "constrained-")))
+        pointer = "".join(f"/{_escaped(str(part))}" for part in each["loc"] if part != "[key]" and not str(part).startswith(("function-", "constrained-")))
         context = each.get("ctx") or {}
         code = FIELD_CODES.get(each["type"]) or (each["type"] if each["type"] in OUR_CODES else "wrong_type")
         limit = next((context[name] for name in ("max_length", "le", "lt", "ge", "gt", "expected", "limit") if name in context), None)
         found.append(Fault(pointer, code, each["msg"][:300], limit))
     return found
+
+
+def _escaped(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
 
 
 OUR_CODES = frozenset(

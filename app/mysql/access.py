@@ -101,11 +101,15 @@ def credential(tx: Transaction, gateway_id: str, credential_id: str, *, owner: s
 
 
 def credentials_page(tx: Transaction, gateway_id: str, *, owner: str | None, name: str | None, before: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
-    clauses, values = ["gateway_id = %s", "deleted_at IS NULL"], [gateway_id]
-    for clause, value in (("owner = %s", owner), ("name = %s", name), ("id < %s", before[0] if before else None)):
+    clauses: list[str] = ["gateway_id = %s", "deleted_at IS NULL"]
+    values: list[Any] = [gateway_id]
+    for clause, value in (("owner = %s", owner), ("name = %s", name)):
         if value is not None:
             clauses.append(clause)
             values.append(value)
+    if before is not None:
+        clauses.append("(created_at < %s OR (created_at = %s AND id < %s))")
+        values += [before[0], before[0], before[1]]
     query = f"SELECT {CREDENTIAL} FROM credentials WHERE {' AND '.join(clauses)} ORDER BY created_at DESC, id DESC LIMIT %s"
     return [dict(row._mapping) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
 

@@ -3,7 +3,7 @@
 PATCH makes a new version; launched work keeps its snapshot. Every statement runs through a gateway.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -52,15 +52,23 @@ def page(tx: Transaction, gateway_id: str, kind: str, *, name: str | None, sort:
     """One keyset page. `after`: (value of the sort column, id) of the last row seen."""
     column, direction = ORDERS[sort]
     clauses, values = ["gateway_id = %s", "kind = %s", "deleted_at IS NULL"], [gateway_id, kind]
-    if name is not None:
-        clauses.append("name = %s")
-        values.append(name)
+    if name is not None:  # Comma = or.
+        clauses.append(f"name IN ({marks(names := name.split(','))})")
+        values += names
     if after is not None:
         sign = "<" if direction == "DESC" else ">"
         clauses.append(f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))")
         values += [after[0], after[0], after[1]]
     query = f"SELECT {_COLUMNS} FROM catalogue WHERE {' AND '.join(clauses)} ORDER BY {column} {direction}, id {direction} LIMIT %s"
     return [_read(row) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
+
+
+def every(tx: Transaction, gateway_id: str, kind: str) -> Iterator[dict[str, Any]]:
+    """All of a kind, page by page: for questions about what stands inside the documents."""
+    after: Sequence[Any] | None = None
+    while rows := page(tx, gateway_id, kind, name=None, sort="-created_at", after=after, limit=500):
+        yield from rows
+        after = (rows[-1]["created_at"], rows[-1]["id"])
 
 
 def change(tx: Transaction, entry_id: str, *, name: str, document: Mapping[str, Any], now: datetime) -> None:
