@@ -35,7 +35,7 @@ def kafka(base: Path, jars: Path, port: int, controller_port: int) -> tuple[Daem
     (base / "log4j2.properties").write_text(LOGGING)
     java = ["java", *JVM, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
     if not (base / "data" / "meta.properties").exists():
-        identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        identity = "A" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:22]  # A leading "-" would be taken for an option.
         done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)], check=False, capture_output=True, timeout=120)
         if done.returncode:
             raise NotStarted(f"Kafka could not format {base}: {done.stderr.decode()[-500:]}")
