@@ -243,9 +243,20 @@ def _label(given: str) -> tuple[str, str]:
     return name, value
 
 
+def word(name: str, longest: int = 64) -> Parameter:
+    """A filter over an ASCII column: MySQL raises for what such a column cannot hold."""
+
+    def read(given: str) -> str:
+        if not (given.isascii() and given.isprintable() and 0 < len(given) <= longest):
+            raise ValueError(f"1 to {longest} printable ASCII characters")
+        return given
+
+    return Parameter(name, read, {"type": "string", "pattern": f"^[ -~]{{1,{longest}}}$"})
+
+
 _FILTERS = (
-    LIMIT, CURSOR, sort(*_ORDERS), choice("state", *experiment.State, several=True), choice("outcome", *experiment.Outcome, several=True), text("project_id", 64),
-    text("application_interface_id", 64), text("compute_resource_id", 64), text("owner", 128), text("name"), Parameter("label", _label, {"type": "string", "pattern": "^[^:]+:"}), moment("created_after"),
+    LIMIT, CURSOR, sort(*_ORDERS), choice("state", *experiment.State, several=True), choice("outcome", *experiment.Outcome, several=True), word("project_id"),
+    word("application_interface_id"), word("compute_resource_id"), text("owner", 128), text("name"), Parameter("label", _label, {"type": "string", "pattern": "^[^:]+:"}), moment("created_after"),
     moment("created_before"),
 )  # fmt: skip
 _WAIT = (integer("wait_seconds", 0, 60, 0), choice("until", "change", "terminal", default="change"), integer("version", 0, 2**31))

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from app.api import models, reading
-from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, page, text
+from app.api.experiments import word
+from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, page
 from app.api.problems import Problem, not_found
 from app.errors import Unreadable
 from app.messages import codec, ids
@@ -137,7 +138,7 @@ def _replay(row: Any) -> Record:
 
 
 _LETTERS = "/v1/operator/dead-letters"
-_FILTERS = (LIMIT, CURSOR, text("topic", 128), text("class", 64), text("experiment_id", 64), choice("settled", "no", "REPLAYED", "DROPPED", default="no"))
+_FILTERS = (LIMIT, CURSOR, word("topic", 128), word("class"), word("experiment_id"), choice("settled", "no", "REPLAYED", "DROPPED", default="no"))
 OPERATIONS = (
     Operation("GET", "/v1/operator/outbox", "get_outbox", "Messages that wait to be sent", _outbox, "operator:read", shape="Outbox"),
     Operation("GET", "/v1/operator/shards", "list_shards", "The relay's shards", _shards, "operator:read", shape="ShardList"),

@@ -8,6 +8,7 @@ from typing import Any
 from app.api.operations import Answer, Principal
 from app.api.problems import Problem
 from app.errors import AiravataError
+from app.messages import ids
 from app.mysql import waiting
 from app.mysql.unit_of_work import UnitOfWork
 
@@ -29,6 +30,8 @@ class Waiter:
     async def hold(self, look: Callable[..., Awaitable[Answer]], call: Any, query: Mapping[str, Any], principal: Principal) -> Answer:
         """Looks, and looks again after each change of the experiment, until it need not wait or the time is up."""
         operation, experiment_id = call.keywords["operation"], call.keywords["path"]["id"]
+        if not ids.is_id(experiment_id, "exp"):
+            return await look()  # The 404 of what is no id; nothing of it reaches the shared look.
         if sum(self.per_token.values()) >= WAITS_MAX or self.per_token[principal.token_id] >= PER_TOKEN_MAX:
             raise Problem("too_many_streams", f"at most {PER_TOKEN_MAX} waiting requests per token, {WAITS_MAX} per copy")
         self.per_token[principal.token_id] += 1
