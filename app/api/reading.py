@@ -67,7 +67,7 @@ def _first_refused(body: bytes) -> int:
         elif text[:1] in b"]}":
             keys.pop()
         elif text[:1] == b'"':
-            said = json.loads(word[1]) if b"\\" in word[1] else word[1].decode()
+            said = json.loads(word[1]) if b"\\" in word[1] else word[1][1:-1].decode()
             if any("\ud800" <= each <= "\udfff" for each in said) or (is_key and said in keys[-1]):
                 return word.start()
             if is_key:
