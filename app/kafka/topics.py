@@ -72,7 +72,7 @@ class Difference:
 
 
 def admin(bootstrap: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000})
+    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000, "log_level": 2})  # Its broker being away is told by whoever asks.
 
 
 def described(client: AdminClient, names: Sequence[str]) -> dict[str, tuple[str, int]]:

@@ -98,15 +98,23 @@ def models(tx: Transaction, attempt_ids: Iterable[str]) -> dict[str, tuple[str, 
 
 
 def take_from_silent(tx: Transaction, *, silent_seconds: int, limit: int) -> list[Any]:
-    """Attempts whose owner's instance row is silent or gone, locked and their owner taken away: (id, task_id, process_id, number, epoch, owner)."""
-    rows = list(
-        tx.exec_driver_sql(
-            "SELECT a.id, a.task_id, a.process_id, a.number, a.epoch, a.owner FROM attempts a LEFT JOIN instances i ON i.id = a.owner "
-            "WHERE a.owner IS NOT NULL AND (i.id IS NULL OR i.heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND) ORDER BY a.id LIMIT %s FOR UPDATE",
-            (silent_seconds, limit),
+    """Attempts whose owner's instance row is silent or gone, locked and their owner taken away: (id, task_id, process_id, number, epoch, owner).
+
+    Who is silent is read without a lock, so that nobody's heartbeat waits for us; an owner that comes back in between has lost its lease all the same.
+    """
+    silent = [
+        row[0]
+        for row in tx.exec_driver_sql(
+            "SELECT DISTINCT a.owner FROM attempts a LEFT JOIN instances i ON i.id = a.owner "
+            "WHERE a.owner IS NOT NULL AND (i.id IS NULL OR i.heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND)",
+            (silent_seconds,),
         ).all()
-    )
+    ]
+    if not silent:
+        return []
+    query = f"SELECT id, task_id, process_id, number, epoch, owner FROM attempts WHERE owner IN ({marks(silent)}) ORDER BY owner, id LIMIT %s FOR UPDATE"
+    rows = list(tx.exec_driver_sql(query, (*silent, limit)).all())
     if rows:
-        ids = [row[0] for row in rows]
+        ids = in_order(row[0] for row in rows)
         tx.exec_driver_sql(f"UPDATE attempts SET owner = NULL WHERE id IN ({marks(ids)})", tuple(ids))
     return rows
