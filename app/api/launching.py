@@ -107,7 +107,7 @@ def _refer(call: Call, body: Mapping[str, Any]) -> tuple[References | None, list
 
 
 def _entry(call: Call, kind: str, prefix: str, entry_id: str | None) -> Document | None:
-    """A malformed id is an unknown id, and is not asked for: MySQL raises for what no ASCII column can hold."""
+    """A malformed id is an unknown id, and is not asked for."""
     return catalogue.get(call.tx, call.principal.gateway, kind, entry_id) if entry_id and ids.is_id(entry_id, prefix) else None
 
 

@@ -40,6 +40,8 @@ def find_token(tx: Transaction, lookup: str) -> Any | None:
 
 def get_token(tx: Transaction, gateway_id: str | None, token_id: str) -> Any | None:
     """Of this gateway; of operators and services where it is None."""
+    if not token_id.isascii():  # MySQL raises for what an ASCII column cannot hold; here and below.
+        return None
     return tx.exec_driver_sql(f"SELECT {TOKEN} FROM tokens WHERE id = %s AND gateway_id <=> %s", (token_id, gateway_id)).first()
 
 
@@ -61,6 +63,8 @@ def create_gateway(tx: Transaction, gateway_id: str, name: str, document: Mappin
 
 
 def gateway(tx: Transaction, gateway_id: str, *, lock: bool = False) -> dict[str, Any] | None:
+    if not gateway_id.isascii():
+        return None
     row = tx.exec_driver_sql(f"SELECT {GATEWAY} FROM gateways WHERE id = %s{' FOR UPDATE' if lock else ''}", (gateway_id,)).first()
     return None if row is None else _gateway(row)
 
@@ -96,6 +100,8 @@ def create_credential(tx: Transaction, row: Mapping[str, Any]) -> None:
 
 def credential(tx: Transaction, gateway_id: str, credential_id: str, *, owner: str | None = None) -> dict[str, Any] | None:
     """Without its secret. `owner`: only if it is theirs."""
+    if not credential_id.isascii():
+        return None
     row = tx.exec_driver_sql(f"SELECT {CREDENTIAL} FROM credentials WHERE id = %s AND gateway_id = %s AND deleted_at IS NULL AND (%s IS NULL OR owner = %s)", (credential_id, gateway_id, owner, owner)).first()
     return None if row is None else dict(row._mapping)
 

@@ -35,7 +35,7 @@ def insert(tx: Transaction, *, gateway_id: str, kind: str, entry_id: str, name: 
 
 
 def get(tx: Transaction, gateway_id: str, kind: str, entry_id: str | None, *, lock: bool = False) -> dict[str, Any] | None:
-    if entry_id is None:
+    if entry_id is None or not entry_id.isascii():  # MySQL raises for what an ASCII column cannot hold.
         return None
     row = tx.exec_driver_sql(
         f"SELECT {_COLUMNS} FROM catalogue WHERE id = %s AND gateway_id = %s AND kind = %s AND deleted_at IS NULL{' FOR UPDATE' if lock else ''}", (entry_id, gateway_id, kind)
@@ -88,7 +88,7 @@ def hide(tx: Transaction, entry_id: str, *, now: datetime) -> None:
 
 def known(tx: Transaction, gateway_id: str, kind: str, entry_ids: Sequence[str]) -> set[str]:
     """Which of these ids are entries of this gateway and kind."""
-    wanted = in_order(entry_ids)
+    wanted = in_order(each for each in entry_ids if each.isascii())
     if not wanted:
         return set()
     query = f"SELECT id FROM catalogue WHERE gateway_id = %s AND kind = %s AND deleted_at IS NULL AND id IN ({marks(wanted)})"
