@@ -150,7 +150,7 @@ class Face:
         raise InvariantViolated("unreachable")
 
     def _unit(self, make: Callable[..., Call], operation: Operation, scope: bytes | None, keywords: Mapping[str, Any]) -> Answer:
-        name = "api.launch_commit" if "launch" in operation.id or operation.key == "launch" else f"api.{operation.id}"
+        name = "api.launch_commit" if operation.key in {"launch", "must"} else f"api.{operation.id}"
         with self.services.unit_of_work(name) as tx:
             if scope is not None:
                 fingerprint = _fingerprint(keywords)

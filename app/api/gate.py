@@ -26,6 +26,7 @@ STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
 PROBES = frozenset({"/livez", "/readyz"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_WAITS = re.compile(r"(?:^|&)wait_seconds=0*[1-9]")
 
 
 class Gate:
@@ -136,7 +137,7 @@ class Request:
         trace_id = parsed[0] if parsed else instance.fresh_bytes(16).hex()
         # Whether to sample is ours to decide; until there is a sampler everything is.
         self.traceparent = f"00-{trace_id}-{ids.digest(self.id, instance.fresh_bytes(8)).hex()[:16]}-01"
-        self.waits = "wait_seconds=" in self.query
+        self.waits = self.method == "GET" and _WAITS.search(self.query) is not None
 
     @property
     def trace_id(self) -> str:
