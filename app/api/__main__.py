@@ -69,23 +69,27 @@ class Protocol(HttpToolsProtocol):
 
 
 class Readiness:
-    """/readyz: MySQL answers within 1 s (asked at most once a second, by one probe at a time), its clock is ours, the schema is there."""
+    """/readyz: MySQL answers within 1 s, its clock is ours, the schema is there. Asked at most once a second, by one thread, whose answer all probes wait for."""
 
     def __init__(self, unit: UnitOfWork) -> None:
-        self.unit, self.asking, self.began, self.asked = unit, threading.Lock(), 0.0, float("-inf")
-        self.answer: str | None = "not asked yet"
+        self.unit, self.lock, self.answered, self.asked = unit, threading.Lock(), threading.Event(), float("-inf")
+        self.answered.set()
+        self.answer: str | None = None
 
     def __call__(self) -> str | None:
-        if not self.asking.acquire(blocking=False):
-            return "mysql: no answer within 1 s" if time.monotonic() - self.began > PING_SECONDS else self.answer
+        with self.lock:
+            if self.answered.is_set() and time.monotonic() - self.asked > PING_SECONDS:
+                self.answered.clear()
+                threading.Thread(target=self._look, name="ready", daemon=True).start()
+        return self.answer if self.answered.wait(PING_SECONDS) else "mysql: no answer within 1 s"
+
+    def _look(self) -> None:
         try:
-            if time.monotonic() - self.asked > PING_SECONDS:
-                self.began = time.monotonic()
-                self.answer = self._ask()
-                self.asked = time.monotonic()
-            return self.answer
-        finally:
-            self.asking.release()
+            self.answer = self._ask()
+        except Exception as fault:  # A thread that ends without an answer would leave us unready for ever.
+            self.answer = f"mysql: {type(fault).__name__}"
+        self.asked = time.monotonic()
+        self.answered.set()
 
     def _ask(self) -> str | None:
         try:

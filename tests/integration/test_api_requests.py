@@ -1,0 +1,397 @@
+"""What every request suffers before it reaches a resource: limits, tokens, media types, keys; and what is answered while a store is away."""
+
+import gzip
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from sqlalchemy.engine import make_url
+
+from app.api import gate
+from app.api.__main__ import Readiness
+from app.mysql import idempotency
+from tests.support.line import Line, line_to
+from tests.support.rest import Client, Rest, fresh, serving
+
+pytestmark = pytest.mark.mysql
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Raw:
+    """One connection, byte by byte."""
+
+    def __init__(self, url: str, token: str) -> None:
+        parts = urlsplit(url)
+        self.socket = socket.create_connection((parts.hostname or "", parts.port or 0))
+        self.head = f"Host: test\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n".encode()
+
+    def ask(self, *pieces: bytes, seconds: float = 8.0) -> bytes:
+        """Sends, then reads until the other side closes, answers nothing more for a moment, or the time is up. `b''`: closed without a word."""
+        self.socket.settimeout(seconds)
+        try:
+            for piece in pieces:
+                self.socket.sendall(piece)
+        except OSError:
+            pass  # The server has answered and closed; what it said is still to be read.
+        found = b""
+        while piece := self._receive():
+            found += piece
+        return found
+
+    def _receive(self) -> bytes:
+        try:
+            return self.socket.recv(65_536)
+        except ConnectionError:
+            return b""
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def raw(rest: Rest, gateway_id: str) -> Iterator[Raw]:
+    connection = Raw(rest.public, rest.token(gateway_id=gateway_id))
+    yield connection
+    connection.close()
+
+
+def problem(answer: httpx2.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    assert document["type"] == f"/problems/{document['code']}"
+    assert document["instance"] == answer.headers["x-request-id"]
+    assert document["trace_id"] == answer.headers["traceparent"][3:35]
+    return answer.status_code, document["code"]
+
+
+def told(answer: httpx2.Response) -> dict[str, Any]:
+    """The answer without what is made for each request."""
+    return {**answer.json(), "instance": None, "trace_id": None}
+
+
+# ---- who may ------------------------------------------------------------------------------------------------------------------------------------------
+def test_whatever_is_wrong_with_a_token_the_answer_is_one(rest: Rest, gateway_id: str) -> None:
+    good, revoked, expired = rest.token(gateway_id=gateway_id), rest.token(gateway_id=gateway_id), rest.token(gateway_id=gateway_id)
+    rest.write("UPDATE tokens SET revoked_at = created_at WHERE lookup = %s", revoked.split("_")[1])
+    rest.write("UPDATE tokens SET expires_at = UTC_TIMESTAMP(6) WHERE lookup = %s", expired.split("_")[1])
+    assert httpx2.get(f"{rest.public}/v1/me", headers={"Authorization": f"bearer {good}"}).status_code == 200
+    changed = good[:-1] + ("0" if good[-1] != "0" else "1")
+    jwt = "eyJhbGciOiJub25lIiwia2lkIjoiLi4vLi4vZXRjL3Bhc3N3ZCJ9.eyJzdWIiOiJhbm4ifQ."
+    given: list[str | None] = [None, "", f"Basic {good}", f"Bearer {changed}", f"Bearer {revoked}", f"Bearer {expired}", "Bearer", f"Bearer {jwt}", good, f"Bearer {good.upper()}", "Bearer airv_0_0"]
+    answers = [httpx2.get(f"{rest.public}/v1/me", headers={} if each is None else {"Authorization": each}) for each in given]
+    answers += [httpx2.get(f"{rest.public}/v1/me?access_token={good}"), httpx2.get(f"{rest.public}/v1/me", headers={"Cookie": f"token={good}"})]
+    assert [problem(each) for each in answers] == [(401, "unauthenticated")] * len(answers)
+    assert {each.headers["www-authenticate"] for each in answers} == {"Bearer"}
+    assert all(told(each) == told(answers[0]) for each in answers)
+
+
+def test_a_token_without_the_scope_is_told_which_one(rest: Rest, gateway_id: str, user: Client) -> None:
+    with rest.client(gateway_id, scopes=("catalogue:read",)) as reader:
+        answer = reader.send_json("POST", "/v1/application-modules", {"name": "x"})
+        assert problem(answer) == (403, "forbidden")
+        assert "catalogue:write" in answer.json()["detail"]
+    for path, scope in (("/v1/gateways", "gateway:admin"), ("/v1/operator/outbox", "operator:read"), ("/v1/tokens", "gateway:admin")):
+        answer = user.send_json("GET", path)
+        assert problem(answer) == (403, "forbidden")
+        assert scope in answer.json()["detail"]
+
+
+def test_each_face_knows_its_own_paths_only(rest: Rest, admin: Client, service: Client) -> None:
+    for client, path in ((admin, "/internal/v1/positions"), (admin, "/v1/projects/"), (admin, "/v1"), (admin, "/metrics"), (service, "/v1/me"), (service, "/openapi.json"), (admin, "//v1/me")):
+        assert problem(client.send_json("GET", path)) == (404, "route_not_found"), path
+    with rest.client(rest.gateway(), internal=True) as stranger:
+        assert problem(stranger.send_json("POST", "/internal/v1/task-events", {}, key=None)) == (403, "forbidden")
+
+
+def test_a_deactivated_gateway_reads_and_writes_nothing_new(rest: Rest, operator: Client) -> None:
+    gateway_id = rest.gateway()
+    with rest.client(gateway_id) as client:
+        operator.send_json("PATCH", f"/v1/gateways/{gateway_id}", {"state": "DEACTIVATED"}, headers={"If-Match": "*"})
+        assert problem(client.send_json("POST", "/v1/application-modules", {"name": "x"})) == (403, "gateway_inactive")
+        assert client.read("/v1/application-modules")["items"] == []
+
+
+# ---- how much ---------------------------------------------------------------------------------------------------------------------------------------
+def test_a_body_beyond_a_mebibyte_is_refused_and_the_line_closed(raw: Raw, rest: Rest, admin: Client) -> None:
+    body = b'{"name":"' + b"x" * (1 << 20) + b'"}'
+    answer = raw.ask(b"POST /v1/projects HTTP/1.1\r\n" + raw.head + b"Content-Length: %d\r\n\r\n" % len(body), body)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code": "body_too_large"' in answer
+    chunk = b"%x\r\n" % 65_536 + b" " * 65_536 + b"\r\n"
+    chunked = Raw(rest.public, raw.head.split(b"Bearer ")[1].split(b"\r\n")[0].decode())
+    began = time.monotonic()
+    answer = chunked.ask(b"POST /v1/projects HTTP/1.1\r\n" + raw.head + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 16, b"1\r\n \r\n")
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert time.monotonic() - began < 5.0
+    chunked.close()
+    exact = json.dumps({"name": "x", "description": ""}).encode()
+    padded = exact + b" " * ((1 << 20) - len(exact))
+    assert admin.post("/v1/projects", content=padded, headers={"Content-Type": "application/json"}).status_code == 201
+
+
+def test_what_is_no_plain_json_is_refused_by_its_header(admin: Client) -> None:
+    def sent(body: bytes, **headers: str) -> tuple[int, str]:
+        return problem(admin.request("POST", "/v1/projects", content=body, headers={name.replace("_", "-"): value for name, value in headers.items()}))
+
+    assert sent(gzip.compress(b"{}"), Content_Type="application/json", Content_Encoding="gzip") == (415, "unsupported_encoding")
+    assert sent(b"<x/>", Content_Type="application/xml") == (415, "unsupported_media_type")
+    assert sent(b"{}") == (415, "unsupported_media_type")
+    assert sent(b"{}", Content_Type="application/json; charset=latin-1") == (415, "unsupported_media_type")
+    assert sent(b"{}", Content_Type="application/json", Accept="text/html") == (406, "not_acceptable")
+    assert sent(b"{}", Content_Type="application/json", Accept="application/json;q=0") == (406, "not_acceptable")
+    assert sent(b"[]", Content_Type="application/json; charset=UTF-8") == (422, "validation_failed")
+    assert sent(b'{"name":"a","name":"b"}', Content_Type="application/json") == (400, "malformed_json")
+    assert admin.read("/v1/projects")["items"][1:] == []
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"POST /v1/projects HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"GET /v1/me HTTP/1.1\r\n%sX-A: b\r\n folded\r\n\r\n", 400),
+        (b"GET /v1/me HTTP/1.1\nHost: x\n\n", 400),
+        (b"GET /v1/me HTTP/1.1\r\n%sX-A: " + b"a" * 17_000 + b"\r\n\r\n", 431),
+        (b"GET /v1/me?" + b"a" * 9000 + b" HTTP/1.1\r\n%s\r\n", 414),
+    ],
+    ids=["both lengths", "folded header", "bare LF", "large headers", "long URL"],
+)
+def test_what_parsers_might_read_differently_or_at_length_is_refused_and_closed(raw: Raw, request_bytes: bytes, status: int) -> None:
+    answer = raw.ask(request_bytes.replace(b"%s", raw.head))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"connection: close" in answer.lower()
+
+
+def test_a_large_body_in_one_piece_is_no_large_header(rest: Rest, gateway_id: str, raw: Raw) -> None:
+    body = json.dumps({"name": fresh("p"), "description": ""}).encode() + b" " * 900_000
+    answer = raw.ask(b"POST /v1/projects HTTP/1.1\r\n" + raw.head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+
+
+def test_slow_senders_are_cut_off_first_request_or_later(rest: Rest, gateway_id: str) -> None:
+    token = rest.token(gateway_id=gateway_id)
+
+    def headers_never_end(connection: Raw) -> bytes:
+        return connection.ask(b"GET /livez HTTP/1.1\r\nX-A: ", seconds=14)
+
+    def nor_those_of_a_second_request(connection: Raw) -> bytes:
+        connection.socket.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.socket.settimeout(5)
+        first = b""
+        while b'{"status":"alive"}' not in first:
+            first += connection.socket.recv(65_536)
+        return connection.ask(b"GET /livez HTTP/1.1\r\nX-A: ", seconds=14)
+
+    def a_body_trickles(connection: Raw) -> bytes:
+        return connection.ask(b"POST /v1/projects HTTP/1.1\r\n" + connection.head + b"Content-Length: 20\r\n\r\n{", seconds=14)
+
+    def timed(work: Any) -> tuple[bytes, float]:
+        connection, began = Raw(rest.public, token), time.monotonic()
+        try:
+            return work(connection)[:12], time.monotonic() - began
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(timed, [headers_never_end, nor_those_of_a_second_request, a_body_trickles]))
+    assert [each[0] for each in found] == [b"", b"", b"HTTP/1.1 408"]
+    assert all(9.0 < seconds < 13.0 for _, seconds in found)
+
+
+def test_endless_headers_are_cut_off_by_their_size(raw: Raw) -> None:
+    began = time.monotonic()
+    assert raw.ask(b"GET /livez HTTP/1.1\r\n", *[b"X-%d: " % number + b"a" * 8000 + b"\r\n" for number in range(200)]) == b""
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_copy_with_too_much_at_work_says_so_and_is_alive(shared_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "AT_WORK_MAX", 2)
+    with serving(shared_database, threads=4) as rest, rest.client(rest.gateway()) as client:
+        module = client.made("/v1/application-modules", {"name": "x"})["id"]
+        with rest.engine.connect() as rival:
+            rival.exec_driver_sql("SELECT id FROM catalogue WHERE id = %s FOR UPDATE", (module,))
+            with ThreadPoolExecutor(3) as pool:
+                held = [pool.submit(client.send_json, "PATCH", f"/v1/application-modules/{module}", {"description": "y"}, headers={"If-Match": "*"}) for _ in range(2)]
+                _until(lambda: rest.rows("SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")[0][0] >= 2, pause=0.15)  # InnoDB renews that table's copy when it was not read for 100 ms.
+                busy = client.send_json("GET", "/v1/me")
+                assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+                rival.rollback()
+                assert [each.result().status_code for each in held] == [200, 200]
+        assert problem(busy) == (503, "overloaded")
+        assert busy.headers["retry-after"] == "1"
+
+
+# ---- names and traces -------------------------------------------------------------------------------------------------------------------------------
+def test_every_answer_carries_its_request_and_its_place_in_the_trace(admin: Client) -> None:
+    answer = admin.get("/v1/me", headers={"X-Request-Id": "abc.1-2_3", "traceparent": TRACE, "tracestate": "x=" + "y" * 10_000})
+    assert answer.headers["x-request-id"] == "abc.1-2_3"
+    assert answer.headers["traceparent"].startswith(TRACE[:36])
+    assert answer.headers["traceparent"][36:52] != TRACE[36:52]
+    assert (answer.headers["x-content-type-options"], answer.headers["cache-control"]) == ("nosniff", "private, no-cache")
+    for bad in ("00-zz", "00-" + "0" * 32 + "-00f067aa0ba902b7-01", "ff" + TRACE[2:], TRACE + "-more"):
+        answer = admin.get("/v1/me", headers={"X-Request-Id": "a b%0d%0aSet-Cookie: x", "traceparent": bad})
+        assert answer.status_code == 200
+        assert answer.headers["x-request-id"].startswith("req_")
+        assert "set-cookie" not in answer.headers
+
+
+def test_head_is_get_without_a_body_and_other_methods_are_named(admin: Client) -> None:
+    got, head = admin.get("/v1/me"), admin.head("/v1/me")
+    assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", got.headers["content-length"])
+    for method in ("PUT", "DELETE", "OPTIONS", "TRACE"):
+        answer = admin.request(method, "/v1/projects")
+        assert problem(answer) == (405, "method_not_allowed")
+        assert answer.headers["allow"] == "GET, POST, HEAD"
+
+
+def test_documents_are_served_without_a_token(rest: Rest) -> None:
+    document = httpx2.get(f"{rest.public}/openapi.json").json()
+    assert document["openapi"] == "3.1.0"
+    assert httpx2.get(f"{rest.public}/version").json()["api"] == "v1"
+    assert httpx2.get(f"{rest.public}/problems/not_launchable").json()["status"] == 422
+    assert problem(httpx2.get(f"{rest.public}/problems/nope")) == (404, "not_found")
+    assert problem(httpx2.get(f"{rest.public}/livez?x=1")) == (400, "invalid_parameter")
+
+
+# ---- keys -------------------------------------------------------------------------------------------------------------------------------------------
+def test_one_request_sent_100_times_to_two_copies_has_one_effect(rest: Rest, admin: Client, gateway_id: str, shared_database: str) -> None:
+    """Tokens have no unique name: nothing but the key keeps them single."""
+    body, key = {"name": "robot", "user": "robot", "role": "user"}, fresh("key")
+    with serving(shared_database) as second, second.client(gateway_id) as other, ThreadPoolExecutor(32) as pool:
+        clients: Sequence[Client] = (admin, other)
+        answers = list(pool.map(lambda number: clients[number % 2].send_json("POST", "/v1/tokens", body, key=key), range(100)))
+    made = [each for each in answers if each.status_code == 201]
+    assert {problem(each) for each in answers if each.status_code != 201} <= {(409, "idempotency_in_flight")}
+    assert len({each.json()["id"] for each in made}) == 1
+    assert [bool(each.json()["secret"]) for each in made if "idempotency-replayed" not in each.headers] == [True]
+    assert {each.json()["secret"] for each in made if "idempotency-replayed" in each.headers} == {None}
+    assert rest.rows("SELECT COUNT(*) FROM tokens WHERE gateway_id = %s AND name = 'robot'", gateway_id) == [(1,)]
+    assert rest.rows("SELECT COUNT(*) FROM audit WHERE gateway_id = %s AND action = 'create_tokens'", gateway_id) == [(1,)]
+
+
+def test_a_replay_is_the_first_answer_and_another_body_is_refused(rest: Rest, admin: Client, user: Client, gateway_id: str) -> None:
+    key, body = fresh("key"), {"name": fresh("p")}
+    first, again = admin.send_json("POST", "/v1/projects", body, key=key), admin.send_json("POST", "/v1/projects", body, key=f'"{key}"')
+    assert first.json() == again.json()
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
+    assert {name: again.headers[name] for name in ("location", "etag")} == {name: first.headers[name] for name in ("location", "etag")}
+    assert again.headers["x-request-id"] != first.headers["x-request-id"]
+    assert problem(admin.send_json("POST", "/v1/projects", {"name": fresh("p")}, key=key)) == (422, "idempotency_key_reused")
+    assert problem(user.send_json("POST", "/v1/projects", body, key=key)) == (409, "name_taken")
+    with rest.client(rest.gateway()) as other:
+        assert other.made("/v1/projects", body, key=key)["id"] != first.json()["id"]
+    patched = [admin.send_json("PATCH", first.headers["location"], {"description": "d"}, key=key, headers={"If-Match": '"1"'}) for _ in range(2)]
+    assert [(each.status_code, each.json()["version"]) for each in patched] == [(200, 2), (200, 2)]
+
+
+def test_a_refused_request_is_mended_under_its_key(admin: Client) -> None:
+    key, name = fresh("key"), fresh("p")
+    assert problem(admin.send_json("POST", "/v1/projects", {"name": "No"}, key=key)) == (422, "validation_failed")
+    assert admin.send_json("POST", "/v1/projects", {"name": name}, key=key).status_code == 201
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "a b", "é", ""])
+def test_a_key_is_short_and_visible(admin: Client, key: str) -> None:
+    answer = admin.request("POST", "/v1/projects", json={"name": "x"}, headers=[(b"Idempotency-Key", key.encode("latin-1"))])
+    assert problem(answer) == (400, "invalid_header")
+
+
+def test_a_key_whose_first_request_still_runs_waits_and_then_says_so(rest: Rest, admin: Client, gateway_id: str) -> None:
+    body, key = {"name": fresh("p")}, fresh("key")
+    scope = hashlib.sha256(f"{gateway_id}\0ann\0POST\0/v1/projects\0{key}".encode()).digest()
+    with rest.engine.connect() as first:
+        assert idempotency.begin(first, scope, b"f" * 32) is None
+        began = time.monotonic()
+        second = admin.send_json("POST", "/v1/projects", body, key=key)
+        assert 1.0 < time.monotonic() - began < 4.0
+        first.rollback()
+    assert problem(second) == (409, "idempotency_in_flight")
+    assert (second.json()["retriable"], second.headers["retry-after"]) == (True, "1")
+    assert admin.send_json("POST", "/v1/projects", body, key=key).status_code == 201
+
+
+# ---- a store that fails -----------------------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def behind_a_line(shared_database: str) -> Iterator[tuple[Line, Client]]:
+    """A server whose database is reached over a line of the test's."""
+    url = make_url(shared_database)
+    with line_to(url.host or "", url.port or 0) as line:
+        near = url.set(host="127.0.0.1", port=line.port, query={"ssl_disabled": "true"}).render_as_string(hide_password=False)
+        with serving(near, threads=4) as rest, rest.client(rest.gateway()) as client:
+            rest.services.ready = Readiness(rest.unit)
+            yield line, client
+            line.mend()
+            line.thaw()
+
+
+def test_while_mysql_is_away_it_lives_is_not_ready_and_asks_to_come_again(behind_a_line: tuple[Line, Client]) -> None:
+    line, client = behind_a_line
+    assert client.get("/readyz").json() == {"status": "ready"}
+    assert client.get("/v1/projects").status_code == 200
+    line.cut()
+    assert [client.get(path).status_code for path in ("/livez", "/version", "/openapi.json", "/problems/internal")] == [200] * 4
+    _until(lambda: client.get("/readyz").status_code == 503)
+    assert client.get("/readyz").json()["detail"].startswith("mysql: ")
+    for answer in (client.get("/v1/projects"), client.send_json("POST", "/v1/projects", {"name": "x"}), client.get("/v1/me", headers={"Authorization": "Bearer airv_" + "0" * 12 + "_" + "0" * 52})):
+        assert problem(answer) == (503, "unavailable")
+        assert (answer.headers["retry-after"], answer.json()["retriable"]) == ("1", True)
+        assert "pymysql" not in answer.text.lower()
+    line.mend()
+    _until(lambda: client.get("/readyz").status_code == 200)
+    assert client.send_json("POST", "/v1/projects", {"name": "x"}).status_code == 201
+
+
+def test_while_mysql_hangs_it_lives_and_says_so_within_a_second(behind_a_line: tuple[Line, Client]) -> None:
+    line, client = behind_a_line
+    assert client.get("/readyz").status_code == 200
+    line.freeze()
+    with ThreadPoolExecutor(8) as pool:
+        stuck = [pool.submit(client.send_json, "POST", "/v1/projects", {"name": "y"}) for _ in range(6)]
+        _until(lambda: client.get("/readyz").json().get("detail") == "mysql: no answer within 1 s", seconds=4)
+        began = time.monotonic()
+        assert client.get("/livez").status_code == 200
+        assert time.monotonic() - began < 1.0
+        line.thaw()
+        assert {each.result().status_code for each in stuck} <= {201, 409, 503}
+    assert [each["name"] for each in client.read("/v1/projects", name="y")["items"]] == ["y"]
+
+
+def test_a_lost_answer_to_commit_is_looked_up_and_never_done_twice(behind_a_line: tuple[Line, Client]) -> None:
+    line, client = behind_a_line
+    client.get("/v1/me")
+    line.lose_the_answer_to(b"\x03COMMIT")
+    answer = client.send_json("POST", "/v1/tokens", {"name": "lost", "user": "u"}, key="k-lost")
+    assert line.swallowed == 1
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert [each["name"] for each in client.read("/v1/tokens")["items"] if each["name"] == "lost"] == ["lost"]
+    line.lose_the_answer_to(b"\x03COMMIT")
+    keyless = client.send_json("POST", "/v1/tokens", {"name": "keyless", "user": "u"}, key=None)
+    assert problem(keyless) == (503, "outcome_unknown")
+    assert line.swallowed == 2
+    assert [each["name"] for each in client.read("/v1/tokens")["items"] if each["name"] == "keyless"] == ["keyless"]
+
+
+def test_a_revoked_token_is_out_within_five_seconds_on_every_copy(shared_database: str, rest: Rest, gateway_id: str, admin: Client) -> None:
+    made = admin.made("/v1/tokens", {"name": "r", "user": "u", "role": "user"})
+    headers = {"Authorization": f"Bearer {made['secret']}"}
+    with serving(shared_database, threads=4) as second:
+        copies = (rest.public, second.public)
+        assert [httpx2.get(f"{each}/v1/me", headers=headers).status_code for each in copies] == [200, 200]
+        assert admin.send_json("DELETE", f"/v1/tokens/{made['id']}").status_code == 204
+        _until(lambda: [httpx2.get(f"{each}/v1/me", headers=headers).status_code for each in copies] == [401, 401], seconds=5.5)
+
+
+def _until(true: Any, seconds: float = 15.0, pause: float = 0.02) -> None:
+    deadline, nothing = time.monotonic() + seconds, threading.Event()
+    while not true():
+        assert time.monotonic() < deadline, "not within its time"
+        nothing.wait(pause)
