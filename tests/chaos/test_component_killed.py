@@ -48,7 +48,9 @@ def test_an_executor_killed_while_its_job_runs_leaves_it_running_and_the_next_on
 def test_with_a_second_executor_alive_the_job_is_adopted_without_a_restart(build: Build, servers: InOrder, tmp_path: Path) -> None:
     system = build({**HOSTED, "executor-job": 2}, **SMALL)
     launched, book = a_running_job(system, servers, tmp_path, 6.0)
-    (watcher,) = (row[0] for row in system.rows("SELECT owner FROM host_watches WHERE owner IS NOT NULL"))
+    watched = "SELECT owner FROM host_watches WHERE owner IS NOT NULL"
+    system.until(lambda: system.rows(watched), 20.0)
+    watcher = system.one(watched)
     victim = next(copy for copy in (0, 1) if f"-{system.pid_of('executor-job', copy)}-" in watcher)
     system.kill("executor-job", victim)
     started_once(system, launched, book)

@@ -86,14 +86,15 @@ class System(dev.System):
                 os.kill(pid, signal.SIGKILL)
 
     def orphans(self) -> list[int]:
-        """Living processes with our mark, the components themselves left out: what a killed component left behind."""
-        known, found = {each.child.pid for each in self.daemons.values() if each.child is not None and self.alive(each)} | {os.getpid()}, []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) > 1 and int(entry.name) not in known:
-                with suppress(OSError):
-                    if f"AIRAVATA_{MARK}={self.directory}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-                        found.append(int(entry.name))
-        return found
+        """Living processes with our mark that descend from no living component: what a killed one left behind."""
+        living = {each.child.pid for each in self.daemons.values() if each.child is not None and self.alive(each)} | {os.getpid()}
+        marked = {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and int(entry.name) > 1 and self._marked(entry)}
+        return sorted(each for each in marked - living if not living & set(_ancestors(each)))
+
+    def _marked(self, entry: Path) -> bool:
+        with suppress(OSError):
+            return f"AIRAVATA_{MARK}={self.directory}".encode() in (entry / "environ").read_bytes().split(b"\0")
+        return False
 
     @staticmethod
     def alive(daemon: Daemon) -> bool:
@@ -191,6 +192,13 @@ class System(dev.System):
         if not wait_until(lambda: bool(condition()), seconds, 0.05):
             dead = [f"{each.name} ended with {each.child.returncode}: {each.tail(3)}" for each in self.daemons.values() if each.child and not self.alive(each)]
             raise AssertionError(f"not within {seconds:.0f} s: {told()}; logs in {self.directory}; {dead}")
+
+
+def _ancestors(pid: int) -> Iterator[int]:
+    with suppress(OSError, IndexError):
+        while pid > 1:
+            yield pid
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
 
 def ledger(path: Path) -> list[str]:
