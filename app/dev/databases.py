@@ -37,7 +37,9 @@ class DatabaseAddress:
     password: str
 
     def url(self, schema: str = "") -> str:
-        return f"mysql+pymysql://{self.user}:{self.password}@{self.host}:{self.port}/{schema}"
+        """Without TLS on loopback, which costs a fifth of a statement and protects from nobody there."""
+        plain = "?ssl_disabled=1" if self.host.startswith("127.") else ""
+        return f"mysql+pymysql://{self.user}:{self.password}@{self.host}:{self.port}/{schema}{plain}"
 
     def connect(self) -> "pymysql.connections.Connection[pymysql.cursors.Cursor]":
         return pymysql.connect(host=self.host, port=self.port, user=self.user, password=self.password, connect_timeout=5, read_timeout=30, autocommit=True)

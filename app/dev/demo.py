@@ -37,8 +37,10 @@ def main() -> int:
         say(f"[{time.monotonic() - began:5.1f} s] gateway, project, credential, host, storage, application HMMER")
         host = hmmer.a_host(gateway, native.ssh_host(), RUN / "scratch")
         storage = hmmer.a_storage(gateway, RUN / "storage")
+        gateway.patch(f"/gateways/{gateway.get('/me')['gateway_id']}", {"default_storage_id": storage["id"]})
         interface = hmmer.an_application(gateway, host)
         hmmer.put_inputs(RUN / "storage")
+        system.daemon("scheduler", 1).start()  # Stands by from here on.
         if not _search(system, gateway, interface, host, storage):
             return 1
         _take_over(system, gateway)
@@ -91,10 +93,9 @@ def _take_over(system: System, gateway: hmmer.Gateway) -> None:
     say("\nNow the promise: a second scheduler stands by, and the first is killed (SIGKILL) in the middle of a graph.\n")
     interface = gateway.ensure("/application-interfaces", {"name": "shape", "planner": "shape", "inputs": [{"name": "edges", "type": "STRING", "required": True}, {"name": "behaviour", "type": "STRING"}]})
     first, standby = system.daemon("scheduler", 0), system.daemon("scheduler", 1)
-    standby.start()
     standby.wait()
     edges = " ".join(f"step-{n}>step-{n + 1}" for n in range(1, 12))
-    behaviour = " ".join(f"step-{n}:sleep_ms=300" for n in range(1, 13))
+    behaviour = " ".join(f"step-{n}:sleep_ms=200" for n in range(1, 13))
     launched = gateway.post("/experiments", {"name": "take-over", "application_interface_id": interface["id"], "inputs": {"edges": edges, "behaviour": behaviour}, "launch": True})
     victim = _holder(gateway, launched["id"], system) or "scheduler-0"
     told = _started(gateway, launched["id"], least=4)
