@@ -24,7 +24,7 @@ from observability import logs
 
 ROWS_MAX, BYTES_MAX = 2000, 1 << 20
 LEASE_SECONDS, RENEW_SECONDS = 2, 0.5
-BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.05
+BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.1  # The nudge ends the wait; only a lost one costs an interval.
 FENCED_MAX = 3
 
 

@@ -74,7 +74,7 @@ def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[s
         "heartbeat.interval.ms": max(100, session_timeout_ms // 3),
         "max.poll.interval.ms": 30_000,
         "fetch.queue.backoff.ms": 5,
-        "fetch.wait.max.ms": 500,  # Data ends the wait; only an idle system feels it, and it should be quiet.
+        "fetch.wait.max.ms": 1000,  # Data ends the wait; only an idle system feels it, and it should be quiet.
         "queued.min.messages": 10_000,
         "allow.auto.create.topics": False,
     }

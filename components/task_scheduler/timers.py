@@ -31,7 +31,7 @@ class TimerLoop:
         self.looked_for_silent = 0.0
 
     def run(self, stopped: Callable[[float], bool]) -> None:
-        """Until stopped: moves what is due, at once again while much is due, else every 100 ms. `stopped(seconds)` waits that long."""
+        """Until stopped: moves what is due, at once again while much is due, else four times a second: no wait of a retry is shorter than that matters."""
         while True:
             try:
                 busy = self.move_due() >= BATCH
@@ -42,7 +42,7 @@ class TimerLoop:
             except Transient as fault:
                 self.log.warning("timers wait", fault=str(fault))
                 busy = False
-            if stopped(0.0 if busy else 0.1):
+            if stopped(0.0 if busy else 0.25):
                 return
 
     def move_due(self) -> int:
