@@ -13,7 +13,7 @@ from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from app import failpoint, instance
-from app.errors import InvariantViolated, Transient
+from app.errors import InvariantViolated, Misconfigured, Transient
 from app.messages.codec import type_and_only
 from observability import logs
 
@@ -24,11 +24,12 @@ OFFSETS_EVERY_SECONDS = 2.0
 
 @dataclass
 class Claim:
-    """What C0 answers for a partition. `fault`: it must not be read (no row, changed topic)."""
+    """What C0 answers for a partition. `fault`: it must not be read; `recreated`: because its topic was made anew, which at a start ends the process (exit 78)."""
 
     epoch: int
     next_offset: int
     fault: str | None = None
+    recreated: bool = False
 
 
 @dataclass
@@ -100,6 +101,7 @@ class Consumer:
         self.joined = False
         self.paused = False
         self.rejoin = False
+        self.refused: str | None = None
         self.passed_over = 0
         self.log = logs.logger("consumer")
         self.committed_at = time.monotonic()
@@ -138,6 +140,8 @@ class Consumer:
     def take(self, claims: Mapping[Partition, Claim], client: Client) -> None:
         """Reading begins at the claimed offsets, and nowhere else."""
         client.incremental_assign([TopicPartition(topic, part, max(claim.next_offset, 0)) for (topic, part), claim in claims.items()])
+        if not self.joined:
+            self.refused = next((claim.fault for claim in claims.values() if claim.recreated), None)
         for place, claim in claims.items():
             self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault)
             if claim.fault or self.paused:
@@ -163,7 +167,9 @@ class Consumer:
 
     # ---- C1 -------------------------------------------------------------------------------------------------------------------------------------
     def poll(self, most: int, timeout_seconds: float) -> list[Received]:
-        """What was waiting, at most `most`; waits only for the first record. Raises InvariantViolated where Kafka lost memory."""
+        """What was waiting, at most `most`; waits only for the first record. Raises Misconfigured for a topic that was recreated before the start."""
+        if self.refused is not None:
+            raise Misconfigured(f"{self.refused}. If its messages may be given up, remove the position rows of the topic and run `airavata admin topics --apply`")
         if self.rejoin:
             self._rejoin()
         first = self.client.poll(timeout_seconds)

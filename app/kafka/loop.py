@@ -221,7 +221,7 @@ class ConsumerLoop:
             if row is None:
                 claims[place] = Claim(0, 0, "no position row: run `airavata admin topics --apply`")
             elif row.topic_uuid and uuids.get(place[0]) not in {None, row.topic_uuid}:
-                claims[place] = Claim(row.owner_epoch, row.next_offset, "the topic was recreated: its UUID is not the position's")
+                claims[place] = Claim(row.owner_epoch, row.next_offset, f"topic {place[0]} was recreated: its UUID is not the position's", recreated=True)
             else:
                 claims[place] = Claim(row.owner_epoch, row.next_offset)
         return claims

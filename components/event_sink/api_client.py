@@ -11,6 +11,10 @@ from app.errors import Misconfigured, StoreUnavailable
 TIMEOUT_SECONDS = 15.0
 
 
+class Recreated(Misconfigured):
+    """A topic was made anew: its positions belong to another."""
+
+
 class ApiClient:
     """Raises StoreUnavailable for what may pass (no answer, 5xx, 429), Misconfigured for a token or route that never will."""
 
@@ -38,6 +42,8 @@ class ApiClient:
         if answer.status_code == 200:
             return msgspec.json.decode(answer.content)
         detail = answer.text[:300]
+        if answer.status_code == 409 and "recreated" in detail:
+            raise Recreated(msgspec.json.decode(answer.content)["detail"])
         if answer.status_code in {401, 403, 404}:
             raise Misconfigured(f"the API server's internal face refuses us ({answer.status_code}): check AIRAVATA_INTERNAL_URL and AIRAVATA_INTERNAL_TOKEN. {detail}")
         raise StoreUnavailable(f"API server: {answer.status_code} {detail}")

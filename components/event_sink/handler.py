@@ -14,7 +14,7 @@ from app.errors import Transient, Unreadable
 from app.kafka.consumer import Claim, Consumer, Partition, Received
 from app.messages import codec
 from app.workflow import history
-from components.event_sink.api_client import ApiClient
+from components.event_sink.api_client import ApiClient, Recreated
 from observability import logs
 
 BATCH = 500
@@ -106,7 +106,10 @@ class Sink:
 
     def _claim(self, places: list[Partition]) -> dict[Partition, Claim]:
         failpoint.hit("sink.claim.before")
-        told = self.api.claim(self.group, places, dict(self.topic_uuids()))
+        try:
+            told = self.api.claim(self.group, places, dict(self.topic_uuids()))
+        except Recreated as fault:
+            return {place: Claim(0, 0, str(fault), recreated=True) for place in places}
         failpoint.hit("sink.claim.after")
         return {place: Claim(*told[place]) for place in places}
 
@@ -128,7 +131,9 @@ class Sink:
 
     @property
     def missing(self) -> str | None:
-        return None if self.consumer.joined else f"joining group {self.group}"
+        if not self.consumer.joined:
+            return f"joining group {self.group}"
+        return next((held.halted for held in self.consumer.held.values() if held.halted), None)
 
     def gauges(self) -> dict[str, float]:
         return {f"sink_{name}_total": float(count) for name, count in self.counts.items()} | {"consumer_partitions": float(len(self.consumer.held))}

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from app.errors import Contention, OutcomeUnknown, StoreUnavailable
+from app.errors import Contention, Misconfigured, OutcomeUnknown, StoreUnavailable
 from app.kafka.loop import ConsumerLoop
 from app.kafka.producer import TransactionalProducer
 from app.messages import codec
@@ -121,14 +121,21 @@ def test_C0_raises_the_epoch_and_the_owner_before_is_fenced(delivery: Delivery, 
     assert all(loop.consumer.held[place].epoch > row.owner_epoch for place, row in rival.items() if place in loop.consumer.held and loop.consumer.held[place].read)
 
 
-def test_C0_a_missing_row_and_a_recreated_topic_halt_the_partition_loudly(delivery: Delivery, made: list[ConsumerLoop]) -> None:
+def test_C0_a_missing_row_halts_its_partition_loudly_and_the_others_go_on(delivery: Delivery, made: list[ConsumerLoop]) -> None:
     with delivery.unit("test") as tx:
         tx.exec_driver_sql("DELETE FROM positions WHERE consumer_group = %s AND topic = %s AND part = 1", (delivery.group, delivery.topics.scheduler))
-    loop = a_loop(delivery, made, Applied(), uuids={delivery.topics.scheduler: "another"})
-    halted = {part: held.halted for (_, part), held in loop.consumer.held.items()}
-    assert "admin topics" in str(halted[1])
-    assert "recreated" in str(halted[0])
+    handler = Applied()
+    loop = a_loop(delivery, made, handler)
+    assert "admin topics" in str(loop.consumer.held[delivery.topics.scheduler, 1].halted)
     assert "halted" in str(loop.missing)
+    publish(delivery, delivery.names(8))
+    turn_until(loop, lambda: len(handler.seen) == 6)
+
+
+def test_C0_a_topic_recreated_before_the_start_is_refused(delivery: Delivery, made: list[ConsumerLoop]) -> None:
+    loop = a_loop(delivery, made, Applied(), uuids={delivery.topics.scheduler: "another"})
+    with pytest.raises(Misconfigured, match="was recreated"):
+        loop.turn()
 
 
 def test_C2_copies_are_left_out_and_a_gap_is_read_again(delivery: Delivery, made: list[ConsumerLoop]) -> None:
