@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import threading
 import time
 from typing import Any
@@ -23,7 +24,7 @@ from app.mysql import engine
 from app.mysql.unit_of_work import UnitOfWork, now, unit_of_work
 from app.nudge import Nudge
 
-THREADS = 16
+THREADS, BACKLOG = 16, 512
 HEADERS_SECONDS = 10.0
 DRAIN_SECONDS, STOP_ACCEPTING_AFTER_SECONDS = 20.0, 5.0
 CLOCK_SKEW_SECONDS, PING_SECONDS = 1.0, 1.0
@@ -124,7 +125,8 @@ async def serve(lifecycle: Lifecycle, services: Services, unit: UnitOfWork) -> N
     waiter = Waiter(unit, resources.WAITS)
     services.more["waiter"] = waiter
     servers = [_server(Face(services, operations, threads=THREADS), listen) for operations, listen in ((resources.PUBLIC, settings.public_listen), (resources.INTERNAL, settings.internal_listen))]
-    tasks = [asyncio.create_task(each.serve()) for each in servers]
+    sockets = [_socket(name, listen) for name, listen in (("PUBLIC_LISTEN", settings.public_listen), ("INTERNAL_LISTEN", settings.internal_listen))]
+    tasks = [asyncio.create_task(each.serve([bound])) for each, bound in zip(servers, sockets, strict=True)]
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, lifecycle.stop.set)
     lifecycle.ready = lambda: None if all(each.started for each in servers) else "listening"
@@ -140,14 +142,22 @@ async def serve(lifecycle: Lifecycle, services: Services, unit: UnitOfWork) -> N
     await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
     await asyncio.to_thread(lifecycle.leave, unit)
     for task in tasks:
-        if task.done() and task.exception() is not None:
-            raise Misconfigured(f"cannot listen: {task.exception()}")
+        if task.done():
+            task.result()  # A face that ended by a bug ends us as one.
+
+
+def _socket(name: str, listen: tuple[str, int]) -> socket.socket:
+    """Bound by us: uvicorn would end the process with an exit code of its own."""
+    try:
+        return socket.create_server(listen, family=socket.AF_INET6 if ":" in listen[0] else socket.AF_INET, backlog=BACKLOG)
+    except OSError as fault:
+        raise Misconfigured(f"AIRAVATA_{name}: {fault.strerror}: {listen[0]}:{listen[1]}") from fault
 
 
 def _server(face: Face, listen: tuple[str, int]) -> uvicorn.Server:
     config = uvicorn.Config(
         face.gate, host=listen[0], port=listen[1], http=Protocol, loop="asyncio", lifespan="off", access_log=False, log_config=None, log_level="error", server_header=False, date_header=True,
-        timeout_keep_alive=30, timeout_graceful_shutdown=int(DRAIN_SECONDS), backlog=512,
+        timeout_keep_alive=30, timeout_graceful_shutdown=int(DRAIN_SECONDS), backlog=BACKLOG,
     )  # fmt: skip
     server = uvicorn.Server(config)
     setattr(server, "capture_signals", contextlib.nullcontext)  # noqa: B010  Ours are handled by the life cycle.
