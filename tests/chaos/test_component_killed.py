@@ -56,29 +56,55 @@ def test_with_a_second_executor_alive_the_job_is_adopted_without_a_restart(build
     started_once(system, launched, book)
 
 
-@pytest.mark.parametrize("point", ["submit.intent_commit.before", "submit.intent_commit.after", "submit.id_commit.before", "submit.id_commit.after"])
-def test_an_executor_killed_at_each_commit_of_a_submission_starts_the_job_once(build: Build, servers: InOrder, tmp_path: Path, point: str) -> None:
-    """Steps 1 and 3 of a submission: intent and receipt."""
-    system = build({**HOSTED, "executor-job": 0}, **SMALL)
-    system.daemon("executor-job", 0)
-    system.revive("executor-job", failpoints=f"{point}=crash")
+SUBMISSION = {
+    "submit.intent_commit.before": "step 1, nothing stored",
+    "submit.intent_commit.after": "step 1, the intent stored",
+    "submit.id_commit.before": "step 3, the receipt not stored",
+    "submit.id_commit.after": "step 3, the job's id stored",
+}
+
+
+def test_an_executor_killed_at_each_commit_of_a_submission_starts_the_job_once(build: Build, servers: InOrder, tmp_path: Path) -> None:
+    system = build(HOSTED, **SMALL)
     gateway = system.gateway
     effect, book = gateway.effect(gateway.host(servers.ssh_host(), tmp_path / "scratch"), tmp_path / "effect")
-    launched = gateway.launch(effect, {"seconds": 0.5}, output_storage_id=gateway.storage(tmp_path / "storage"))
-    victim = system.daemons["executor-job-0"].child
-    assert victim is not None
-    assert victim.wait(60.0) == -9
-    system.revive("executor-job")
-    started_once(system, launched, book)
+    storage, launched = gateway.storage(tmp_path / "storage"), []
+    for point, step in SUBMISSION.items():
+        system.kill("executor-job")
+        system.revive("executor-job", failpoints=f"{point}=crash")
+        launched.append(gateway.launch(effect, {"seconds": 0.5}, output_storage_id=storage))
+        struck(system, "executor-job")
+        assert gateway.wait(launched[-1], 90.0)["outcome"] == "NORMAL_COMPLETION", (step, gateway.told(launched[-1]))
+    assert len(ledger(book)) == len(set(ledger(book))) == len(SUBMISSION)
+    system.quiet()
+    none_twice(system, PLANNED)
+    history_is_whole(system)
 
 
-@pytest.mark.parametrize("point", ["generator.commit.before", "generator.commit.after", "generator.graph.after"])
-def test_a_generator_killed_at_a_step_of_its_own_plans_everything_once(build: Build, point: str) -> None:
+def test_a_generator_killed_at_each_step_of_its_own_plans_everything_once(build: Build) -> None:
+    system, launched = build(WITHOUT_HOSTS, **SMALL), []
+    for point in ("generator.claim.after", "generator.poll.after", "generator.position.after", "generator.graph.after", "generator.commit.before", "generator.commit.after"):
+        system.kill("generator")
+        system.revive("generator", wait=False, failpoints=f"{point}=crash")
+        launched += burst(system, 5)
+        struck(system, "generator")
+    all_went_well(system, launched)
+
+
+def test_each_component_told_to_stop_in_a_burst_ends_with_0_in_its_time_and_loses_nothing(build: Build) -> None:
+    """SIGTERM; a second one changes nothing."""
     system = build(WITHOUT_HOSTS, **SMALL)
-    system.kill("generator")
-    system.revive("generator", failpoints=f"{point}=crash@2")
     launched = burst(system)
-    struck(system, "generator")
+    for component in WITHOUT_HOSTS:
+        child = system.daemons[f"{component}-0"].child
+        assert child is not None
+        child.terminate()
+        child.terminate()
+        assert child.wait(35.0 if component == "api" else 15.0) == 0
+        if component != "event-sink":  # It has no database of its own to leave.
+            assert system.rows("SELECT id FROM instances WHERE id LIKE %s", f"{component}-%") == []
+        system.revive(component)
+        launched += burst(system, 5)
     all_went_well(system, launched)
 
 
