@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import anyio
@@ -28,8 +28,10 @@ from app.mysql import idempotency
 from app.mysql.unit_of_work import Transaction, UnitOfWork, now
 from app.workflow.planners import Planner
 
+T = TypeVar("T")
 TRIES = 4
 DEADLINE_SECONDS = 10.0
+UNKNOWN = "repeat with the same key; without one, read first"
 PROBE_THREADS = 4
 LARGE_BYTES = 65_536  # Beyond, reading a body holds up the loop.
 _KEY = range(0x21, 0x7F)
@@ -94,23 +96,24 @@ class Face:
             raise Problem("forbidden", f"this needs the scope {operation.scope}")
         query = _query(request.query, operation.parameters)
         read = functools.partial(_read, request, operation)
-        raw, body = read() if len(request.body) <= LARGE_BYTES else await anyio.to_thread.run_sync(read, limiter=self.limiter)
+        raw, body = read() if len(request.body) <= LARGE_BYTES else await self._in_thread(read)
         key = _idempotency_key(request, operation, raw)
         call = functools.partial(self._call, request=request, operation=operation, principal=principal, path=path, query=query, raw=raw, body=body)
         if operation.waits and query.get("wait_seconds"):
             answer = await self.services.more["waiter"].hold(functools.partial(self._in_thread, self._run, call, None), call, query, principal)
         else:
-            answer = await self._in_thread(self._run, call, key)
+            answer = await self._in_thread(self._run, call, key, late="outcome_unknown" if operation.writes else "unavailable")
         if answer.then is not None:
             answer = await self._in_thread(answer.then)
         return _response(operation, answer)
 
-    async def _in_thread(self, work: Callable[..., Answer], *arguments: Any) -> Answer:
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any, late: str = "unavailable") -> T:
+        """`late`: what is answered when the time is up; the thread goes on, and nobody knows what it will have done."""
         try:
             with anyio.fail_after(DEADLINE_SECONDS):
                 return await anyio.to_thread.run_sync(work, *arguments, abandon_on_cancel=True, limiter=self.limiter)
         except TimeoutError:
-            raise Problem("outcome_unknown", "not done within 10 s: repeat with the same key; without one, read first") from None
+            raise Problem(late, f"not done within {DEADLINE_SECONDS:.0f} s: {UNKNOWN if late == 'outcome_unknown' else 'try again'}") from None
         except Transient:  # Where no unit of work of an operation is: the token's look-up.
             raise Problem("unavailable", "the database is out of reach: try again") from None
 
@@ -122,8 +125,8 @@ class Face:
 
     async def _principal(self, request: Request) -> Principal:
         given = request.headers.get("authorization", "")
-        found = self.services.tokens.cached(given) or await self._in_thread(self.services.tokens.find, given)  # type: ignore[arg-type]
-        if not isinstance(found, Principal):
+        found = self.services.tokens.cached(given) or await self._in_thread(self.services.tokens.find, given)
+        if found is None:
             raise Problem("unauthenticated", "Send Authorization: Bearer <token>; this one is missing, unknown, expired or revoked")
         return found
 
@@ -175,7 +178,7 @@ class Face:
                     return _replay(stored, _fingerprint(keywords))
             except Transient:
                 pass
-        raise Problem("outcome_unknown", "the connection broke while committing: repeat with the same key; without one, read first")
+        raise Problem("outcome_unknown", f"the connection broke while committing: {UNKNOWN}")
 
 
 async def _never(_: Any) -> None:

@@ -1,7 +1,7 @@
 """What an endpoint is, said once: routing, validation, authorisation, idempotency and the OpenAPI document all follow from an `Operation`.
 
 To add an endpoint: write a handler `def handle(call: Call) -> Answer`, and put an Operation for it into the OPERATIONS tuple of its resource module (and that module
-into application.py's RESOURCES, once). A handler runs in a worker thread inside one unit of work, `call.tx`; it may be repeated from the start after a deadlock, so it
+into resources.py, once). A handler runs in a worker thread inside one unit of work, `call.tx`; it may be repeated from the start after a deadlock, so it
 must do nothing but through `call.tx`. It raises Problem to refuse; every code it raises stands in `errors`, so that it is documented.
 """
 
