@@ -18,7 +18,7 @@ def test_no_generated_request_gets_a_5xx_or_an_undocumented_answer(rest: Rest, t
     program = Path(sys.executable).with_name("schemathesis")
     told = subprocess.run(
         [program, "run", ROOT / "docs" / "openapi.json", "--url", rest.public, "-H", f"Authorization: {token}", "--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "-n", "8",
-         "--seed", "20261124", "--generation-deterministic", "--max-failures", "5", "--workers", "2", "--request-timeout", "15", "--exclude-path-regex", "status$|events$",
+         "--seed", "20261124", "--generation-deterministic", "--max-failures", "5", "--workers", "1", "--request-timeout", "15", "--exclude-path-regex", "status$|events$",
          "--suppress-health-check", "all", "--warnings", "off"],
         cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
