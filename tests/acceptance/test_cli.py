@@ -124,7 +124,7 @@ def test_a_run_that_fails_is_1_and_says_why(cli: Cli, shape: Callable[..., list[
 
 
 def test_waiting_may_end_before_the_run_does(cli: Cli, shape: Callable[..., list[str]]) -> None:
-    experiment = cli.told(*shape("a>b", "a:sleep_ms=4000")).strip()
+    experiment = cli.told(*shape("a>b", "a:sleep_ms=12000")).strip()
     late = cli("watch", experiment, "--timeout", "0.2")
     assert (late.returncode, f"airavata watch {experiment}" in late.stderr) == (8, True)
     watching = subprocess.Popen([*cli.argv, "watch", experiment], cwd=ROOT, env=cli.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
