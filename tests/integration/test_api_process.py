@@ -5,18 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx2
 import pytest
 from sqlalchemy import create_engine
 
 from app.dev.servers import free_port
-from tests.support.rest import KEY, MASTER, Rest
+from tests.support.rest import KEY, MASTER, Rest, until
 
 pytestmark = pytest.mark.mysql
 
@@ -52,16 +50,9 @@ class Api:
 @pytest.fixture
 def api(shared_database: str) -> Iterator[Api]:
     running = Api(shared_database)
-    _until(lambda: running.status(running.public, "/readyz") == 200, 30)
+    until(lambda: running.status(running.public, "/readyz") == 200, 30)
     yield running
     running.end()
-
-
-def _until(true: Any, seconds: float) -> None:
-    deadline, nothing = time.monotonic() + seconds, threading.Event()
-    while not true():
-        assert time.monotonic() < deadline, "not within its time"
-        nothing.wait(0.05)
 
 
 def test_each_port_serves_its_own(api: Api) -> None:
@@ -83,7 +74,7 @@ def test_a_drain_answers_waits_ends_what_it_has_begun_and_takes_nothing_new(rest
         rival.exec_driver_sql("SELECT id FROM catalogue WHERE id = %s FOR UPDATE", (shape,))
         waiting = pool.submit(httpx2.get, f"{base}/experiments/{experiment}/status?until=terminal&wait_seconds=60", headers=headers, timeout=70)
         begun = pool.submit(httpx2.patch, f"{base}/application-interfaces/{shape}", json={"description": "d"}, headers=headers | {"If-Match": "*"}, timeout=30)
-        _until(lambda: rest.rows("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT %%catalogue%%FOR UPDATE'")[0][0] >= 1, 10)
+        until(lambda: rest.rows("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT %%catalogue%%FOR UPDATE'")[0][0] >= 1, 10)
         api.child.send_signal(signal.SIGTERM)
         began = time.monotonic()
         answer = waiting.result()
@@ -92,7 +83,7 @@ def test_a_drain_answers_waits_ends_what_it_has_begun_and_takes_nothing_new(rest
         assert [api.status(port, "/readyz") for port in (api.public, api.admin)] == [503, 503]
         assert api.status(api.public, "/livez") == 200
         api.child.send_signal(signal.SIGTERM)
-        _until(lambda: _refused(api.public), 10)
+        until(lambda: _refused(api.public), 10)
         assert time.monotonic() - began >= 4.5
         rival.rollback()
         assert begun.result().json()["version"] == 2

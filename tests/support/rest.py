@@ -4,7 +4,8 @@ import asyncio
 import itertools
 import os
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -132,6 +133,24 @@ def serving(url: str, *, live_experiments_max: int = 0, threads: int = 16) -> It
         loop.close()
         database.dispose()
 
+
+
+def problem(answer: httpx2.Response) -> tuple[int, str]:
+    """Status and code of a refusal that is a whole problem document."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    assert document["type"] == f"/problems/{document['code']}"
+    assert document["instance"] == answer.headers["x-request-id"]
+    assert document["trace_id"] == answer.headers["traceparent"][3:35]
+    return answer.status_code, document["code"]
+
+
+def until(true: Callable[[], bool], seconds: float = 15.0, pause: float = 0.02) -> None:
+    deadline, nothing = time.monotonic() + seconds, threading.Event()
+    while not true():
+        assert time.monotonic() < deadline, "not within its time"
+        nothing.wait(pause)
 
 
 # ---- what a launch needs ------------------------------------------------------------------------------------------------------------------------------
