@@ -26,6 +26,8 @@ def measured(arguments: argparse.Namespace, native: Native) -> dict[str, Any]:
     found: dict[str, Any] = {"at": at(), "settings": settings(arguments)}
     with running(arguments, native, "one", {}) as system:
         bench = Bench(system, meter(arguments, native, system), connections=arguments.connections)
+        say("warming up")
+        bench.warm(arguments.scale)
         for name in arguments.workloads:
             say(f"{name}: saturation")
             found[name] = bench.saturated(name, arguments.scale)
@@ -34,7 +36,6 @@ def measured(arguments: argparse.Namespace, native: Native) -> dict[str, Any]:
         say("idle")
         found["idle"] = bench.resting()
         found["rss_peak_mib"] = bench.meter.rss()
-        found["bare_outbox"] = system.outbox_rows()
     if arguments.kills:
         with running(arguments, native, "two", {"lease_seconds": "4"}, copies=2) as system:
             bench = Bench(system, meter(arguments, native, system))

@@ -10,7 +10,7 @@ from tests.support.takeover import quantile
 
 TICK = os.sysconf("SC_CLK_TCK")
 STATUS = {"commits": "Com_commit", "fsyncs_redo": "Innodb_os_log_fsyncs", "fsyncs_data": "Innodb_data_fsyncs", "rows_inserted": "Innodb_rows_inserted"}
-METRICS = ("relay_batches_total", "relay_rows_total", "relay_partitions_total", "consumer_batches_total", "consumer_applied_total", "consumer_retries_total", "consumer_requeued_total")
+METRICS = ("relay_batches_total", "relay_rows_total", "relay_partitions_total", "consumer_batches_total", "consumer_applied_total", "consumer_retries_total", "consumer_requeued_total", "sink_stored_total", "sink_requests_total")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -87,17 +87,19 @@ def cost(before: Reading, after: Reading, *, tasks: int, seconds: float, generat
         "steal_percent": round(100 * (after.stat[2] - before.stat[2]) / max(1, after.stat[1] - before.stat[1]), 2),
         "load_1m": os.getloadavg()[0],
     }
-    return told | _batches(before, after)
+    return told | _batches(before, after, tasks)
 
 
-def _batches(before: Reading, after: Reading) -> dict[str, Any]:
+def _batches(before: Reading, after: Reading, tasks: int) -> dict[str, Any]:
     def grown(name: str, metric: str) -> float:
         return after.metrics[name][metric] - before.metrics.get(name, {}).get(metric, 0.0)
 
     relays = [name for name in after.metrics if name.startswith("relay")]
     batches = sum(grown(name, "relay_batches_total") for name in relays)
-    rows = {name: round(grown(name, "consumer_applied_total") / max(1.0, grown(name, "consumer_batches_total")), 1) for name in after.metrics if name not in relays}
+    pairs = {name: ("sink_stored_total", "sink_requests_total") if "sink" in name else ("consumer_applied_total", "consumer_batches_total") for name in after.metrics if name not in relays}
+    rows = {name: round(grown(name, messages) / max(1.0, grown(name, count)), 1) for name, (messages, count) in pairs.items()}
     return {
+        "outbox_rows_per_task": round(sum(grown(name, "relay_rows_total") for name in relays) / tasks, 2),
         "relay_rows_per_batch": round(sum(grown(name, "relay_rows_total") for name in relays) / max(1.0, batches), 1),
         "partitions_per_kafka_transaction": round(sum(grown(name, "relay_partitions_total") for name in relays) / max(1.0, batches), 1),
         "messages_per_consumer_batch": rows,

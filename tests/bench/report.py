@@ -26,6 +26,7 @@ def _bars(found: dict[str, Any]) -> Iterator[str]:
         ("launch answered → first task, alone p50 / p99, ms", "≤ 30 p50", lambda w: _pair(w["alone"]["launch_to_first_task_ms"])),
         ("commits per task", "", lambda w: w["commits_per_task"]),
         ("fsyncs of the engine per task", "", lambda w: w["fsyncs_per_task"]),
+        ("outbox rows per task", "", lambda w: w["outbox_rows_per_task"]),
         ("rows per Kafka transaction", "", lambda w: w["relay_rows_per_batch"]),
         ("partitions per Kafka transaction", "", lambda w: w["partitions_per_kafka_transaction"]),
         ("batches tried again", "", lambda w: int(w["consumer_retries"])),
