@@ -8,7 +8,7 @@ import time
 from app.errors import EXIT_BUG
 from app.lifecycle import Lifecycle, run
 from app.mysql import engine, shards
-from app.mysql.unit_of_work import unit_of_work
+from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from observability import metrics
 from outbox_relay.relay import ShardRelay
 
@@ -22,8 +22,7 @@ def work(lifecycle: Lifecycle) -> None:
     unit = unit_of_work(database)
     lifecycle.wait_for_database(database)
     lifecycle.wait_for_topics([settings.topics.relay_state], partitions=settings.relay_shards)
-    with unit("relay.shards") as tx:
-        shards.ensure(tx, settings.relay_shards)
+    lifecycle.wait("MySQL", lambda: _make_shards(unit, settings.relay_shards))
     nudges = [threading.Event() for _ in range(settings.relay_shards)]
     relays = [
         ShardRelay(
@@ -57,6 +56,11 @@ def work(lifecycle: Lifecycle) -> None:
     lifecycle.leave(unit)
     if faults:
         raise faults[0]
+
+
+def _make_shards(unit: UnitOfWork, count: int) -> None:
+    with unit("relay.shards") as tx:
+        shards.ensure(tx, count)
 
 
 def _watch(relays: list[ShardRelay], lifecycle: Lifecycle) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, marks
+from app.mysql.rows import from_json, in_order, insert_absent, marks
 from app.mysql.unit_of_work import Transaction
 
 
@@ -19,7 +19,7 @@ def ensure_watch(tx: Transaction, compute_resource_ids: Iterable[str]) -> None:
     if wanted:
         known = {row[0] for row in tx.exec_driver_sql(f"SELECT compute_resource_id FROM host_watches WHERE compute_resource_id IN ({marks(wanted)})", tuple(wanted)).all()}
         for missing in (each for each in wanted if each not in known):
-            tx.exec_driver_sql("INSERT INTO host_watches (compute_resource_id, owner, until) VALUES (%s, NULL, UTC_TIMESTAMP(6))", (missing,))
+            insert_absent(tx, "INSERT INTO host_watches (compute_resource_id, owner, until) VALUES (%s, NULL, UTC_TIMESTAMP(6))", (missing,))
 
 
 def claim_watches(tx: Transaction, compute_resource_ids: Iterable[str], *, owner: str, seconds: int) -> list[str]:
@@ -69,7 +69,7 @@ def ensure_slots(tx: Transaction, host: str, count: int) -> None:
     """Rows (host, 0 … count−1), for budgets first seen or raised. A lowered budget leaves the higher ones unclaimed."""
     known = {row[0] for row in tx.exec_driver_sql("SELECT n FROM host_slots WHERE host = %s", (host,)).all()}
     for n in (each for each in range(count) if each not in known):
-        tx.exec_driver_sql("INSERT INTO host_slots (host, n, owner, until) VALUES (%s, %s, NULL, UTC_TIMESTAMP(6))", (host, n))
+        insert_absent(tx, "INSERT INTO host_slots (host, n, owner, until) VALUES (%s, %s, NULL, UTC_TIMESTAMP(6))", (host, n))
 
 
 def claim_slot(tx: Transaction, host: str, *, count: int, owner: str, seconds: int) -> int | None:

@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection, exc
+
+from app.mysql import faults
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -25,3 +28,12 @@ def from_json(text: str | bytes | None) -> Any:
 def in_order(values: Iterable[str]) -> list[str]:
     """Distinct and sorted: locks are taken by key within each table."""
     return sorted(set(values))
+
+
+def insert_absent(tx: Connection, statement: str, values: tuple[object, ...]) -> None:
+    """INSERT of one row that a rival may insert at the same moment: theirs is as good. 1062 undoes this statement alone; the transaction goes on."""
+    try:
+        tx.exec_driver_sql(statement, values)
+    except exc.IntegrityError as fault:
+        if faults.number(fault) != faults.DUPLICATE:
+            raise

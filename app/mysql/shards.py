@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from app.mysql.rows import insert_absent
 from app.mysql.unit_of_work import Transaction
 
 
@@ -12,11 +13,10 @@ class Leased:
 
 
 def ensure(tx: Transaction, count: int) -> None:
-    """Rows 0 … count − 1."""
+    """Rows 0 … count − 1; several relays may start at once."""
     there = {row[0] for row in tx.exec_driver_sql("SELECT shard FROM relay_shards").all()}
-    new = [(shard,) for shard in range(count) if shard not in there]
-    if new:
-        tx.exec_driver_sql("INSERT INTO relay_shards (shard, settled) VALUES (%s, 0)", new)
+    for shard in (each for each in range(count) if each not in there):
+        insert_absent(tx, "INSERT INTO relay_shards (shard, settled) VALUES (%s, 0)", (shard,))
 
 
 def lease(tx: Transaction, shard: int, *, owner: str, seconds: int) -> Leased | None:
