@@ -156,7 +156,7 @@ class ShardRelay:
 
     def select(self, turn: int) -> Sequence[Any]:
         """R4: partition-major, a plain read; cut at 1 MiB."""
-        with self.unit_of_work("relay.select") as tx:
+        with self.unit_of_work("relay.read") as tx:  # Not `relay.select`: that is the fail point between R4 and R5.
             rows = outbox.waiting(tx, shard=self.shard, turn=turn, size=ROWS_MAX)
         size = 0
         for index, row in enumerate(rows):
