@@ -84,7 +84,7 @@ def mysql(base: Path, prefix: Path, port: int) -> tuple[Daemon, DatabaseAddress]
         )
         _initialise([*argv, "--initialize-insecure", f"--init-file={init}"], base)
     address = DatabaseAddress("mysql", "127.0.0.1", port, "root", PASSWORD)
-    return Daemon("mysql", base, argv, answers=lambda: _answers(address)), address
+    return Daemon("mysql", base, argv, answers=lambda: _answers(address), stale=(socket, socket.with_name(f"{socket.name}.lock"))), address
 
 
 def mariadb(base: Path, port: int) -> tuple[Daemon, DatabaseAddress]:

@@ -45,6 +45,7 @@ class Daemon:
     stop_seconds: float = 30.0
     start_seconds: float = 60.0
     directory_of_work: Path | None = None
+    stale: Sequence[Path] = ()  # Locks that outlive a SIGKILL and name its pid, which a stranger or an unreaped zombie may bear: removed before a start.
     child: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
 
     @property
@@ -69,6 +70,8 @@ class Daemon:
         if self.pid is not None:
             return
         self.directory.mkdir(parents=True, exist_ok=True)
+        for each in self.stale:
+            each.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory_of_work, env={**os.environ, **self.environment}  # noqa: TID251  A child inherits.

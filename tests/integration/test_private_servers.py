@@ -1,0 +1,20 @@
+"""A private server starts again whatever a SIGKILL left behind."""
+
+import os
+from pathlib import Path
+
+from app.dev.databases import mysql
+from app.dev.servers import ROOT, free_port
+
+
+def test_mysql_starts_although_a_lock_file_names_a_process_that_lives(tmp_path: Path) -> None:
+    """Its predecessor's pid may have been given to a stranger, or be a zombie that nobody has reaped."""
+    daemon, address = mysql(tmp_path / "mysql", ROOT / ".dev/lib/mysql", free_port())
+    (socket,) = (each for each in daemon.stale if each.suffix == ".sock")
+    socket.with_name(f"{socket.name}.lock").write_text(f"{os.getpid()}\n")
+    try:
+        daemon.start()
+        daemon.wait()
+        address.execute("SELECT 1")
+    finally:
+        daemon.stop()
