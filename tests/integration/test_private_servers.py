@@ -11,7 +11,7 @@ def test_mysql_starts_although_a_lock_file_names_a_process_that_lives(tmp_path: 
     """Its predecessor's pid may have been given to a stranger, or be a zombie that nobody has reaped."""
     daemon, address = mysql(tmp_path / "mysql", ROOT / ".dev/lib/mysql", free_port())
     (socket,) = (each for each in daemon.stale if each.suffix == ".sock")
-    socket.with_name(f"{socket.name}.lock").write_text(f"{os.getpid()}\n")
+    socket.with_name(f"{socket.name}.lock").write_text(f"{os.getppid()}\n")  # Not ours: it takes its own parent's pid for no rival.
     try:
         daemon.start()
         daemon.wait()
