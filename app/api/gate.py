@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 
@@ -137,7 +138,7 @@ class Request:
         trace_id = parsed[0] if parsed else instance.fresh_bytes(16).hex()
         # Whether to sample is ours to decide; until there is a sampler everything is.
         self.traceparent = f"00-{trace_id}-{ids.digest(self.id, instance.fresh_bytes(8)).hex()[:16]}-01"
-        self.waits = self.method == "GET" and _WAITS.search(self.query) is not None
+        self.waits = self.method in {"GET", "HEAD"} and _WAITS.search(unquote(self.query)) is not None  # As the parameters are read later.
 
     @property
     def trace_id(self) -> str:

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from app.api import gate
-from tests.support.rest import Client, Rest, fresh, problem, serving, until
+from tests.support.rest import Client, Rest, a_shape, fresh, problem, serving, until
 
 pytestmark = pytest.mark.mysql
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -211,6 +211,19 @@ def test_a_copy_with_too_much_at_work_says_so_and_is_alive(shared_database: str,
                 assert [each.result().status_code for each in held] == [200, 200]
         assert problem(busy) == (503, "overloaded")
         assert busy.headers["retry-after"] == "1"
+
+
+def test_a_wait_holds_no_place_however_it_is_asked_for(shared_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "AT_WORK_MAX", 1)
+    with serving(shared_database, threads=4) as rest, rest.client(rest.gateway()) as client, ThreadPoolExecutor(3) as pool:
+        made = client.made("/v1/experiments", {"name": "x", "application_interface_id": a_shape(client), "inputs": {"edges": "a"}})["id"]
+        path = f"/v1/experiments/{made}/status"
+        waits = [("HEAD", "wait_seconds=30"), ("GET", "wait%5Fseconds=30"), ("GET", "wait_seconds=%33%30")]
+        held = [pool.submit(client.request, method, f"{path}?{query}") for method, query in waits]
+        until(lambda: sum(rest.waiter.per_token.values()) == len(waits))
+        assert client.get("/v1/me").status_code == 200
+        rest.loop.call_soon_threadsafe(rest.waiter.draining.set)
+        assert [each.result(30).status_code for each in held] == [200, 200, 200]
 
 
 # ---- names and traces -------------------------------------------------------------------------------------------------------------------------------
