@@ -153,18 +153,28 @@ def launch(call: Call, row: Document, references: References) -> Document:
 
 
 def _check_limits(call: Call) -> None:
-    """Counts cached for a second, so approximate: no counter row that every launch would queue for."""
-    most, counts = call.services.live_experiments_max, call.services.more.setdefault("live", {})
-    seen = counts.get(call.principal.gateway)
+    """Whether the gateway may launch now. Looked up once a second, so approximate: no counter row that every launch would queue for."""
+    known = call.services.more.setdefault("live", {})
+    seen = known.get(call.principal.gateway)
     if seen is None or time.monotonic() - seen[0] > COUNTED_SECONDS:
-        shards = call.services.placement.shards
+        gateway = access.gateway(call.tx, call.principal.gateway) or {}
+        most, shards = live_experiments_max(call, gateway), call.services.placement.shards
         backlog = sum(outbox.count(call.tx, shard, BACKLOG_MAX // shards) for shard in range(shards))
         live = experiments.live(call.tx, call.principal.gateway, limit=most) if most else 0
-        seen = counts[call.principal.gateway] = (time.monotonic(), live, backlog)
-    if most and seen[1] >= most:
+        seen = known[call.principal.gateway] = (time.monotonic(), gateway.get("paused"), most, live, backlog)
+    _, paused, most, live, backlog = seen
+    if paused:
+        raise invalid([Fault("", "disabled", "this gateway is paused: nothing is launched until its administrator ends that")], code="not_launchable")
+    if most and live >= most:
         raise Problem("too_many_live_experiments", f"this gateway has {most} live experiments: wait for some to end")
-    if seen[2] >= BACKLOG_MAX:
+    if backlog >= BACKLOG_MAX:
         raise Problem("backlog_full", "a million messages wait to be sent: try again when they are")
+
+
+def live_experiments_max(call: Call, gateway: Mapping[str, Any]) -> int:
+    """The gateway's own limit, which operators set, else this server's; 0 is none."""
+    own = (gateway.get("limits") or {}).get("live_experiments")
+    return int(call.services.live_experiments_max if own is None else own)
 
 
 def _snapshot(body: Mapping[str, Any], references: References) -> Document:

@@ -8,6 +8,7 @@ from sqlalchemy import exc
 from app import instance, secrets
 from app.api import models, reading
 from app.api.catalogue import not_at_birth
+from app.api.launching import live_experiments_max
 from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, matched, merged, page, text, versioned
 from app.api.problems import Problem, invalid, not_found
 from app.messages import ids
@@ -19,7 +20,8 @@ TOKEN_DAYS_MAX = 365
 
 def _me(call: Call) -> Answer:
     principal = call.principal
-    limits = {"live_experiments": call.services.live_experiments_max}
+    gateway = access.gateway(call.tx, principal.gateway_id) if principal.gateway_id else None
+    limits = {"live_experiments": live_experiments_max(call, gateway or {})}
     return Answer({"gateway_id": principal.gateway_id, "user": principal.user, "role": principal.role, "scopes": sorted(principal.scopes), "expires_at": reading.wire(principal.expires_at), "limits": limits})
 
 

@@ -190,6 +190,29 @@ def test_a_gateway_has_so_many_live_experiments_and_no_more(shared_database: str
         assert client.send_json("POST", "/v1/experiments", body | {"launch": False}).status_code == 201
 
 
+def test_a_gateways_own_limit_goes_before_the_servers(rest: Rest, operator: Client) -> None:
+    gateway_id = rest.gateway()
+    with rest.client(gateway_id) as client:
+        body = {"name": "x", "application_interface_id": a_shape(client), "inputs": {"edges": "a"}, "launch": True}
+        assert client.read("/v1/me")["limits"] == {"live_experiments": 0}
+        assert operator.send_json("PATCH", f"/v1/gateways/{gateway_id}", {"limits": {"live_experiments": 1}}, headers={"If-Match": "*"}).status_code == 200
+        assert client.read("/v1/me")["limits"] == {"live_experiments": 1}
+        client.made("/v1/experiments", body)
+        rest.services.more["live"] = {}
+        assert client.send_json("POST", "/v1/experiments", body).json()["code"] == "too_many_live_experiments"
+
+
+def test_a_paused_gateway_launches_nothing_until_it_is_resumed(rest: Rest, admin: Client, gateway_id: str) -> None:
+    body = {"name": "x", "application_interface_id": a_shape(admin), "inputs": {"edges": "a"}}
+    draft = admin.made("/v1/experiments", body)["id"]
+    for paused, status in ((True, 422), (False, 202)):
+        assert admin.send_json("PATCH", f"/v1/gateways/{gateway_id}", {"paused": paused}, headers={"If-Match": "*"}).json()["paused"] is paused
+        rest.services.more["live"] = {}  # As if the second for which this is remembered were over.
+        answer = admin.send_json("POST", f"/v1/experiments/{draft}/launches", {})
+        assert answer.status_code == status
+        assert (status == 202) or (answer.json()["code"], faults(answer)) == ("not_launchable", {("", "disabled")})
+
+
 def test_a_launch_costs_a_dozen_statements(rest: Rest, admin: Client) -> None:
     """What a launch costs is what the API pays per experiment: look-ups, six writes, and the clock."""
     from sqlalchemy import event
