@@ -18,14 +18,14 @@ CLIENT_NAMES = frozenset({"URL", "TOKEN", "TOKEN_FILE", "PROFILE", "OUTPUT"})  #
 FOREIGN_PREFIXES = ("TEST_", "DEV_")
 
 
-def _number(low: float, high: float) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        value = float(text) if "." in text else int(text)
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        value = int(text)
         if not low <= value <= high:
-            raise ValueError(f"a number from {low:g} to {high:g}")
+            raise ValueError
         return value
 
-    read.__doc__ = f"a number from {low:g} to {high:g}"
+    read.__doc__ = f"a whole number from {low} to {high}"
     return read
 
 
@@ -63,9 +63,12 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (each.strip() for each in text.split(","))))
 
 
-def _flag(text: str) -> bool:
-    """True or false"""
-    return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+def _roots(text: str) -> tuple[str, ...]:
+    """Absolute paths separated by commas, in which {gateway} stands for a gateway's id"""
+    found = _names(text)
+    if any(not each.startswith("/") or ".." in each.split("/") for each in found):
+        raise ValueError
+    return found
 
 
 def _text(text: str) -> str:
@@ -100,9 +103,9 @@ class Settings:
     nudge_to: str = setting(_address, "127.0.0.1:9465")
     token_key: str = setting(_text, "", secret=True)  # HMAC key of bearer tokens, cursors.
     master_key: str = setting(_text, "", secret=True)  # 64 hex digits: seals credentials; API and executors only.
+    posix_roots: tuple[str, ...] = setting(_roots, ("/",))  # Where POSIX storages may lie; gateways' administrators name their roots.
     enabled_planners: tuple[str, ...] = setting(_names, ("batch-application",))
     live_experiments_max: int = setting(_number(0, 10_000_000), 10_000)
-    launches_per_minute: int = setting(_number(0, 10_000_000), 3000)
     workers: int = setting(_number(1, 64), 4)
     capacity: int = setting(_number(0, 100_000), 0)  # 0: 4 × workers.
     watch_interval_ms: int = setting(_number(50, 600_000), 1000)
@@ -141,7 +144,7 @@ def read(environ: Mapping[str, str]) -> Settings:
         reader = known[name].metadata["read"]
         try:
             values[name.lower()] = reader(text if key in known else Path(text).read_text().strip())
-        except (ValueError, KeyError):
+        except ValueError:
             came = "***" if known[name].metadata["secret"] else repr(text)
             faults.append(f"{PREFIX}{key}: expected {reader.__doc__}, got {came}")
         except OSError as fault:

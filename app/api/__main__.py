@@ -107,6 +107,8 @@ def work(lifecycle: Lifecycle) -> None:
     settings = lifecycle.settings
     if len(settings.token_key) < 32:
         raise Misconfigured("AIRAVATA_TOKEN_KEY (or …_FILE): at least 32 characters are wanted")
+    if settings.environment == "production" and "/" in settings.posix_roots:
+        raise Misconfigured("AIRAVATA_POSIX_ROOTS: say below which directories POSIX storages may lie, for example /data/{gateway}: gateways' administrators name their roots")
     master = secrets.master_key(settings.master_key)
     database = engine.connect(settings.mysql_url, size=THREADS + 2, idle_seconds=5, lock_wait_seconds=2)
     unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
@@ -115,7 +117,7 @@ def work(lifecycle: Lifecycle) -> None:
     services = Services(
         unit_of_work=unit, tokens=Tokens(unit, token_key), cursors=Cursors(token_key), placement=settings.placement, topics=settings.topics,
         planners=plugins.planners(settings.enabled_planners), master_key=master, token_key=token_key, live_experiments_max=settings.live_experiments_max,
-        ready=Readiness(unit), draining=lifecycle.stop.is_set, stuck=lambda: None if lifecycle.status("/livez")[0] == 200 else lifecycle.status("/livez")[1],
+        posix_roots=settings.posix_roots, ready=Readiness(unit), draining=lifecycle.stop.is_set, stuck=lambda: None if lifecycle.status("/livez")[0] == 200 else lifecycle.status("/livez")[1],
     )  # fmt: skip
     asyncio.run(serve(lifecycle, services, unit))
 

@@ -51,6 +51,7 @@ class Services:
     master_key: bytes
     token_key: bytes
     live_experiments_max: int
+    posix_roots: Sequence[str] = ("/",)
     ready: Callable[[], str | None] = lambda: None  # What is missing.
     stuck: Callable[[], str | None] = lambda: None  # What no longer turns.
     draining: Callable[[], bool] = lambda: False

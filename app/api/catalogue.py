@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel
@@ -177,9 +178,14 @@ def _host_derived(document: Document, before: Document | None) -> Document:
 
 
 def _storage(call: Call, document: Document) -> list[Fault]:
+    """A POSIX root is a directory of *our* machines: without a bound, a gateway's administrator could read our secrets and other gateways' files."""
+    faults = []
     if document["credential_id"] is not None and access.credential(call.tx, call.principal.gateway, document["credential_id"]) is None:
-        return [Fault("/credential_id", "unknown_reference", "no such credential")]
-    return []
+        faults.append(Fault("/credential_id", "unknown_reference", "no such credential"))
+    allowed = [each.replace("{gateway}", call.principal.gateway) for each in call.services.posix_roots]
+    if document["kind"] == "POSIX" and not any(PurePosixPath(document["root"]).is_relative_to(each) for each in allowed):
+        faults.append(Fault("/root", "not_allowed", "POSIX storages of this gateway lie elsewhere", allowed))
+    return faults
 
 
 PROJECTS = Kind("projects", "Project", catalogue.PROJECT, "prj", models.Project, scope="experiments")

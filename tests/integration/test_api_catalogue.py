@@ -256,6 +256,14 @@ def test_storages_of_both_kinds(admin: Client) -> None:
     assert admin.made("/v1/storage-resources", {"name": "posix", "kind": "POSIX", "root": "/data"})["root"] == "/data"
 
 
+def test_a_posix_storage_lies_where_its_gateway_may_have_one(rest: Rest, admin: Client, gateway_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest.services, "posix_roots", ("/mnt/all", "/data/{gateway}"))
+    for root in ("/", "/etc", "/mnt/allied", f"/data/{rest.gateway()}", "/data"):
+        assert faults(admin.send_json("POST", "/v1/storage-resources", {"name": "s", "kind": "POSIX", "root": root})) == {("/root", "not_allowed")}
+    made = [admin.made("/v1/storage-resources", {"name": f"s{n}", "kind": "POSIX", "root": root}) for n, root in enumerate(("/mnt/all", f"/data/{gateway_id}/in"))]
+    assert faults(admin.send_json("PATCH", f"/v1/storage-resources/{made[0]['id']}", {"root": "/etc"}, headers=ANYTHING)) == {("/root", "not_allowed")}
+
+
 # ---- projects and lists -----------------------------------------------------------------------------------------------------------------------------
 def test_a_project_goes_when_nothing_in_it_lives(admin: Client, user: Client) -> None:
     shape = admin.made("/v1/application-interfaces", {"name": "shape", "planner": "shape", "inputs": [{"name": "edges", "type": "STRING"}]})["id"]

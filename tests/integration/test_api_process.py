@@ -90,7 +90,7 @@ def test_a_drain_answers_waits_ends_what_it_has_begun_and_takes_nothing_new(rest
     assert api.child.wait(30.0 - (time.monotonic() - began)) == 0
 
 
-@pytest.mark.parametrize(("settings", "said"), [({"TOKEN_KEY": "short"}, "AIRAVATA_TOKEN_KEY"), ({"MASTER_KEY": "no hex"}, "AIRAVATA_MASTER_KEY"), ({"ENABLED_PLANNERS": "quantum"}, "quantum"), ({"PUBLIC_LISTEN": "taken"}, "PUBLIC_LISTEN")])
+@pytest.mark.parametrize(("settings", "said"), [({"TOKEN_KEY": "short"}, "AIRAVATA_TOKEN_KEY"), ({"MASTER_KEY": "no hex"}, "AIRAVATA_MASTER_KEY"), ({"ENABLED_PLANNERS": "quantum"}, "quantum"), ({"PUBLIC_LISTEN": "taken"}, "PUBLIC_LISTEN"), ({"ENVIRONMENT": "production"}, "AIRAVATA_POSIX_ROOTS")])
 def test_what_waiting_cannot_mend_ends_it_with_78_and_one_line(shared_database: str, settings: dict[str, str], said: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         api = Api(shared_database, **{name: f"127.0.0.1:{taken.getsockname()[1]}" if value == "taken" else value for name, value in settings.items()})

@@ -38,7 +38,6 @@ class System(dev.System):
             "TOPIC_PREFIX": topic_prefix,
             "PARTITIONS": str(partitions),
             "LIVE_EXPERIMENTS_MAX": "0",
-            "LAUNCHES_PER_MINUTE": "0",
             "WATCH_INTERVAL_MS": "200",
             MARK: str(directory),
             **{key.upper(): str(value) for key, value in settings.items()},
