@@ -60,12 +60,16 @@ class Gateway:
         for each in self._opened:
             each.close()
 
+    def send(self, method: str, url: str, **request: Any) -> httpx2.Response:
+        """One request, one answer. Raises httpx2.TransportError where none came."""
+        return self._http.request(method, url, **request)
+
     def ask(self, method: str, path: str, *, body: Any = None, key: str | None = None, first: int = 0, headers: Mapping[str, str] | None = None, **query: Any) -> httpx2.Response:
         sent = {**(headers or {}), **({"Idempotency-Key": key} if key else {})}
         deadline = time.monotonic() + TRY_SECONDS
         for number in itertools.count(first):
             try:
-                answer = self._http.request(method, f"{self.urls[number % len(self.urls)]}/v1{path}", json=body, headers=sent, params=query or None)
+                answer = self.send(method, f"{self.urls[number % len(self.urls)]}/v1{path}", json=body, headers=sent, params=query or None)
                 if answer.status_code < 400:
                     return answer
                 fault: Exception = Refused(answer.status_code, answer.json())

@@ -1,0 +1,228 @@
+"""The system under chaos: two of every component on private servers, two fork hosts, clients that tell what they ask, and everything a run must leave behind.
+
+`Rig` is tests/support/system.py with a journal, a fail-point file and a number of copies per component, a keeper that restarts what dies (as Kubernetes would) unless it is
+told to leave it, and a run directory (tests/checker/formats.py). A run ends with `finish`: healed, quiet (P2), SIGTERM, collect, judge.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.dev.process import start_time
+from app.dev.servers import ROOT, Native
+from tests.chaos.client import Client
+from tests.chaos.lines import Lines
+from tests.chaos.quiet import await_quiet
+from tests.chaos.senses import Sampler, Tick
+from tests.support.system import COMPONENTS, System
+
+Document = dict[str, Any]
+RUNS = ROOT / ".dev" / "chaos"
+TWO = dict.fromkeys(COMPONENTS, 2)
+QUIET_SECONDS = 120.0
+RESTART_SECONDS = 0.2
+EFFECT = Path(__file__).with_name("effect.sh")
+INPUTS = [
+    {"name": "seed", "type": "STRING", "required": True, "order": 1, "on_command_line": True},
+    {"name": "seconds", "type": "FLOAT", "order": 2, "on_command_line": True, "default": 0},
+    {"name": "status", "type": "INTEGER", "order": 3, "on_command_line": True, "default": 0},
+    {"name": "manner", "type": "STRING", "order": 4, "on_command_line": True, "default": "plain"},
+    {"name": "data", "type": "URI", "order": 5, "on_command_line": True},
+]
+OUTPUTS = [
+    {"name": "result", "type": "URI", "required": True, "search_glob": "result.txt"},
+    {"name": "said", "type": "STDOUT", "required": True},
+    {"name": "complained", "type": "STDERR", "required": True},
+]
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A component ended; `code` as Popen tells it (-9: SIGKILL). `asked`: the harness meant it to."""
+
+    name: str
+    code: int
+    mono: float
+    asked: bool
+
+
+@contextmanager
+def private_servers(kind: str = "mysql") -> Iterator[Native]:
+    """Servers of this process alone, gone with it; those of a killed run are ended first."""
+    for each in (RUNS / "servers").glob("[0-9]*"):
+        if start_time(int(each.name)) is None:
+            Native.end_leftovers(each)
+            subprocess.run(["rm", "-rf", str(each)], check=True)
+    base = RUNS / "servers" / str(os.getpid())
+    native = Native(base)
+    try:
+        native.together(kind, "kafka", "sshd")
+        yield native
+    finally:
+        native.close()
+        subprocess.run(["rm", "-rf", str(base)], check=True)
+
+
+class Rig(System):
+    """Use as a context manager. `run`: the run directory, made here. `plan` is written before anything starts."""
+
+    def __init__(self, run: Path, native: Native, plan: Document, *, kind: str = "mysql", counts: Mapping[str, int] = TWO, **settings: Any) -> None:
+        self.run, self.native, self.plan, self.kind = run, native, plan, kind
+        self.schema = f"chaos{os.getpid()}_{time.monotonic_ns() % 10**9}"
+        run.mkdir(parents=True)
+        server = native.database(kind)
+        server.execute("RESET BINARY LOGS AND GTIDS" if kind == "mysql" else "RESET MASTER", f"CREATE DATABASE {self.schema}")
+        given = {"partitions": 100, "placement_width": 16, **settings}
+        super().__init__(native, run / "system", database_url=server.url(self.schema), kafka=native.kafka(), topic_prefix=f"{self.schema}.", counts=counts, **given)
+        self.client_lines, self.nemesis_lines, self.samples = (Lines(run / f"{name}.jsonl", name) for name in ("client", "nemesis", "samples"))
+        self.down: set[str] = set()  # Left alone by the keeper: whoever struck it starts it again.
+        self.exits: list[Exit] = []
+        self.lives = 0
+        self._stack = ExitStack()
+
+    # ---- life -------------------------------------------------------------------------------------------------------------------------------------
+    def __enter__(self) -> "Rig":
+        super().__enter__()
+        tenant = self.one("SELECT id FROM gateways LIMIT 1")
+        self.gateway.close()
+        self.gateway = self.client = Client(self.gateway.urls, self.tokens["gateway_token"], tenant=tenant, lines=self.client_lines)
+        self.places = self._places()
+        self.tick = Tick()
+        groups = sorted({row[0] for row in self.rows("SELECT DISTINCT consumer_group FROM positions")})
+        hosts = {f"fork-{n}": self.native.daemons[f"sshd-{n}"].pid or 0 for n in (1, 2)}
+        self.sampler = Sampler(self.samples, rows=self.rows, kafka=self.kafka, groups=groups, processes=self.pids, hosts=hosts, tick=self.tick)
+        self._stopped = threading.Event()
+        self._keeper = threading.Thread(target=self._look_after, name="keeper", daemon=True)
+        self._keeper.start()
+        self._stack.callback(self.tick.close)
+        self._stack.callback(self.sampler.close)
+        self._stack.callback(self._keeper.join, 60.0)
+        self._stack.callback(self._stopped.set)
+        return self
+
+    def _own(self, component: str, copy: int) -> dict[str, str]:
+        """Both copies share a struck directory: a point armed for both strikes one of them."""
+        self.lives += 1
+        self.points(component, copy).touch()
+        return super()._own(component, copy) | {
+            "JOURNAL": str(self._directory("journal")), "JOURNAL_WHO": f"{component}/{copy}",
+            "FAILPOINTS": f"@{self.points(component, copy)}", "STRUCK_DIRECTORY": str(self.run / "struck" / component),
+        }  # fmt: skip
+
+    def _directory(self, name: str) -> Path:
+        made = self.run / name
+        made.mkdir(parents=True, exist_ok=True)
+        return made
+
+    def points(self, component: str, copy: int) -> Path:
+        """The file a copy reads its fail points from, again whenever it changes."""
+        return self._directory("failpoints") / f"{component}-{copy}"
+
+    def pids(self) -> dict[str, int]:
+        return {name.rpartition("-")[0] + "/" + name.rpartition("-")[2]: each.child.pid for name, each in list(self.daemons.items()) if each.child is not None and self.alive(each)}
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.end()
+        with suppress(Exception):
+            self.native.database(self.kind).execute(f"DROP DATABASE {self.schema}")
+
+    # ---- places -----------------------------------------------------------------------------------------------------------------------------------
+    def host_directory(self, number: int) -> Path:
+        """Of a fork host: its scratch, the ledger program and the ledger, which stands outside every work directory."""
+        return self._directory("scratch") / f"fork-{number}"
+
+    def _places(self) -> Document:
+        client = self.client
+        storage = client.storage(self.run / "storage")
+        module = client.post("/application-modules", {"name": client.a_name("effect"), "module_version": "1"})["id"]
+        interface = client.post("/application-interfaces", {"name": client.a_name("effect"), "module_ids": [module], "inputs": INPUTS, "outputs": OUTPUTS})["id"]
+        hosts = {}
+        for number in (1, 2):
+            base = self.host_directory(number)
+            host = hosts[number] = client.host(self.native.ssh_host(number), base / "scratch")
+            deployment = {"module_id": module, "compute_resource_id": host, "executable_path": str(EFFECT), "environment": {"LEDGER": str(base / "ledger")}}
+            client.post("/application-deployments", deployment)
+        return {"storage": storage, "effect": interface, "hosts": hosts, "shape": client.shape()}
+
+    def body(self, launch: Mapping[str, Any]) -> Document:
+        """What is sent to POST /experiments for a launch of the plan."""
+        made = {"name": launch["name"], "application_interface_id": self.places[launch["application"]], "inputs": launch["inputs"], "launch": True}
+        if launch["application"] == "effect":
+            made |= {
+                "compute_resource_id": self.places["hosts"][launch["host"]], "output_storage_id": self.places["storage"], "cleanup_strategy": launch["cleanup_strategy"],
+                "scheduling": {"wall_time_seconds": launch["wall_time_seconds"]},
+            }  # fmt: skip
+        return made
+
+    def launch(self, launch: Mapping[str, Any]) -> str:
+        return self.client.carry_out(launch, self.body(launch))
+
+    # ---- death and resurrection ---------------------------------------------------------------------------------------------------------------------
+    def _look_after(self) -> None:
+        """Starts again whatever ends by itself; whoever is in `down` is left to whoever put it there."""
+        while not self._stopped.wait(0.05):
+            for name, daemon in list(self.daemons.items()):
+                if name not in self.down and daemon.child is not None and not self.alive(daemon):
+                    self.exits.append(Exit(name, daemon.child.returncode, time.monotonic(), asked=False))
+                    time.sleep(RESTART_SECONDS)
+                    self.restart(name)
+
+    def restart(self, name: str, *, wait: bool = False) -> None:
+        """A new life of a component; from now on the keeper looks after it again."""
+        component, _, copy = name.rpartition("-")
+        self.revive(component, int(copy), wait=wait)
+        self.down.discard(name)
+
+    def strike(self, name: str) -> tuple[float, int]:
+        """SIGKILL by pidfd, so that no pid given anew is hit; (when, wait status). It stays down until `restart`."""
+        self.down.add(name)
+        child = self.daemons[name].child
+        assert child is not None
+        handle = os.pidfd_open(child.pid)
+        try:
+            struck = time.monotonic()
+            signal.pidfd_send_signal(handle, signal.SIGKILL)  # type: ignore[attr-defined]
+        finally:
+            os.close(handle)
+        return struck, self.await_end(name)
+
+    def await_end(self, name: str, seconds: float = 30.0) -> int:
+        """The wait status of one that is in `down`."""
+        child = self.daemons[name].child
+        assert child is not None
+        code = child.wait(seconds)
+        self.exits.append(Exit(name, code, time.monotonic(), asked=True))
+        return code
+
+    def signal(self, name: str, number: int) -> float:
+        child = self.daemons[name].child
+        assert child is not None
+        at = time.monotonic()
+        os.kill(child.pid, number)
+        return at
+
+    def bugs(self) -> list[Exit]:
+        """Ends that nobody meant: 70 is a bug, 78 a refusal to start, 75 fenced three times in a row."""
+        return [each for each in self.exits if not each.asked and each.code != 0]
+
+    # ---- the end of a run -----------------------------------------------------------------------------------------------------------------------------
+    def finish(self, **manifest: Any) -> int:
+        """Everything is healed: wait until quiet, SIGTERM, collect, judge. The checker's exit code."""
+        self.nemesis_lines.write("healed")
+        seconds, found = await_quiet(self, QUIET_SECONDS)
+        self.nemesis_lines.write("quiet", quiet=not found, asked_seconds=round(seconds, 2), open=found)
+        self._stack.close()
+        killed = self.stop()
+        from tests.chaos import collect
+
+        collect.collect(self, manifest | {"lives": self.lives, "killed_at_stop": killed, "bugs": [f"{each.name} {each.code}" for each in self.bugs()]})
+        return subprocess.run([sys.executable, "-m", "tests.checker", str(self.run)], cwd=ROOT, check=False).returncode
