@@ -110,6 +110,9 @@ class ShardRelay:
         try:
             self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
             self.pump(producer, stop, turned)
+            if producer.worn:
+                self.facts.restarts += 1
+                self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
         finally:
             self.facts.busy_since = None
             producer.close()
@@ -134,7 +137,7 @@ class ShardRelay:
     # ---- R4–R7 ----------------------------------------------------------------------------------------------------------------------------------
     def pump(self, producer: TransactionalProducer, stop: threading.Event, turned: Callable[[], None]) -> None:
         turn, idle = 0, BUSY_SECONDS
-        while not stop.is_set():
+        while not stop.is_set() and not producer.worn:
             turned()
             if time.monotonic() - self.renewed > RENEW_SECONDS and not self.lease():
                 return

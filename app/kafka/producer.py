@@ -1,6 +1,7 @@
 """The one kind of producer there is: transactional, one per relay shard, used from one thread. Errors become ours by the flags fatal, retriable, abort, never by text.
 
-librdkafka lacks the per-transaction epoch of KIP-890, so after any outcome that is not definitely known the object is dropped and a new one made (R1).
+librdkafka lacks the per-transaction epoch of KIP-890, so after any outcome that is not definitely known the object is dropped and a new one made (R1). The same after a commit
+in which the client may have sent EndTxn twice: the first copy may still be on its way, and would end a later transaction (docs/decisions/0006-repeated-end-of-transaction.md).
 """
 
 import time
@@ -13,6 +14,8 @@ from app.errors import Fenced, OutcomeUnknown, StoreUnavailable
 
 INIT_SECONDS, COMMIT_SECONDS = 20.0, 30.0
 TRANSACTION_TIMEOUT_MS = 10_000
+RETRY_BACKOFF_MS = 300  # Before any request is repeated, less a fifth by chance: a shorter EndTxn was sent once.
+SENT_ONCE_SECONDS = 0.2
 MESSAGE_BYTES_MAX = 1_000_000
 
 
@@ -26,6 +29,7 @@ def configuration(bootstrap: str, transactional_id: str) -> dict[str, object]:
         "enable.idempotence": True,
         "linger.ms": 0,
         "compression.type": "lz4",
+        "retry.backoff.ms": RETRY_BACKOFF_MS,
         "queue.buffering.max.messages": 100_000,
         "topic.metadata.refresh.interval.ms": 30_000,
         "allow.auto.create.topics": False,
@@ -44,13 +48,14 @@ def _translated(fault: KafkaException) -> Fenced | OutcomeUnknown | StoreUnavail
 
 
 class TransactionalProducer:
-    """R1, R5, R6. Every method raises Fenced, StoreUnavailable or OutcomeUnknown; after any of them the object must be dropped."""
+    """R1, R5, R6. Every method raises Fenced, StoreUnavailable or OutcomeUnknown; after any of them, and when it is `worn`, the object must be dropped."""
 
     def __init__(self, bootstrap: str, transactional_id: str) -> None:
         """Fences predecessors and settles their open transaction; repeats while that is retriable, at most 20 s."""
         self.client = Client(configuration(bootstrap, transactional_id))
         self.known: dict[str, int] = {}
         self.known_at = float("-inf")
+        self.worn = False
         deadline = time.monotonic() + INIT_SECONDS
         while True:
             try:
@@ -94,8 +99,13 @@ class TransactionalProducer:
             raise _translated(fault) from fault
 
     def commit(self) -> None:
+        """Flushes first, so that what is timed is EndTxn alone."""
+        deadline = time.monotonic() + COMMIT_SECONDS
         try:
-            self.client.commit_transaction(COMMIT_SECONDS)
+            self.client.flush(COMMIT_SECONDS)
+            began = time.monotonic()
+            self.client.commit_transaction(max(1.0, deadline - began))
+            self.worn = time.monotonic() - began > SENT_ONCE_SECONDS
         except KafkaException as fault:
             raise _translated(fault) from fault
 

@@ -109,9 +109,9 @@ class Delivery:
             assert time.monotonic() < deadline, f"{len(set(wanted) - set(found))} of {len(wanted)} messages are not visible"
 
     # ---- a relay process -----------------------------------------------------------------------------------------------------------------------------
-    def relay(self, directory: Path, name: str = "relay", *, failpoints: str = "", ports: Callable[[], int]) -> "subprocess.Popen[bytes]":
+    def relay(self, directory: Path, name: str = "relay", *, failpoints: str = "", kafka: str = "", ports: Callable[[], int]) -> "subprocess.Popen[bytes]":
         environ = {
-            **os.environ, "AIRAVATA_MYSQL_URL": self.url.replace("mysql+pymysql", "mysql"), "AIRAVATA_KAFKA": self.kafka, "AIRAVATA_TOPIC_PREFIX": self.prefix,
+            **os.environ, "AIRAVATA_MYSQL_URL": self.url.replace("mysql+pymysql", "mysql"), "AIRAVATA_KAFKA": kafka or self.kafka, "AIRAVATA_TOPIC_PREFIX": self.prefix,
             "AIRAVATA_ENVIRONMENT": self.environment, "AIRAVATA_PARTITIONS": str(PARTITIONS), "AIRAVATA_PLACEMENT_WIDTH": str(PARTITIONS), "AIRAVATA_RELAY_SHARDS": str(SHARDS),
             "AIRAVATA_ADMIN_LISTEN": f"127.0.0.1:{ports()}", "AIRAVATA_NUDGE_LISTEN": f"127.0.0.1:{ports()}", "AIRAVATA_FAILPOINTS": failpoints,
             "AIRAVATA_STRUCK_DIRECTORY": str(directory / "struck") if failpoints else "",
