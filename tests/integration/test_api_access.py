@@ -120,6 +120,14 @@ def test_an_admin_with_few_scopes_passes_on_no_more(rest: Rest, gateway_id: str)
         assert few.made("/v1/tokens", {"name": "t", "user": "u", "scopes": ["catalogue:read"]})["scopes"] == ["catalogue:read"]
 
 
+def test_an_operator_with_few_scopes_makes_no_operator_with_more(rest: Rest, gateway_id: str) -> None:
+    with rest.client(role="operator", scopes=("gateway:admin", "operator:read")) as few:
+        body = {"name": "t", "user": "u", "role": "operator"}
+        assert faults(few.send_json("POST", "/v1/tokens", body)) == {("/scopes/1", "not_allowed")}
+        assert few.made("/v1/tokens", body | {"scopes": ["operator:read"]})["scopes"] == ["operator:read"]
+        assert few.made("/v1/tokens", {"name": "t", "user": "u", "role": "user", "gateway_id": gateway_id})["role"] == "user"
+
+
 def test_operators_say_for_which_gateway(operator: Client, gateway_id: str) -> None:
     assert faults(operator.send_json("POST", "/v1/tokens", {"name": "t", "user": "u", "role": "gateway-admin"})) == {("/gateway_id", "required")}
     assert faults(operator.send_json("POST", "/v1/tokens", {"name": "t", "user": "u", "role": "service", "gateway_id": gateway_id})) == {("/gateway_id", "not_allowed")}
