@@ -29,6 +29,7 @@ def connect(url: str, *, size: int, idle_seconds: int = 2, lock_wait_seconds: in
         pool_reset_on_return=None,  # A unit of work ends its own transaction; the pool need not say ROLLBACK once more.
         pool_timeout=DRIVER_TIMEOUT_SECONDS,
         isolation_level="READ COMMITTED",
+        hide_parameters=True,  # A fault's text goes to logs and dead letters; what users said and what is sealed does not.
         connect_args={
             "connect_timeout": DRIVER_TIMEOUT_SECONDS,
             "read_timeout": DRIVER_TIMEOUT_SECONDS + LOCK_WAIT_SECONDS,  # A lock wait is an answer too.

@@ -103,11 +103,12 @@ class Worker:
             return Failed("INTERNAL", "A newer epoch of this attempt exists.", transient=True)  # Told to nobody: the guard by epoch at E3 drops it.
         except (EOFError, BrokenPipeError):
             raise
-        except Exception:
-            last = traceback.format_exc().strip()[-1500:]
+        except Exception as fault:
+            traceback.print_exc()  # For our log; clients are told the fault, never a trace.
+            last = repr(fault)[:300]
             self.let_go()
             if task_type.once:
-                return InDoubt("The task's own code failed; whether it had any effect is asked of the host.", (last[-300:],))
+                return InDoubt("The task's own code failed; whether it had any effect is asked of the host.", (last,))
             return Failed("INTERNAL", "The task's own code failed.", raw_message=last, transient=True)
 
     def drive(self, steps: Steps, task: Task) -> Outcome:

@@ -1,5 +1,6 @@
 """Worker processes against a real sshd: a job's whole life, and every way a host or a worker can fail us."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,9 +17,11 @@ import pytest
 from app.workflow.execution import Failed, InDoubt, Submitted, Succeeded
 from app.workflow.job import State
 from components.task_executors.layout import control_dir
+from components.task_executors.plugin import Steps, TaskType, WorkOrder
+from components.task_executors.remote_host import HostAddress
 from components.task_executors.submission.ends import seen_of
 from components.task_executors.submission.watch import Seen, verdict
-from components.task_executors.worker import Arming
+from components.task_executors.worker import Arming, Task, Worker
 from components.task_executors.workers import CommitRequested, Pool
 from tests.support.remote_orders import TYPES, Executor, a_snapshot, an_order, shell
 from tests.support.ssh_host import SshServer, until
@@ -242,6 +245,22 @@ def test_an_abandoned_order_is_never_heard_of_again(server: SshServer, executor:
     executor.pool.abandon("three")
     executor.wait(["two"])
     assert set(executor.outcomes) == {"two"}
+
+
+def a_bug(_order: WorkOrder) -> Steps:
+    raise KeyError("nothing of this name")
+    yield
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_a_bug_in_steps_is_told_without_its_trace_which_goes_to_the_log(capfd: pytest.CaptureFixture[str], once: bool) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    outcome = Worker(theirs).run(Task(an_order(), TaskType("BUGGY", a_bug, once=once), HostAddress("h", 22, "u", (), b""), {}))
+    ours.close()
+    assert isinstance(outcome, InDoubt if once else Failed)
+    told = outcome.evidence[0] if isinstance(outcome, InDoubt) else outcome.raw_message
+    assert told == "KeyError('nothing of this name')"
+    assert "in a_bug" in capfd.readouterr().err
 
 
 PARENT = """
