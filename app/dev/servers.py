@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from app import instance
 from app.dev.broker import kafka
 from app.dev.compute_host import SshHost, sshd
 from app.dev.databases import DatabaseAddress, mariadb, mysql
@@ -41,10 +42,20 @@ class Servers(Protocol):
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below the range from which the kernel serves outgoing connections: whoever is killed finds its port free again when it comes back."""
+    for _ in range(100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((address, 10_000 + int.from_bytes(instance.fresh_bytes(4), "big") % (_lowest_ephemeral() - 10_000)))
+            port: int = probe.getsockname()[1]
+            return port
+    raise Unavailable(f"no free port on {address}")
+
+
+def _lowest_ephemeral() -> int:
+    try:
+        return max(11_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
+    except OSError:
+        return 32_768
 
 
 class Native:

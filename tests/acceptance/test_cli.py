@@ -131,7 +131,7 @@ def test_waiting_may_end_before_the_run_does(cli: Cli, shape: Callable[..., list
     assert watching.stdout is not None
     assert "ExperimentChanged" in watching.stdout.readline()
     watching.send_signal(signal.SIGINT)
-    _, said = watching.communicate(timeout=20)
+    _, said = watching.communicate(timeout=60)
     assert (watching.returncode, "the run goes on" in said) == (130, True)
     assert cli("watch", experiment).returncode == 0
     events = [json.loads(line) for line in cli.told("events", experiment, "-f").splitlines()]
@@ -151,7 +151,7 @@ def test_a_terminal_shows_the_graph(cli: Cli, shape: Callable[..., list[str]]) -
         except OSError:  # The terminal's other end is closed.
             break
     os.close(leader)
-    assert watching.wait(10) == 0
+    assert watching.wait(60) == 0
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode()).splitlines()
     last = {line.split()[1]: line.split() for line in lines if line.split()[:1] == ["●"]}
     assert {name: words[3] for name, words in last.items()} == {"stage": "1", "run": "2", "fetch": "1"}

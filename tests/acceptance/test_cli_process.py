@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def airavata(*words: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environment}
-    return subprocess.run([*AIRAVATA, *words], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([*AIRAVATA, *words], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("words", [(), ("run",), ("experiment",), ("doctor",), ("admin", "topics"), ("host", "add")])

@@ -14,8 +14,8 @@ from app.dev.servers import free_port
 from tests.support.gateway import Gateway
 from tests.support.system import System, ledger
 
-HELD_SECONDS = 60.0  # Connect time-outs and the first answer of a host that has none.
-RESUMED_SECONDS = 90.0  # A blocked task looks again after 7.5 to 22.5 s.
+HELD_SECONDS = 120.0  # Connect time-outs and the first answer of a host that has none.
+RESUMED_SECONDS = 180.0  # A blocked task looks again after 7.5 to 22.5 s.
 
 
 class OwnHost:
@@ -94,7 +94,7 @@ def test_a_changed_host_key_suspends_the_host_and_no_credential_is_sent(system: 
     launched = gateway.launch(effect, {}, output_storage_id=storage)
     told = held(system, launched, "HOST_KEY_CHANGED")
     assert is_a_sentence(told["detail"].partition(": ")[2] or told["detail"]), told
-    system.until(lambda: gateway.get(f"/compute-resources/{host}")["state"] == "SUSPENDED", 20.0, lambda: gateway.get(f"/compute-resources/{host}"))
+    system.until(lambda: gateway.get(f"/compute-resources/{host}")["state"] == "SUSPENDED", 60.0, lambda: gateway.get(f"/compute-resources/{host}"))
     assert "Accepted publickey" not in own_host.log[seen:]
     gateway.patch(f"/compute-resources/{host}", {"host_keys": [changed.host_key]})
     assert gateway.get(f"/compute-resources/{host}")["state"] == "ENABLED"
@@ -118,7 +118,7 @@ def test_a_refused_key_holds_the_work_burns_no_attempt_and_is_tried_again_once_i
     assert system.one("SELECT burned FROM tasks WHERE id = %s", setup["id"]) == 0
 
 
-def failed(system: System, experiment: str, seconds: float = 60.0) -> dict[str, Any]:
+def failed(system: System, experiment: str, seconds: float = 120.0) -> dict[str, Any]:
     ended = system.gateway.wait(experiment, seconds)
     assert ended["state"] == "FAILED"
     assert is_a_sentence(ended["errors"][0]["message"]), ended["errors"]

@@ -55,7 +55,7 @@ def all_ended_well(system: System, experiments: list[str], seconds: float) -> No
 def under_way(system: System) -> None:
     """At least as many tasks as there are experiments have ended since."""
     done = system.one("SELECT COUNT(*) FROM attempts WHERE state = 'SUCCEEDED'")
-    system.until(lambda: system.one("SELECT COUNT(*) FROM attempts WHERE state = 'SUCCEEDED'") > done + LOAD, 60.0)
+    system.until(lambda: system.one("SELECT COUNT(*) FROM attempts WHERE state = 'SUCCEEDED'") > done + LOAD, 120.0)
 
 
 def test_mysql_killed_and_started_again_under_load(breakable: tuple[System, Native], database_kind: str) -> None:
@@ -87,7 +87,7 @@ def test_a_store_that_is_away_is_told_by_readyz_and_launches_are_kept_while_kafk
     native.daemons["kafka"].wait()
     all_ended_well(system, experiments, 90.0)
     native.daemons[database_kind].kill()
-    system.until(lambda: _refuses(system.url), 20.0)
+    system.until(lambda: _refuses(system.url), 60.0)
     native.daemons[database_kind].start()
     native.daemons[database_kind].wait()
     all_ended_well(system, launched(system, 5), 90.0)

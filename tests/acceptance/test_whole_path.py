@@ -35,7 +35,7 @@ def test_the_main_job_prints_the_table_that_the_same_commands_print_by_hand(syst
     interface = gateway.application(gateway.host(ssh, tmp_path / "scratch"), inputs=hmmer.INTERFACE["inputs"], outputs=hmmer.INTERFACE["outputs"], **hmmer.DEPLOYMENT)
     given = {"alignment": f"storage://{storage}/globins/{hmmer.ALIGNMENT}", "sequences": f"storage://{storage}/globins/{hmmer.SEQUENCES}"}
     launched = gateway.launch(interface, given, output_storage_id=storage)
-    ended = gateway.wait(launched, 90.0)
+    ended = gateway.wait(launched)
     assert (ended["state"], ended["outcome"], ended["errors"]) == ("COMPLETED", "NORMAL_COMPLETION", []), gateway.told(launched)
     assert {each["state"] for each in ended["outputs"]} == {"STAGED"}
     assert rows_of(gateway.output(launched, "hits")) == by_hand(tmp_path)
@@ -48,7 +48,7 @@ def test_the_history_tells_every_step_once_in_order_and_in_one_trace(system: Sys
     effect, book = gateway.effect(gateway.host(ssh, tmp_path / "scratch"), tmp_path / "effect")
     launched = gateway.launch(effect, {}, output_storage_id=storage)
     gateway.wait(launched)
-    system.until(lambda: any(each["type"] == "ExperimentChanged" and each["to_state"] == "COMPLETED" for each in gateway.events(launched)), 20.0)
+    system.until(lambda: any(each["type"] == "ExperimentChanged" and each["to_state"] == "COMPLETED" for each in gateway.events(launched)), 60.0)
     events = gateway.events(launched)
     assert [each["seq"] for each in events] == list(range(1, len(events) + 1))
     assert len({each["id"] for each in events}) == len(events)

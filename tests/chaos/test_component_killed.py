@@ -24,7 +24,7 @@ def a_running_job(system: System, servers: InOrder, tmp_path: Path, seconds: flo
 
 def started_once(system: System, launched: str, book: Path) -> None:
     gateway = system.gateway
-    ended = gateway.wait(launched, 90.0)
+    ended = gateway.wait(launched)
     assert ended["outcome"] == "NORMAL_COMPLETION", gateway.told(launched)
     assert len(ledger(book)) == 1
     (job,) = gateway.get(f"/experiments/{launched}/jobs")["items"]
@@ -37,9 +37,9 @@ def started_once(system: System, launched: str, book: Path) -> None:
 
 def test_an_executor_killed_while_its_job_runs_leaves_it_running_and_the_next_one_adopts_it(build: Build, servers: InOrder, tmp_path: Path) -> None:
     system = build(HOSTED, **SMALL)
-    launched, book = a_running_job(system, servers, tmp_path, 6.0)
+    launched, book = a_running_job(system, servers, tmp_path, 20.0)
     system.kill("executor-job")
-    system.until(lambda: system.orphans() == [], 20.0, system.orphans)
+    system.until(lambda: system.orphans() == [], 60.0, system.orphans)
     assert not [line for line in book.read_text().splitlines() if line.endswith(" end")], "the job had ended before: nothing was shown"
     system.revive("executor-job")
     started_once(system, launched, book)
@@ -49,7 +49,7 @@ def test_with_a_second_executor_alive_the_job_is_adopted_without_a_restart(build
     system = build({**HOSTED, "executor-job": 2}, **SMALL)
     launched, book = a_running_job(system, servers, tmp_path, 6.0)
     watched = "SELECT owner FROM host_watches WHERE owner IS NOT NULL"
-    system.until(lambda: system.rows(watched), 20.0)
+    system.until(lambda: system.rows(watched), 60.0)
     watcher = system.one(watched)
     victim = next(copy for copy in (0, 1) if f"-{system.pid_of('executor-job', copy)}-" in watcher)
     system.kill("executor-job", victim)
@@ -74,7 +74,7 @@ def test_an_executor_killed_at_each_commit_of_a_submission_starts_the_job_once(b
         system.revive("executor-job", failpoints=f"{point}=crash")
         launched.append(gateway.launch(effect, {"seconds": 0.5}, output_storage_id=storage))
         struck(system, "executor-job")
-        assert gateway.wait(launched[-1], 90.0)["outcome"] == "NORMAL_COMPLETION", (step, gateway.told(launched[-1]))
+        assert gateway.wait(launched[-1])["outcome"] == "NORMAL_COMPLETION", (step, gateway.told(launched[-1]))
     assert len(ledger(book)) == len(set(ledger(book))) == len(SUBMISSION)
     system.quiet()
     none_twice(system, PLANNED)
@@ -135,7 +135,7 @@ def struck(system: System, component: str) -> None:
 
 
 def all_went_well(system: System, launched: list[str]) -> None:
-    assert {system.gateway.wait(each, 60.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
+    assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
     system.quiet()
     assert none_twice(system, ["NOOP"])["rescues"] == 0
     history_is_whole(system)

@@ -28,7 +28,7 @@ def burst(system: System, count: int = 10) -> list[str]:
 
 
 def all_went_well(system: System, launched: list[str]) -> None:
-    assert {system.gateway.wait(each, 60.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
+    assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
     system.quiet()
     assert none_twice(system, ["NOOP"])["rescues"] == 0
     history_is_whole(system)
@@ -75,8 +75,8 @@ def test_of_two_relays_on_one_shard_one_frozen_between_two_steps_and_continued_d
         system.until(lambda: system.frozen("relay", 0), 30.0, lambda: f"not frozen between {step}")
         system.until(lambda: f"-{system.pid_of('relay', 1)}-" in holder(system), 30.0)
         launched += burst(system)
-        assert {system.gateway.wait(each, 60.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
+        assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
         launched += burst(system)
         system.thaw("relay", 0)
-        assert {system.gateway.wait(each, 60.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
+        assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
     all_went_well(system, launched)

@@ -20,7 +20,7 @@ def test_a_standby_takes_over_within_3_s_and_no_task_is_lost_or_dispatched_twice
         done, more = takeover.kill_round(system, shape)
         rounds.append(done)
         launched += more
-    ended = [system.gateway.wait(each, 60.0)["outcome"] for each in launched]
+    ended = [system.gateway.wait(each)["outcome"] for each in launched]
     assert set(ended) == {"NORMAL_COMPLETION"}
     system.quiet()
     counted = none_twice(system, ["NOOP"])
@@ -47,7 +47,7 @@ def test_without_a_standby_it_goes_on_when_one_is_started(build: Build) -> None:
     assert system.one("SELECT COUNT(*) FROM experiments WHERE finished_at IS NULL") > 0
     assert system.one("SELECT COUNT(*) FROM attempts") == stood
     system.revive("scheduler")
-    assert {system.gateway.wait(each, 60.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
+    assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
     system.quiet()
     assert none_twice(system, ["NOOP"])["rescues"] == 0
     history_is_whole(system)

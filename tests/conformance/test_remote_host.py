@@ -68,7 +68,7 @@ def test_a_command_that_takes_too_long_is_given_up_with_unknown_outcome(host: Re
     began = time.monotonic()
     fault = fault_of(lambda: host.run(("sleep", "60"), timeout_seconds=0.5))
     assert (fault.code, fault.certain) == ("SSH_TIMEOUT", False)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert host.run(("echo", "on")).stdout == b"on\n"
 
 

@@ -42,12 +42,12 @@ def meanwhile(rest: Rest, ask: Callable[[], Any], act: Callable[[], None]) -> tu
     with ThreadPoolExecutor(1) as pool:
         began = time.monotonic()
         answer: Future[Any] = pool.submit(ask)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not rest.waiter.events and time.monotonic() < deadline:
             threading.Event().wait(0.005)
         assert rest.waiter.events, "it was not held"
         act()
-        return answer.result(30), time.monotonic() - began
+        return answer.result(75), time.monotonic() - began
 
 
 # ---- status -------------------------------------------------------------------------------------------------------------------------------------------
@@ -58,24 +58,30 @@ def test_status_tells_where_it_is(admin: Client, story: Story) -> None:
 
 def test_a_held_status_answers_when_the_version_changes(rest: Rest, admin: Client, story: Story) -> None:
     path = f"/v1/experiments/{story.experiment}/status"
-    answer, took = meanwhile(rest, lambda: admin.read(path, wait_seconds=20, version=1), lambda: moved(story, "EXECUTING"))
+    answer, took = meanwhile(rest, lambda: admin.read(path, wait_seconds=60, version=1), lambda: moved(story, "EXECUTING"))
     assert (answer["state"], answer["version"]) == ("EXECUTING", 2)
-    assert took < 10
-    assert admin.read(path, wait_seconds=20, version=1)["version"] == 2
-    answer, took = meanwhile(rest, lambda: admin.read(path, wait_seconds=20, version=2), lambda: moved(story, "COMPLETED"))
-    assert (answer["terminal"], answer["outcome"], answer["poll_after_seconds"], took < 10) == (True, "NORMAL_COMPLETION", None, True)
-    assert admin.read(path, wait_seconds=20, version=3)["terminal"]
+    assert took < 45
+    assert admin.read(path, wait_seconds=60, version=1)["version"] == 2
+    answer, took = meanwhile(rest, lambda: admin.read(path, wait_seconds=60, version=2), lambda: moved(story, "COMPLETED"))
+    assert (answer["terminal"], answer["outcome"], answer["poll_after_seconds"], took < 45) == (True, "NORMAL_COMPLETION", None, True)
+    assert admin.read(path, wait_seconds=60, version=3)["terminal"]
 
 
 def test_without_a_version_it_is_the_one_first_told_that_must_change(rest: Rest, admin: Client, story: Story) -> None:
+    first_told = threading.Event()
+
+    def remember(_connection: Any, _cursor: Any, sql: str, *_: Any) -> None:
+        if "FROM experiments" in sql:
+            first_told.set()
+
     def act() -> None:
-        while not rest.waiter.marks:  # It has looked: the version it first told is known.
-            threading.Event().wait(0.01)
-        threading.Event().wait(0.5)
+        assert first_told.wait(30)
         moved(story, "EXECUTING")
 
-    answer, took = meanwhile(rest, lambda: admin.read(f"/v1/experiments/{story.experiment}/status", wait_seconds=20), act)
-    assert (answer["version"], took < 15) == (2, True)
+    event.listen(rest.engine, "after_cursor_execute", remember)
+    answer, took = meanwhile(rest, lambda: admin.read(f"/v1/experiments/{story.experiment}/status", wait_seconds=60), act)
+    event.remove(rest.engine, "after_cursor_execute", remember)
+    assert (answer["version"], took < 45) == (2, True)
 
 
 def test_waiting_for_the_end_does_not_stop_at_a_change(rest: Rest, admin: Client, story: Story) -> None:
@@ -84,29 +90,29 @@ def test_waiting_for_the_end_does_not_stop_at_a_change(rest: Rest, admin: Client
         threading.Event().wait(0.3)
         moved(story, "FAILED")
 
-    answer, _ = meanwhile(rest, lambda: admin.read(f"/v1/experiments/{story.experiment}/status", wait_seconds=20, until="terminal"), act)
+    answer, _ = meanwhile(rest, lambda: admin.read(f"/v1/experiments/{story.experiment}/status", wait_seconds=60, until="terminal"), act)
     assert (answer["state"], answer["version"]) == ("FAILED", 3)
 
 
 def test_out_of_time_it_tells_what_is(rest: Rest, admin: Client, story: Story) -> None:
     began = time.monotonic()
     assert admin.read(f"/v1/experiments/{story.experiment}/status", wait_seconds=1, until="terminal")["state"] == "LAUNCHED"
-    assert 0.9 < time.monotonic() - began < 10
+    assert 0.9 < time.monotonic() - began < 45
     assert (rest.waiter.events, dict(rest.waiter.per_token)) == ({}, {})
 
 
 def test_a_drain_answers_everybody_with_what_is(shared_database: str) -> None:
     with serving(shared_database, threads=4) as rest, rest.client(rest.gateway()) as client:
         made = client.made("/v1/experiments", {"name": "x", "application_interface_id": a_shape(client), "inputs": {"edges": "a"}})["id"]
-        answer, took = meanwhile(rest, lambda: client.read(f"/v1/experiments/{made}/status", wait_seconds=30), lambda: rest.loop.call_soon_threadsafe(rest.waiter.draining.set))
-        assert (answer["state"], took < 15) == ("CREATED", True)
+        answer, took = meanwhile(rest, lambda: client.read(f"/v1/experiments/{made}/status", wait_seconds=60), lambda: rest.loop.call_soon_threadsafe(rest.waiter.draining.set))
+        assert (answer["state"], took < 45) == ("CREATED", True)
 
 
 def test_a_token_may_wait_fifty_times_and_no_more(rest: Rest, admin: Client, user: Client, story: Story) -> None:
     path = f"/v1/experiments/{story.experiment}/status"
     with ThreadPoolExecutor(waiting.PER_TOKEN_MAX) as pool:
-        held = [pool.submit(admin.read, path, wait_seconds=30, version=1) for _ in range(waiting.PER_TOKEN_MAX)]
-        deadline = time.monotonic() + 20
+        held = [pool.submit(admin.read, path, wait_seconds=60, version=1) for _ in range(waiting.PER_TOKEN_MAX)]
+        deadline = time.monotonic() + 40
         while sum(rest.waiter.per_token.values()) < waiting.PER_TOKEN_MAX and time.monotonic() < deadline:
             threading.Event().wait(0.01)
         refused = admin.send_json("GET", path, wait_seconds=5)
@@ -114,7 +120,7 @@ def test_a_token_may_wait_fifty_times_and_no_more(rest: Rest, admin: Client, use
         assert admin.send_json("GET", path).status_code == 200
         assert user.send_json("GET", path, wait_seconds=5).status_code == 404
         moved(story, "EXECUTING")
-        assert {each.result(30)["version"] for each in held} == {2}
+        assert {each.result(75)["version"] for each in held} == {2}
 
 
 @pytest.mark.parametrize("query", ["wait_seconds=61", "wait_seconds=-1", "until=soon", "version=x"])
@@ -136,13 +142,13 @@ def test_forty_waits_share_one_look(shared_database: str) -> None:
         stories = [Story(own, client.made("/v1/experiments", {"name": "x", "application_interface_id": shape, "inputs": {"edges": "a"}, "launch": True})) for _ in range(10)]
         with ThreadPoolExecutor(40) as pool:
             began = time.monotonic()
-            asked = [pool.submit(client.read, f"/v1/experiments/{each.experiment}/status", wait_seconds=20, version=1) for each in stories for _ in range(4)]
-            deadline = time.monotonic() + 10
+            asked = [pool.submit(client.read, f"/v1/experiments/{each.experiment}/status", wait_seconds=60, version=1) for each in stories for _ in range(4)]
+            deadline = time.monotonic() + 30
             while max(looks, default=0) < 10 and time.monotonic() < deadline:
                 threading.Event().wait(0.01)
             for each in stories:
                 moved(each, "EXECUTING")
-            assert {each.result(30)["state"] for each in asked} == {"EXECUTING"}
+            assert {each.result(75)["state"] for each in asked} == {"EXECUTING"}
             assert max(looks) == 10
             assert len(looks) <= (time.monotonic() - began) / waiting.LOOK_SECONDS + 1
 
@@ -154,8 +160,8 @@ def test_the_feed_is_read_on_from_a_seq_and_held_until_there_is_more(rest: Rest,
     told(story, *(story.event(TaskChanged("a", "b")) for _ in range(5)))
     assert [each["seq"] for each in admin.read(path, after=2, limit=2)["items"]] == [3, 4]
     assert admin.read(path, after=5)["items"] == []
-    answer, took = meanwhile(rest, lambda: admin.read(path, after=5, wait_seconds=20), lambda: told(story, story.event(ExperimentChanged("LAUNCHED", "EXECUTING"))))
-    assert ([each["seq"] for each in answer["items"]], took < 10) == ([6], True)
+    answer, took = meanwhile(rest, lambda: admin.read(path, after=5, wait_seconds=60), lambda: told(story, story.event(ExperimentChanged("LAUNCHED", "EXECUTING"))))
+    assert ([each["seq"] for each in answer["items"]], took < 45) == ([6], True)
     began = time.monotonic()
     assert admin.read(path, after=6, wait_seconds=1)["items"] == []
     assert time.monotonic() - began > 0.9

@@ -62,7 +62,7 @@ def a_loop(delivery: Delivery, made: list[ConsumerLoop], handler: Applied, *, ow
         handler=handler, owner=owner, topic_uuids=lambda: uuids or delivery.uuids,
     )  # fmt: skip
     made.append(loop)
-    until(lambda: loop.turn() or (loop.consumer.joined and len(loop.consumer.held) > 0), 20, "an assignment")
+    until(lambda: loop.turn() or (loop.consumer.joined and len(loop.consumer.held) > 0), what="an assignment")
     return loop
 
 
@@ -75,7 +75,7 @@ def publish(delivery: Delivery, messages: Sequence[Envelope], *, raw: bytes | No
     producer.commit()
 
 
-def turn_until(loop: ConsumerLoop, condition, seconds: float = 20.0) -> None:
+def turn_until(loop: ConsumerLoop, condition, seconds: float = 60.0) -> None:
     until(lambda: (loop.turn(), condition())[1], seconds)
 
 
@@ -91,7 +91,7 @@ def test_C1_to_C4_a_poll_is_one_transaction_with_its_positions(delivery: Deliver
     publish(delivery, messages)
     turn_until(loop, lambda: len(handler.seen) == 200)
     assert sorted(handler.seen) == sorted(each.mid for each in messages)
-    assert len(handler.batches) < 60, "batches, not messages"
+    assert len(handler.batches) < 120, "batches, not messages"
     assert sum(next_offsets(delivery).values()) >= 200
 
 
@@ -237,8 +237,8 @@ def test_C5_offsets_lie_behind_the_end_so_that_lag_tools_reach_zero(delivery: De
         loop.consumer.commit_offsets()
         loop.turn()
         places = [TopicPartition(*place) for place in loop.consumer.held]
-        committed = loop.consumer.client.committed(places, timeout=10)
-        return sum(loop.consumer.client.get_watermark_offsets(TopicPartition(each.topic, each.partition), timeout=10)[1] - each.offset for each in committed)
+        committed = loop.consumer.client.committed(places, timeout=30)
+        return sum(loop.consumer.client.get_watermark_offsets(TopicPartition(each.topic, each.partition), timeout=30)[1] - each.offset for each in committed)
 
     turn_until(loop, lambda: lag() == 0)
 
@@ -251,9 +251,9 @@ def test_two_instances_share_and_a_closed_one_is_taken_over(delivery: Delivery, 
         handler=second, owner="two", topic_uuids=lambda: delivery.uuids,
     )  # fmt: skip
     made.append(two)
-    until(lambda: (one.turn(), two.turn(), len(one.consumer.held) == len(two.consumer.held) == 2)[2], 20, "two partitions each")
+    until(lambda: (one.turn(), two.turn(), len(one.consumer.held) == len(two.consumer.held) == 2)[2], what="two partitions each")
     publish(delivery, delivery.names(40))
-    until(lambda: (one.turn(), two.turn(), len(first.seen) + len(second.seen) == 40)[2], 20)
+    until(lambda: (one.turn(), two.turn(), len(first.seen) + len(second.seen) == 40)[2])
     made.remove(one)
     one.close()
     publish(delivery, [delivery.message(f"more{n}", n % 4) for n in range(8)])

@@ -1,10 +1,15 @@
-"""A private server starts again whatever a SIGKILL left behind."""
+"""A private server starts again whatever a SIGKILL left behind, on the port it had."""
 
 import os
 from pathlib import Path
 
 from app.dev.databases import mysql
 from app.dev.servers import ROOT, free_port
+
+
+def test_no_outgoing_connection_of_this_machine_ever_gets_a_servers_port() -> None:
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert all(1024 < free_port() < lowest for _ in range(20))
 
 
 def test_mysql_starts_although_a_lock_file_names_a_process_that_lives(tmp_path: Path) -> None:

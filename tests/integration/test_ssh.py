@@ -66,7 +66,7 @@ def test_a_host_that_says_nothing_is_unreachable_in_time(server: SshServer) -> N
         began = time.monotonic()
         fault = fault_of(SshHost(server.address(port=silent.getsockname()[1])))
     assert (fault.code, fault.certain) == ("SSH_CONNECT", True)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 45
 
 
 def hang_up(listener: socket.socket) -> None:
@@ -91,15 +91,12 @@ def test_no_terminal_and_no_agent_are_offered(host: SshHost) -> None:
 
 def test_a_background_child_that_keeps_stdout_open_does_not_hold_the_command(host: SshHost) -> None:
     began = time.monotonic()
-    assert host.run(("sh", "-c", "sleep 8 & echo done")).stdout == b"done\n"
-    assert time.monotonic() - began < 6
+    assert host.run(("sh", "-c", "sleep 30 & echo done")).stdout == b"done\n"
+    assert time.monotonic() - began < 25
 
 
-def test_a_command_on_a_warm_connection_costs_no_nagle_delay(host: SshHost) -> None:
+def test_a_connection_sends_at_once(host: SshHost) -> None:
+    """Nagle's algorithm would wait for the host's delayed acknowledgement: 40 ms for each command."""
     host.run(("true",))
-    times = []
-    for _ in range(15):
-        began = time.monotonic()
-        host.run(("true",))
-        times.append(time.monotonic() - began)
-    assert sorted(times)[2] < 0.045, times
+    assert host._transport is not None
+    assert host._transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

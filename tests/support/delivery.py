@@ -84,7 +84,7 @@ class Delivery:
         try:
             consumer.assign([TopicPartition(name, part, 0) for part in range(PARTITIONS)])
             ended: set[int] = set()
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while len(ended) < PARTITIONS:
                 assert time.monotonic() < deadline, "the ends were not reached"
                 message = consumer.poll(0.2)
@@ -103,7 +103,7 @@ class Delivery:
     def shows(self, messages: Sequence[Envelope], topic: str = "") -> None:
         """Exactly these, once each: waits for the commit markers, which follow the commit by milliseconds."""
         wanted = sorted(each.mid for each in messages)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (found := sorted(self.visible(topic))) != wanted:
             assert len(found) <= len(wanted), f"{len(found) - len(set(found))} messages are visible twice, {len(set(found) - set(wanted))} are strangers"
             assert time.monotonic() < deadline, f"{len(set(wanted) - set(found))} of {len(wanted)} messages are not visible"
@@ -120,7 +120,7 @@ class Delivery:
             return subprocess.Popen([sys.executable, "-m", "outbox_relay"], cwd=ROOT, env=environ, stdout=log, stderr=log)
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
     deadline = time.monotonic() + seconds
     while True:
         try:

@@ -22,7 +22,7 @@ def records(system: System, topic: str) -> Iterator[Envelope]:
     )  # fmt: skip
     try:
         consumer.assign([TopicPartition(name, part, 0) for part in range(partitions)])
-        open_parts, deadline = set(range(partitions)), time.monotonic() + 60.0
+        open_parts, deadline = set(range(partitions)), time.monotonic() + 120.0
         while open_parts:
             assert time.monotonic() < deadline, f"{name}: no end seen of partitions {sorted(open_parts)}"
             for each in consumer.consume(1000, 0.25):
@@ -53,7 +53,7 @@ def none_twice(system: System, task_types: list[str]) -> dict[str, int]:
     return {"records": len(mids), "commands": len(commands), "rescues": int(system.rescues())}
 
 
-def history_is_whole(system: System, seconds: float = 60.0) -> None:
+def history_is_whole(system: System, seconds: float = 120.0) -> None:
     """Every event that Kafka carries is in the one history, once, and no seq is left out."""
     wanted = Counter(each.subject.experiment for each in records(system, "event-sink"))
     system.until(lambda: system.one("SELECT COUNT(*) FROM events") >= sum(wanted.values()), seconds, lambda: (system.one("SELECT COUNT(*) FROM events"), sum(wanted.values())))

@@ -145,7 +145,7 @@ class Gateway:
         body = {"name": more.pop("name", "a test"), "application_interface_id": interface, "inputs": dict(inputs), "launch": True, **more}
         return str(self.post("/experiments", body, key, first=first)["id"])
 
-    def wait(self, experiment: str, seconds: float = 60.0) -> dict[str, Any]:
+    def wait(self, experiment: str, seconds: float = 120.0) -> dict[str, Any]:
         """The experiment at its end."""
         deadline = time.monotonic() + seconds
         while not self.get(f"/experiments/{experiment}/status", until="terminal", wait_seconds=max(1, min(20, int(deadline - time.monotonic()))))["terminal"]:

@@ -124,7 +124,7 @@ def serving(url: str, *, live_experiments_max: int = 0, threads: int = 16) -> It
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(work()), daemon=True)
     thread.start()
-    assert ready.wait(15.0)
+    assert ready.wait(60.0)
     try:
         yield Rest(database, unit, services, found)
     finally:
@@ -146,7 +146,7 @@ def problem(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, document["code"]
 
 
-def until(true: Callable[[], bool], seconds: float = 15.0, pause: float = 0.02) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0, pause: float = 0.02) -> None:
     deadline, nothing = time.monotonic() + seconds, threading.Event()
     while not true():
         assert time.monotonic() < deadline, "not within its time"

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app.dev.servers import free_port
 from components.task_executors.remote_host import HostAddress
 
 SSHD = "/usr/sbin/sshd"
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait for a condition, never for a time."""
     ends_at = time.monotonic() + seconds
     while not (found := condition()):
@@ -22,12 +23,6 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
             raise AssertionError(f"not within {seconds} s: {condition}")
         time.sleep(0.02)
     return found
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listens(port: int) -> bool:
@@ -53,7 +48,7 @@ class SshServer:
     def start(self, host_keys: tuple[str, ...] = ("host",)) -> None:
         """Listening when it returns. The first start finds a port; a port that somebody else took meanwhile is not insisted on."""
         for _ in range(5):
-            port = self.port or a_free_port()
+            port = self.port or free_port()
             self._launch(port, host_keys)
             assert self.process is not None
             until(lambda port=port: listens(port) or self.process.poll() is not None)

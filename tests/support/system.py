@@ -79,7 +79,7 @@ class System(dev.System):
                 os.kill(each.child.pid, signal.SIGKILL)
         for each in self.daemons.values():
             if each.child is not None:
-                each.child.wait(10.0)
+                each.child.wait(60.0)
         for pid in self.orphans():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -119,7 +119,7 @@ class System(dev.System):
         self.rescued += self.rescues_of(victim.name)
         assert victim.child is not None
         os.kill(victim.child.pid, signal.SIGKILL)
-        assert victim.child.wait(30.0) == -signal.SIGKILL, victim.child.returncode
+        assert victim.child.wait(60.0) == -signal.SIGKILL, victim.child.returncode
 
     def revive(self, component: str, copy: int = 0, *, wait: bool = True, **settings: str) -> None:
         """Start it again. `settings`: of this life alone, for example failpoints."""
@@ -135,7 +135,7 @@ class System(dev.System):
     def freeze(self, component: str, copy: int = 0) -> None:
         pid = self.pid_of(component, copy)
         os.kill(pid, signal.SIGSTOP)
-        assert wait_until(lambda: self._state(pid) == "T", 5.0), f"{component}-{copy} is not stopped"
+        assert wait_until(lambda: self._state(pid) == "T", 30.0), f"{component}-{copy} is not stopped"
 
     def frozen(self, component: str, copy: int = 0) -> bool:
         """By itself, at a fail point with mode pause."""
@@ -144,7 +144,7 @@ class System(dev.System):
     def thaw(self, component: str, copy: int = 0) -> None:
         pid = self.pid_of(component, copy)
         os.kill(pid, signal.SIGCONT)
-        assert wait_until(lambda: self._state(pid) != "T", 5.0), f"{component}-{copy} is still stopped"
+        assert wait_until(lambda: self._state(pid) != "T", 30.0), f"{component}-{copy} is still stopped"
 
     # ---- what is left behind ------------------------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -183,7 +183,7 @@ class System(dev.System):
         """By the sweepers of all schedulers, those killed since included."""
         return self.rescued + sum(self.rescues_of(name) for name in self.daemons)
 
-    def quiet(self, seconds: float = 60.0) -> None:
+    def quiet(self, seconds: float = 120.0) -> None:
         """Nothing waits to be sent."""
         self.until(lambda: self.outbox_rows() == 0, seconds, lambda: self.rows("SELECT topic, part, created_at, UTC_TIMESTAMP(6) FROM outbox LIMIT 5"))
 
