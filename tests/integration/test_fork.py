@@ -1,6 +1,6 @@
 """The host's helpers, run for real on this machine: one token starts at most once, whoever asks, however often, and whatever is killed in between.
 
-The program's own ledger (a line it appends itself, outside every work directory) is the judge.
+The program's own ledger (a line it appends itself, outside every work directory) is the judge. Steps are those of docs/remote-submission.md.
 """
 
 import os
@@ -26,8 +26,13 @@ from tests.support.remote_orders import a_snapshot, an_order, drive, shell
 from tests.support.ssh_host import until
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-HELPER_POINTS = ("host.lock.after", "host.epoch.after", "host.intent.after", "host.accept.after")
-WRAPPER_POINTS = ("job.guard.before", "job.guard.after", "host.receipt.before", "host.receipt.after")
+HELPER_POINTS = {
+    "host.lock.after": "step 2 i, the lock", "host.epoch.after": "step 2 ii, the epoch", "host.intent.after": "step 2 v, the intent", "host.accept.after": "step 2 vi, the start",
+}  # fmt: skip
+WRAPPER_POINTS = {
+    "job.guard.before": "before step 5, the guard", "job.guard.after": "step 5, the guard", "host.receipt.before": "before step 2 vii, the receipt",
+    "host.receipt.after": "step 2 vii, the receipt",
+}  # fmt: skip
 
 
 class Place:
@@ -127,6 +132,7 @@ def test_a_program_that_fails_tells_how(place: Place, text: str, code: int, numb
 
 
 def test_twenty_helpers_at_once_start_one_program(place: Place) -> None:
+    """Step 0: one token, fixed before anything is sent."""
     outcomes: list[Outcome] = []
     threads = [threading.Thread(target=lambda: outcomes.append(place.submit("sleep 5"))) for _ in range(20)]
     for each in threads:
@@ -141,7 +147,7 @@ def test_twenty_helpers_at_once_start_one_program(place: Place) -> None:
     assert not (place.control / "duplicate").exists()
 
 
-@pytest.mark.parametrize("point", HELPER_POINTS)
+@pytest.mark.parametrize("point", HELPER_POINTS, ids=HELPER_POINTS.get)
 def test_a_helper_killed_at_a_step_is_run_again_and_starts_one_program(place: Place, point: str) -> None:
     scripts.arm(point, str(place.hits))
     first = place.submit("sleep 2")
@@ -154,7 +160,7 @@ def test_a_helper_killed_at_a_step_is_run_again_and_starts_one_program(place: Pl
     assert place.starts() == 1
 
 
-@pytest.mark.parametrize("point", WRAPPER_POINTS)
+@pytest.mark.parametrize("point", WRAPPER_POINTS, ids=WRAPPER_POINTS.get)
 def test_a_wrapper_killed_at_a_step_is_followed_by_at_most_one_program(place: Place, point: str) -> None:
     scripts.arm(point, str(place.hits))
     first = place.submit()
@@ -176,6 +182,7 @@ def test_a_wrapper_killed_at_a_step_is_followed_by_at_most_one_program(place: Pl
 
 
 def test_a_wrapper_killed_before_it_could_tell_the_end_is_lost_and_after_it_is_believed(place: Place) -> None:
+    """Step 6: the exit file."""
     scripts.arm("job.exit.before", str(place.hits))
     place.submit("exit 3")
     until((place.hits / "job.exit.before").is_dir)
@@ -207,6 +214,7 @@ def test_a_wrapper_that_comes_late_finds_its_guard_barred(place: Place) -> None:
 
 
 def test_an_older_epoch_is_refused(place: Place) -> None:
+    """Step 2 ii."""
     assert isinstance(place.submit("sleep 1", epoch=3), Submitted)
     (place.control / "receipt").unlink()
     assert isinstance(place.submit(epoch=2), InDoubt)
@@ -214,6 +222,7 @@ def test_an_older_epoch_is_refused(place: Place) -> None:
 
 
 def test_a_cancelled_token_does_not_start(place: Place) -> None:
+    """Step 2 iii: the tombstone."""
     place.control.mkdir(parents=True)
     (place.control / "cancelled").touch()
     outcome = place.submit()
@@ -326,6 +335,7 @@ def test_environment_libraries_modules_and_post_job_commands_surround_the_progra
 
 
 def test_a_host_without_the_helper_gets_it_and_a_login_that_talks_is_not_believed(tmp_path: Path) -> None:
+    """Step 2 viii: the answer is framed with a nonce."""
     place = Place(tmp_path)
 
     class Noisy(LocalHost):
@@ -340,6 +350,7 @@ def test_a_host_without_the_helper_gets_it_and_a_login_that_talks_is_not_believe
 
 
 def test_a_lost_answer_is_asked_for_and_the_job_adopted(place: Place) -> None:
+    """Step 2 iv: the receipt of the first run is told again."""
     class Deaf(LocalHost):
         heard = 0
 

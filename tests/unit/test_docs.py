@@ -1,11 +1,44 @@
-"""What is drawn from the code stands as the code says."""
+"""What is drawn from the code stands as the code says, and what the pages name is there."""
 
+import ast
+import re
 import runpy
+from itertools import product
 from pathlib import Path
 
-DOCS = Path(__file__).parents[2] / "docs"
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+FLOW = (DOCS / "message_flow.md").read_text()
+PRODUCT = [path for folder in ("app", "outbox_relay", "components", "observability", "migrations") for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".sh"}]
 
 
 def test_state_machine_md_is_drawn_from_the_tables():
     drawn = runpy.run_path(str(DOCS / "draw_state_machine.py"))["draw"]()
     assert (DOCS / "state_machine.md").read_text() == drawn, "run: python docs/draw_state_machine.py"
+
+
+def named(text: str) -> list[tuple[str, list[str]]]:
+    """`a/{b,c}.py, d.py: one, two` → each file with the functions and classes that some of them must have."""
+    files, _, names = text.partition(": ")
+    parts = [[files]] if "{" not in files else [[head] if n % 2 == 0 else head.split(",") for n, head in enumerate(re.split(r"[{}]", files))]
+    return [(each.strip(), [name.strip() for name in names.split(",") if name]) for spelt in product(*parts) for each in "".join(spelt).split(", ")]
+
+
+def defined(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)}
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+    return found
+
+
+@pytest.mark.parametrize("text", re.findall(r"`([\w/{},. ]+(?:\.py|\.sh|/)(?:: [\w., ]+)?)`", FLOW))
+def test_the_message_flow_names_files_and_functions_that_are_there(text: str) -> None:
+    files = {name: [path for path in PRODUCT if f"/{path.relative_to(ROOT)}".endswith(f"/{name}")] or [each for each in [ROOT / name] if name.endswith("/") and each.is_dir()] for name, _ in named(text)}
+    assert all(files.values()), files
+    have = {name for paths in files.values() for path in paths if path.suffix == ".py" for name in defined(path)}
+    assert set(named(text)[0][1]) <= have
