@@ -122,10 +122,10 @@ def topics(found: Examination, settings: Settings, task_types: Iterable[str]) ->
                 "topics",
                 settings.kafka,
                 text,
-                "set AIRAVATA_PARTITIONS and AIRAVATA_RELAY_SHARDS to what the topics have, or move to new topics (runbook: change partitions)",
+                "set AIRAVATA_PARTITIONS and AIRAVATA_RELAY_SHARDS to what the topics have, whose number never changes",
             )
         for text in difference.recreated:
-            found.wrong("topics", settings.kafka, text, "see the runbook `topic recreated or truncated`; nothing was skipped or repeated meanwhile")
+            found.wrong("topics", settings.kafka, text, "see docs/runbooks/topic-recreated.md; nothing was skipped or repeated meanwhile")
         for text in [each for each in difference.lines() if each not in difference.wrong and each not in difference.recreated]:
             found.wrong("topics", settings.kafka, text, "run `airavata admin topics --apply`")
         if difference.none:

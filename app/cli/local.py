@@ -153,7 +153,7 @@ def relay_state(
     from app import admin as acts
 
     warning = (
-        "Rows that Kafka forgot stay forgotten, rows that wait are sent (perhaps for the second time). Read the runbook `relay state refused` first. Settle?"
+        "Rows that Kafka forgot stay forgotten, rows that wait are sent (perhaps for the second time). Read docs/runbooks/relay-state-refused.md first. Settle?"
     )
     if settle is not None and not yes and not typer.confirm(warning, err=True):
         raise Failed(Exit.CONFLICT, "nothing was changed")
@@ -161,7 +161,7 @@ def relay_state(
         found = acts.relay_state(settings(), settle=settle)
     show.items(found, ("shard", "verdict", "settled", "kafka_seq", "rows_named", "waiting", "owner"), output)
     if settle is None and any(each["verdict"] == "KAFKA_LOST_MEMORY" for each in found):
-        raise Failed(Exit.MISCONFIGURED, "Kafka remembers less than MySQL knows was sent: see the runbook `relay state refused`, then --settle")
+        raise Failed(Exit.MISCONFIGURED, "Kafka remembers less than MySQL knows was sent: see docs/runbooks/relay-state-refused.md, then --settle")
 
 
 @commands.command()

@@ -1,6 +1,6 @@
 """W3C trace context without a tracer: the skeleton of an experiment's trace is computed from rows, so a message can name its parent span before any span exists.
 
-A skeleton span's id is the first 8 bytes of SHA-256 over `kind/id/attempt` (docs/telemetry.md §1, rule 1).
+A skeleton span's id is the first 8 bytes of SHA-256 over `kind/id/attempt`.
 """
 
 import hashlib

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 
 from app import secrets
 from app.cli import doctor
-from tests.support.ssh_host import SshServer
+from tests.support.ssh_host import SshServer, until
 
 ROOT = Path(__file__).parents[2]
 Airavata = Callable[..., subprocess.CompletedProcess[str]]
@@ -37,7 +39,7 @@ def airavata(empty_database: str, kafka_bootstrap: str, topic_prefix: str, tmp_p
     def run(*words: str, **changed: str) -> subprocess.CompletedProcess[str]:
         environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **{f"AIRAVATA_{name}": value for name, value in {**settings, **changed}.items()}}
         argv = [sys.executable, "-c", "from app.cli import main; main()", *words]
-        return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
     return run
 
@@ -90,6 +92,21 @@ def test_missing_position_rows_and_a_wrong_partition_count(airavata: Airavata, r
     refused = airavata("admin", "topics", "--apply", PARTITIONS="8")
     assert refused.returncode == 78
     assert "has 4 partitions, must have 8: partitions are never changed on a live topic" in refused.stdout
+
+
+def test_a_recreated_topic_is_told_and_mended_as_its_runbook_says(airavata: Airavata, root_of: Engine, kafka_bootstrap: str, topic_prefix: str) -> None:
+    made_whole(airavata)
+    topic, kafka = f"{topic_prefix}airavata-scheduler", AdminClient({"bootstrap.servers": kafka_bootstrap})
+    kafka.delete_topics([topic])[topic].result(30)
+    until(lambda: "is missing" in airavata("admin", "topics").stdout)
+    told = airavata("admin", "topics", "--apply")
+    assert (told.returncode, f"topic {topic} was recreated" in told.stdout) == (78, True)
+    assert examined(airavata)["topics"]["fix"].startswith("see docs/runbooks/topic-recreated.md")
+    (delete,) = re.findall("`(DELETE FROM positions .*?)`", (ROOT / "docs/runbooks/topic-recreated.md").read_text())
+    with root_of.connect() as connection:
+        connection.exec_driver_sql(delete.replace("<topic>", topic))
+    assert airavata("admin", "topics", "--apply").returncode == 0
+    assert examined(airavata) == {}
 
 
 def test_unsafe_server_settings(airavata: Airavata, root_of: Engine) -> None:

@@ -19,6 +19,17 @@ def test_state_machine_md_is_drawn_from_the_tables():
     assert (DOCS / "state_machine.md").read_text() == drawn, "run: python docs/draw_state_machine.py"
 
 
+@pytest.mark.parametrize("page", sorted({found for path in [*PRODUCT, *ROOT.glob("*.md")] for found in re.findall(r"\bdocs/[\w./-]+\.(?:md|json)", path.read_text())}))
+def test_a_page_that_is_referred_to_is_there(page: str) -> None:
+    assert (ROOT / page).is_file()
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda each: each.name)
+def test_a_link_leads_somewhere(page: Path) -> None:
+    links = [each for each in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()) if "://" not in each]
+    assert [each for each in links if not (page.parent / each).exists()] == []
+
+
 def named(text: str) -> list[tuple[str, list[str]]]:
     """`a/{b,c}.py, d.py: one, two` → each file with the functions and classes that some of them must have."""
     files, _, names = text.partition(": ")
