@@ -85,7 +85,7 @@ def setting(read: Callable[[str], Any], default: Any = ..., *, secret: bool = Fa
 class Settings:
     """What a component may be told. `AIRAVATA_` + the upper-case name is the variable."""
 
-    environment: str = setting(_text, "development")  # Prefix of transactional ids and consumer groups; `production` refuses fail points.
+    environment: str = setting(_text, "development")  # Prefix of transactional ids and consumer groups; `production` refuses fail points and journal.
     mysql_url: str = setting(_mysql, secret=True)
     kafka: str = setting(_text, "127.0.0.1:9092")
     topic_prefix: str = setting(_text, "")
@@ -113,6 +113,8 @@ class Settings:
     sweep_after_seconds: int = setting(_number(2, 3600), 60)
     failpoints: str = setting(_text, "")
     struck_directory: str = setting(_text, "")
+    journal: str = setting(_text, "")  # A directory; refused in production like fail points.
+    journal_who: str = setting(_text, "")  # Component and copy, as `scheduler/1`.
     log_level: str = setting(_one_of("debug", "info", "warning", "error"), "info")
     log_format: str = setting(_one_of("json", "console"), "json")
 
