@@ -4,6 +4,7 @@ Exit codes: 0 ok · 70 bug · 75 fenced three times in a row · 78 settings, sec
 A second SIGTERM changes nothing; SIGKILL is as safe.
 """
 
+import hashlib
 import os
 import signal
 import sys
@@ -11,13 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
 import migrations
-from app import failpoint, instance
+from app import failpoint, instance, journal
 from app.errors import EXIT_BUG, EXIT_FENCED, EXIT_MISCONFIGURED, EXIT_OK, Fenced, Misconfigured, Transient
 from app.mysql import engine, instances
 from app.mysql.unit_of_work import UnitOfWork
@@ -114,7 +114,7 @@ class Lifecycle:
         self.wait("Kafka", look)
         return found
 
-    def consume(self, *, group: str, names: list[str], wants: frozenset[str], unit_of_work: UnitOfWork, handler: Any) -> Any:
+    def consume(self, *, group: str, names: list[str], wants: frozenset[str], unit_of_work: UnitOfWork, handler: Any, commit: str = "commit") -> Any:
         """The consumer loop of a component, with its readiness and facts wired to the admin port."""
         from app.kafka import topics
         from app.kafka.loop import ConsumerLoop
@@ -125,7 +125,7 @@ class Lifecycle:
         loop = ConsumerLoop(
             component=self.component.split("-")[0], group=topics.full_group(settings.environment, group), topics=names, bootstrap=settings.kafka,
             session_timeout_ms=settings.session_timeout_ms, wants=wants, unit_of_work=unit_of_work, handler=handler, owner=self.instance,
-            topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, names).items()},
+            topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, names).items()}, commit=commit,
         )  # fmt: skip
         self.ready, self.facts = lambda: loop.missing, loop.facts
         metrics.watch(loop.gauges)
@@ -142,29 +142,37 @@ class Lifecycle:
         return (503, missing) if missing else (200, "ready")
 
 
+def instruments(settings: Settings, role: str, name: str) -> None:
+    """Journal and fail points, where they are switched on; also for commands. Raises Misconfigured in production."""
+    given = hashlib.sha256(repr(sorted(settings.redacted().items())).encode()).hexdigest()[:16]
+    journal.begin(settings.journal, environment=settings.environment, who=settings.journal_who or name, role=role, instance=name, version=VERSION, settings=given)
+    failpoint.arm(settings.failpoints, environment=settings.environment, struck_directory=settings.struck_directory)
+
+
 def run(component: str, work: Callable[[Lifecycle], None]) -> None:
     """A component's whole life, exit code included. `work` builds everything by hand, returns when `stop` is set and it has drained."""
     try:
         settings = read(os.environ)  # noqa: TID251  Configuration is read here, once, for every component.
         lifecycle = Lifecycle(component, settings)
         logs.configure(component=component, instance=lifecycle.instance, level=settings.log_level, form=settings.log_format)
-        failpoint.arm(settings.failpoints, environment=settings.environment, struck_directory=Path(settings.struck_directory) if settings.struck_directory else None)
+        instruments(settings, component, lifecycle.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: lifecycle.stop.set())
         _serve_admin(lifecycle)
         lifecycle.log.info("started", version=VERSION)
         work(lifecycle)
         lifecycle.log.info("stopped")
-        code = EXIT_OK
+        code, why = EXIT_OK, "asked to"
     except Misconfigured as fault:
         print(f"{component}: {fault}", file=sys.stderr, flush=True)
-        code = EXIT_MISCONFIGURED
+        code, why = EXIT_MISCONFIGURED, str(fault)[:2000]
     except Fenced as fault:
         print(f"{component}: {fault}", file=sys.stderr, flush=True)
-        code = EXIT_FENCED
+        code, why = EXIT_FENCED, str(fault)[:2000]
     except Exception as fault:
         logs.logger(component).error("bug", exc_info=fault)
-        code = EXIT_BUG
+        code, why = EXIT_BUG, repr(fault)[:2000]
+    journal.write("life.stop", why=why, code=code)
     sys.stderr.flush()
     os._exit(code)  # Threads of client libraries must not keep a finished process alive.
 

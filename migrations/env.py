@@ -40,7 +40,7 @@ def run() -> None:
     try:
         with connect(context.config.attributes["url"]) as connection:
             take_lock(connection)
-            context.configure(connection=connection, transaction_per_migration=True, on_version_apply=lambda **_: failpoint.hit("migrations.revision.before"))
+            context.configure(connection=connection, transaction_per_migration=True, on_version_apply=lambda **_: failpoint.hit("migration.step.after"))
             context.run_migrations()
     except Exception as fault:
         ours = faults.translate(fault)

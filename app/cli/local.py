@@ -24,10 +24,13 @@ commands.add_typer(admin, name="admin")
 
 def settings() -> "Settings":
     """As any component reads them; where nothing is set, those of a running `airavata dev`. Call inside `local()`."""
+    from app import instance, lifecycle
     from app.settings import read
 
     given = os.environ  # noqa: TID251  This face is the `__main__` of these commands.
-    return read(given if "AIRAVATA_MYSQL_URL" in given or "AIRAVATA_MYSQL_URL_FILE" in given else {**dev_environment(), **given})
+    found = read(given if "AIRAVATA_MYSQL_URL" in given or "AIRAVATA_MYSQL_URL_FILE" in given else {**dev_environment(), **given})
+    lifecycle.instruments(found, "command", instance.name("command"))
+    return found
 
 
 def dev_environment() -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
+from app import failpoint
 from app.errors import Misconfigured, StoreUnavailable
 from app.messages.topics import Topics
 from app.mysql import positions
@@ -128,6 +129,8 @@ def apply(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWo
         if fault.args[0].name() != "TOPIC_ALREADY_EXISTS":
             raise StoreUnavailable(f"Kafka: {fault}") from fault
     _await_topics(client, [each.name for each in before.missing])
+    if new:
+        failpoint.hit("topics.apply.after")
     after = difference(client, wanted, unit_of_work)
     if after.positions_missing:
         _make_positions(client, after.positions_missing, unit_of_work)

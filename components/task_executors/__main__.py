@@ -35,7 +35,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     settings, topics = lifecycle.settings, lifecycle.settings.topics
     mine = types_of(names)
     local = all(each.local for each in mine.values())
-    arming = Arming(settings.failpoints, settings.environment, settings.struck_directory)
+    arming = Arming(settings.failpoints, settings.environment, settings.struck_directory, settings.journal, f"{settings.journal_who or lifecycle.instance}/worker")
     pools = [] if local else [Pool(settings.workers, arming=arming), *([Pool(2, arming=arming)] if WATCH_TYPE in mine else [])]  # Before any thread.
     database = engine.connect(settings.mysql_url, size=2)
     unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
@@ -44,7 +44,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     remote = Workers(pool=pools[0], unit_of_work=unit, task_types=mine, ways=ways, owner=lifecycle.instance) if ways else None
     capacity = LOCAL_CAPACITY if local else settings.capacity or 4 * settings.workers
     executor = Executor(unit_of_work=unit, instance=lifecycle.instance, task_types=mine, topics=topics, placement=settings.placement, capacity=capacity, remote=remote)
-    loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in names], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor)
+    loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in names], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor, commit="start_commit")
     watching = _watch(lifecycle, unit, pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
     while not lifecycle.stop.is_set():
         free = capacity - len(executor.held)

@@ -35,6 +35,7 @@ class Exec(Struct, frozen=True):
     argv: tuple[str, ...]
     stdin: bytes = b""
     timeout_seconds: float = 30.0
+    verb: str = "sh"  # What it is called in the journal.
 
 
 class Ran(Struct, frozen=True):

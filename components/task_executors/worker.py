@@ -8,11 +8,12 @@ import ctypes
 import os
 import signal
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from app import failpoint
+from app import failpoint, journal
 from app.workflow.execution import Failed, InDoubt, Outcome
 from components.task_executors import host as host_scripts
 from components.task_executors.plugin import Commit, Exec, Operation, OperationFailed, Sleep, Steps, TaskType, Transfer, WorkOrder, failed
@@ -43,13 +44,19 @@ class Cooled(NamedTuple):
 
 
 class Arming(NamedTuple):
-    """Fail points of workers and of the scripts they stage; empty in production."""
+    """Fail points and journal of workers, and of the scripts they stage; empty in production."""
 
     failpoints: str = ""
     environment: str = "production"
     struck_directory: str = ""
-    host_points: str = ""
-    host_hits: str = ""
+    journal: str = ""
+    who: str = "worker"
+
+
+RAISES: failpoint.Raises = {
+    "unknown": lambda text: OperationFailed("FAIL_POINT", text, certain=False),
+    "definite": lambda text: OperationFailed("FAIL_POINT", text, certain=True),
+}
 
 
 class NewerEpoch(Exception):
@@ -61,8 +68,8 @@ def main(pipe: Connection, arming: Arming) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent decides what a terminal's Ctrl-C means.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    failpoint.arm(arming.failpoints, environment=arming.environment, struck_directory=Path(arming.struck_directory) if arming.struck_directory else None)
-    host_scripts.arm(arming.host_points, arming.host_hits)
+    journal.begin(arming.journal, environment=arming.environment, who=arming.who, role="worker", parent=os.getppid())
+    failpoint.arm(arming.failpoints, environment=arming.environment, struck_directory=arming.struck_directory, raises=RAISES)
     try:
         Worker(pipe).serve()
     except (EOFError, OSError):
@@ -93,6 +100,7 @@ class Worker:
     def run(self, task: Task) -> Outcome:
         """The order's outcome, also when its steps or a driver did what nobody foresaw."""
         task_type = task.task_type
+        host_scripts.arm(failpoint.entries(), token=task.order.token, task=task.order.subject.task, process=task.order.subject.process)
         try:
             return self.drive(task_type.steps(task.order), task)
         except OperationFailed as fault:
@@ -129,14 +137,20 @@ class Worker:
     def perform(self, operation: Operation, task: Task) -> Any:
         assert self.host is not None
         match operation:
-            case Exec(argv, stdin, seconds):
+            case Exec(argv, stdin, seconds, verb):
                 self.pipe.send(Began(seconds))
-                return self.host.run(argv, stdin, timeout_seconds=seconds)
+                with self.recorded(verb, task, seconds) as told:
+                    ran = self.host.run(argv, stdin, timeout_seconds=seconds)
+                    told["status"] = ran.exit_status
+                return ran
             case Transfer():
                 from components.task_executors.staging.transfer import transfer  # Late: brings boto3 where S3 is used.
 
                 self.pipe.send(Began(operation.timeout_seconds))
-                return transfer(operation, self.host, task.storages, task.order.token, task.order.epoch)
+                with self.recorded("transfer", task, operation.timeout_seconds) as told:
+                    done = transfer(operation, self.host, task.storages, task.order.token, task.order.epoch)
+                    told.update(status=0, target=operation.target, bytes=done.size_bytes, sha256=done.sha256, reused=done.reused)
+                return done
             case Commit():
                 self.pipe.send(operation)
                 if not self.pipe.recv():
@@ -144,3 +158,18 @@ class Worker:
                 return None
             case Sleep():
                 raise OperationFailed("NOT_SUPPORTED", "Only local task types may sleep.", certain=True)
+
+    @contextmanager
+    def recorded(self, verb: str, task: Task, seconds: float) -> Iterator[dict[str, Any]]:
+        """The journal's line before remote work and the one after it: an exit status, the code of what surely did not happen, or `unknown`."""
+        assert self.host is not None
+        call = {"host": f"{self.host.address.host}:{self.host.address.port}", "token": task.order.token, "epoch": task.order.epoch, "verb": verb}
+        told: dict[str, Any] = {"status": "unknown"}
+        journal.write("remote.call", **call, deadline_seconds=seconds)
+        try:
+            yield told
+        except OperationFailed as fault:
+            told.update(status=fault.code if fault.certain else "unknown", code=fault.code)
+            raise
+        finally:
+            journal.write("remote.return", **call, **told)

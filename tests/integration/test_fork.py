@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from app.failpoint import Entry
 from app.workflow.execution import Failed, InDoubt, Outcome, Submitted, Succeeded
 from app.workflow.job import State
 from components.task_executors import host as scripts
@@ -39,8 +40,8 @@ class Place:
     """A scratch directory and a ledger on this machine."""
 
     def __init__(self, base: Path) -> None:
-        self.scratch, self.ledger, self.hits = base / "scratch", base / "ledger", base / "hits"
-        self.hits.mkdir(parents=True)
+        self.scratch, self.ledger = base / "scratch", base / "ledger"
+        base.mkdir(exist_ok=True)
         self.host = LocalHost(base)
         self.commits: list[Commit] = []
         self.groups: set[int] = set()  # Proved to be ours when they started.
@@ -90,6 +91,11 @@ class Place:
     def control(self) -> Path:
         return Path(control_dir(str(self.scratch), "att_1"))
 
+    def hit(self, point: str) -> list[str]:
+        """Lines of the host's hits file about this point."""
+        hits = self.scratch / ".airavata" / "hits"
+        return [line for line in hits.read_text().splitlines() if line.startswith(f"{point} crash att_1 ")] if hits.exists() else []
+
     def starts(self) -> int:
         return len(self.ledger.read_text().splitlines()) if self.ledger.exists() else 0
 
@@ -110,7 +116,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     found = Place(tmp_path)
     found.set_up()
     yield found
-    scripts.arm("", "")
+    scripts.arm(())
     found.end_jobs()  # By what was proved when they started: a receipt may be false here, and killpg(1) would end every process of this machine.
 
 
@@ -149,10 +155,10 @@ def test_twenty_helpers_at_once_start_one_program(place: Place) -> None:
 
 @pytest.mark.parametrize("point", HELPER_POINTS, ids=HELPER_POINTS.get)
 def test_a_helper_killed_at_a_step_is_run_again_and_starts_one_program(place: Place, point: str) -> None:
-    scripts.arm(point, str(place.hits))
+    scripts.arm([Entry(point, "crash")])
     first = place.submit("sleep 2")
-    assert (place.hits / point).is_dir(), "the fail point did not strike"
-    scripts.arm("", "")
+    until(lambda: place.hit(point))
+    scripts.arm(())
     second = place.submit("sleep 2", epoch=2)
     assert isinstance(first, Submitted | InDoubt)
     assert isinstance(second, Submitted), second
@@ -162,10 +168,10 @@ def test_a_helper_killed_at_a_step_is_run_again_and_starts_one_program(place: Pl
 
 @pytest.mark.parametrize("point", WRAPPER_POINTS, ids=WRAPPER_POINTS.get)
 def test_a_wrapper_killed_at_a_step_is_followed_by_at_most_one_program(place: Place, point: str) -> None:
-    scripts.arm(point, str(place.hits))
+    scripts.arm([Entry(point, "crash")])
     first = place.submit()
-    assert (place.hits / point).is_dir(), "the fail point did not strike"
-    scripts.arm("", "")
+    until(lambda: place.hit(point))
+    scripts.arm(())
     second = place.submit(epoch=2)
     if point == "host.receipt.after":  # The receipt says it may have begun: it is adopted, found vanished, and lost after the window.
         assert isinstance(first, Submitted)
@@ -183,9 +189,9 @@ def test_a_wrapper_killed_at_a_step_is_followed_by_at_most_one_program(place: Pl
 
 def test_a_wrapper_killed_before_it_could_tell_the_end_is_lost_and_after_it_is_believed(place: Place) -> None:
     """Step 6: the exit file."""
-    scripts.arm("job.exit.before", str(place.hits))
+    scripts.arm([Entry("job.exit.before", "crash")])
     place.submit("exit 3")
-    until((place.hits / "job.exit.before").is_dir)
+    until(lambda: place.hit("job.exit.before"))
     seen = until(lambda: seen if (seen := place.look()).alive == "no" else None)
     assert seen.code is None
     assert verdict(seen, wall_time_seconds=300, missing_since=NOW, now=NOW + timedelta(seconds=61)).state is State.LOST
@@ -194,18 +200,18 @@ def test_a_wrapper_killed_before_it_could_tell_the_end_is_lost_and_after_it_is_b
 
 
 def test_a_wrapper_killed_after_its_exit_file_changes_nothing(place: Place) -> None:
-    scripts.arm("job.exit.after", str(place.hits))
+    scripts.arm([Entry("job.exit.after", "crash")])
     place.submit("exit 3")
-    until((place.hits / "job.exit.after").is_dir)
+    until(lambda: place.hit("job.exit.after"))
     assert place.ended().code == 3
     assert place.starts() == 1
 
 
 def test_a_wrapper_that_comes_late_finds_its_guard_barred(place: Place) -> None:
     """The helper dies after its launch, its wrapper is slow; the next helper bars it and starts its own."""
-    scripts.arm("host.intent.after", str(place.hits))
+    scripts.arm([Entry("host.intent.after", "crash")])
     place.submit()
-    scripts.arm("", "")
+    scripts.arm(())
     assert isinstance(place.submit(epoch=2), Submitted)
     late = subprocess.run(["sh", scripts.path(str(place.scratch), "job"), str(place.control), "1", work_dir(place.snapshot())], check=False)
     assert late.returncode == 99
@@ -270,7 +276,7 @@ def test_no_receipt_however_wrong_makes_kill_signal_a_stranger(place: Place, pid
     place.submit("sleep 60")
     receipt = (place.control / "receipt").read_text()
     (place.control / "receipt").write_text(receipt.replace(receipt.split()[0], f"pid={pid}", 1))
-    noted = place.hits / "kills"
+    noted = place.scratch / "kills"
     stub = f'kill() {{ echo "$*" >>{noted}; }}\nsleep() {{ :; }}\n'.encode()
     ran = place.host.run(("sh", "-c", (stub + scripts.text("kill")).decode(), "kill", "nonce"), f"{place.control}\n".encode())
     assert scripts.framed(ran.stdout, "nonce") == ["att_1 ended"]

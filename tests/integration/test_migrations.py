@@ -109,7 +109,7 @@ def test_up_down_and_up_again(empty_database: str, connected: Engine) -> None:
 
 
 def test_a_run_killed_between_a_statement_and_its_note_goes_on(empty_database: str, connected: Engine) -> None:
-    assert in_a_process(empty_database, "migrations.revision.before=crash@9") == -signal.SIGKILL
+    assert in_a_process(empty_database, "migration.step.after=crash@9") == -signal.SIGKILL
     with connected.connect() as connection:
         assert len(described(connection)) == 9
     assert migrations.current(empty_database) == "0008_r0_1"
@@ -130,7 +130,7 @@ def test_two_runs_at_once_take_turns(empty_database: str, connected: Engine) -> 
 
 
 def test_a_second_run_waits_for_a_frozen_first_and_takes_over_when_it_is_gone(empty_database: str, connected: Engine) -> None:
-    first = subprocess.Popen([sys.executable, "-c", UPGRADE, empty_database, "migrations.revision.before=pause@3"], cwd=ROOT)
+    first = subprocess.Popen([sys.executable, "-c", UPGRADE, empty_database, "migration.step.after=pause@3"], cwd=ROOT)
     _, status = os.waitpid(first.pid, os.WUNTRACED)
     assert os.WIFSTOPPED(status)
     second = subprocess.Popen([sys.executable, "-c", UPGRADE, empty_database, ""], cwd=ROOT)

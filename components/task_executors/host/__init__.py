@@ -5,11 +5,12 @@
 
 import hashlib
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from app.failpoint import EVERY, Entry
 from components.task_executors.plugin import Exec, Operation, Ran
 from components.task_executors.remote_host import host_fault
 
@@ -19,20 +20,24 @@ _STAGE = (
     'umask 077; LC_ALL=C; export LC_ALL; mkdir -p "$1/.airavata/jobs" && cd "$1/.airavata" && cat >"$2.$$" && [ "$(sha256sum <"$2.$$" | cut -c1-64)" = "${2##*-}" ] '
     '&& { sync "$2.$$" 2>/dev/null || sync; } && mv -f "$2.$$" "$2"'
 )
-_fail_points: str = ""
+_points: str = ""
 
 
-def arm(points: str, hits: str) -> None:
-    """Tests only: scripts staged by this process from now on kill themselves at these points, once each; `hits` is a directory on the host."""
-    global _fail_points
-    _fail_points = f"FP_POINTS='{points}' FP_HITS='{hits}'\n" if points else ""
-    text.cache_clear()
+def arm(entries: Sequence[Entry], **told: str) -> None:
+    """Tests only: scripts staged from now on have these fail points: those that fit what is told of the order. A text of its own, so a host keeps both kinds apart."""
+    global _points
+    fit = (each for each in entries if each.fits(each.point, told) and not each.mode.startswith("raise"))
+    _points = " ".join(f"{each.point}={each.mode}{'@*' if each.at == EVERY else ''}" for each in fit)
+
+
+def text(name: str) -> bytes:
+    return _text(name, _points)
 
 
 @cache
-def text(name: str) -> bytes:
+def _text(name: str, points: str) -> bytes:
     source = "".join((Path(__file__).parent / f"{each}.sh").read_text() for each in ("common", name))
-    return (_fail_points + source if _fail_points else re.sub(r"(?m)^\s*fp[ (].*\n", "", source)).encode()
+    return (f"FP_POINTS='{points}'\n{source}" if points else re.sub(r"(?m)^\s*fp .*\n|^# fp (?s:.*?)\n}\n", "", source)).encode()
 
 
 def path(root: str, name: str) -> str:
@@ -41,12 +46,12 @@ def path(root: str, name: str) -> str:
 
 def exec_helper(root: str, name: str, *parameters: str, stdin: bytes = b"", timeout_seconds: float = 30.0) -> Exec:
     """One run of a helper; exit status MISSING if the host has not got it, and then nothing was done."""
-    return Exec(("sh", "-c", _RUN, "sh", path(root, name), *parameters), stdin, timeout_seconds)
+    return Exec(("sh", "-c", _RUN, "sh", path(root, name), *parameters), stdin, timeout_seconds, name)
 
 
 def stage(root: str, name: str) -> Generator[Operation, Any, None]:
     """Put one script on the host, whole or not at all. Raises HOST_DISK_FULL and its like."""
-    ran: Ran = yield Exec(("sh", "-c", _STAGE, "sh", root, path(root, name).rsplit("/", 1)[-1]), text(name))
+    ran: Ran = yield Exec(("sh", "-c", _STAGE, "sh", root, path(root, name).rsplit("/", 1)[-1]), text(name), verb=f"stage {name}")
     if ran.exit_status != 0:
         raise host_fault(ran.stderr.decode(errors="replace")[-500:], f"The scratch directory {root} of the compute host cannot be used.")
 

@@ -44,5 +44,11 @@ durable() { sync "$1" 2>/dev/null || dd if=/dev/null of="$1" conv=fsync,notrunc 
 # keep NAME: stdin becomes the file NAME, whole or not at all.
 keep() { cat >"$1.tmp.$$" && durable "$1.tmp.$$" && mv -f "$1.tmp.$$" "$1" && { sync "${1%/*}" 2>/dev/null || sync; }; }
 
-# fp POINT: a test's fail point. The lines that call it are left out unless the process that stages this file was armed.
-fp() { case " $FP_POINTS " in *" $1 "*) mkdir "$FP_HITS/$1" 2>/dev/null && kill -9 $$ ;; esac; }
+# fp POINT: a test's fail point. These lines are left out unless the process that stages this file was armed. A hit is a line in the root's file `hits`.
+fp() {
+  case " $FP_POINTS" in *" $1="*) fp_mode=${FP_POINTS#*"$1="} ;; *" *="*) fp_mode=${FP_POINTS#*"*="} ;; *) return 0 ;; esac
+  fp_mode=${fp_mode%% *} fp_root=${control%/*/*}
+  ln -s "$$" "$fp_root/struck.$1.${fp_mode%@?}" 2>/dev/null || case $fp_mode in *@?) ;; *) return 0 ;; esac
+  echo "$1 ${fp_mode%@?} ${control##*/} $$ $(date +%s.%N)" >>"$fp_root/hits"
+  case ${fp_mode%@?} in crash) kill -9 $$ ;; exit) exit 70 ;; pause) kill -STOP $$ ;; delay:*) sleep "$(awk "BEGIN { print ${fp_mode#*:} / 1000 }" 2>/dev/null || echo 1)" ;; esac
+}
