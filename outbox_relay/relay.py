@@ -6,12 +6,13 @@ the rows that were published, and R4 sends exactly the others. Safety comes from
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
 
-from app import failpoint, instance
+from app import failpoint, instance, journal
 from app.errors import Fenced, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient
 from app.kafka import state
 from app.kafka.producer import TransactionalProducer
@@ -19,7 +20,7 @@ from app.kafka.state import StateRecord
 from app.messages import codec, ids
 from app.mysql import dead_letters, outbox, shards
 from app.mysql.dead_letters import DeadLetter
-from app.mysql.unit_of_work import UnitOfWork, now
+from app.mysql.unit_of_work import UnitOfWork, now, tell
 from observability import logs
 
 ROWS_MAX, BYTES_MAX = 2000, 1 << 20
@@ -54,7 +55,7 @@ class ShardRelay:
         self.log = logs.logger("relay")
         self.fenced_in_a_row = 0
         self.renewed = 0.0
-        self.seq = 0
+        self.seq = self.producers = 0
 
     def run(self, stop: threading.Event, turned: Callable[[], None]) -> None:
         """R0 → R7 until stop, then gives the lease up."""
@@ -92,6 +93,7 @@ class ShardRelay:
     def lease(self) -> bool:
         self.renewed = time.monotonic()
         with self.unit_of_work("relay.lease") as tx:
+            tell(tx, shard=(self.shard,))
             return shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS) is not None
 
     def give_up(self) -> None:
@@ -106,6 +108,7 @@ class ShardRelay:
         """From a new producer on, until the lease is lost or something is not definitely known."""
         failpoint.hit("relay.init.before", shard=self.shard)
         producer = TransactionalProducer(self.bootstrap, self.transactional_id)
+        self.producers += 1
         failpoint.hit("relay.init.after", shard=self.shard)
         try:
             self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
@@ -121,11 +124,13 @@ class ShardRelay:
         """R3: delete what the last record names; refuse when Kafka remembers less than MySQL knows it did."""
         failpoint.hit("relay.read_state.after", shard=self.shard)
         with self.unit_of_work("relay.settle") as tx:
+            tell(tx, shard=(self.shard,))
             held = shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS)
             if held is None:
                 raise StoreUnavailable("the lease was lost while the state was read")
             if (record is None and held.settled > 0) or (record is not None and record.seq < held.settled):
                 known = "no record" if record is None else f"record {record.seq}"
+                journal.write("violation", what="relay_state", shard=self.shard, known=known, settled=held.settled)
                 raise Misconfigured(
                     f"relay state of shard {self.shard}: Kafka has {known}, MySQL has settled {held.settled}: Kafka lost memory. Compare and settle with `airavata admin relay-state`"
                 )
@@ -154,7 +159,8 @@ class ShardRelay:
             turn = rows[-1].part + 1 if len(rows) == ROWS_MAX else 0
             good = self.without_poison(producer, rows)
             if good:
-                self.publish(producer, good)
+                with self.recorded(good):
+                    self.publish(producer, good)
                 self.delete(good)
 
     def select(self, turn: int) -> Sequence[Any]:
@@ -197,11 +203,25 @@ class ShardRelay:
         self.facts.rows += len(rows)
         self.facts.partitions += len({(row.topic, row.part) for row in rows})
 
+    @contextmanager
+    def recorded(self, rows: Sequence[Any]) -> Iterator[None]:
+        """The journal's line of a Kafka transaction: how it ended, as far as we know."""
+        outcome = "unknown"
+        try:
+            yield
+            outcome = "committed"
+        except (Fenced, StoreUnavailable) as fault:
+            outcome = "fenced" if isinstance(fault, Fenced) else "aborted"
+            raise
+        finally:
+            journal.write("relay.transaction", shard=self.shard, producer=self.producers, seq=self.seq, outcome=outcome, ids=[row.id for row in rows])
+
     def delete(self, rows: Sequence[Any]) -> None:
         """R7: exactly these, by name. Repeated until it is sure: it is idempotent, and nothing is published before it is."""
         while True:
             try:
                 with self.unit_of_work("relay.delete") as tx:
+                    tell(tx, shard=(self.shard,), ids=(row.id for row in rows))
                     outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
                     shards.settle(tx, self.shard, self.seq)
                 return
@@ -210,6 +230,7 @@ class ShardRelay:
 
     def set_aside(self, rows: Sequence[Any], why: dict[int, str]) -> None:
         with self.unit_of_work("relay.set_aside") as tx:
+            tell(tx, shard=(self.shard,), ids=(row.id for row in rows))
             at = now(tx)
             letters = [
                 DeadLetter(
@@ -221,4 +242,6 @@ class ShardRelay:
             dead_letters.set_aside(tx, letters, now=at)
             outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
         self.facts.poison += len(rows)
+        for row in rows:
+            journal.write("aside", group="relay", topic=row.topic, partition=row.part, id=row.id, mid=row.mid.hex(), error="NeverTaken", text=why[row.id])
         self.log.error("set aside rows that Kafka will never take", shard=self.shard, why=sorted(set(why.values())))

@@ -94,7 +94,7 @@ class Readiness:
 
     def _ask(self) -> str | None:
         try:
-            with self.unit("api.ready") as tx:
+            with self.unit("api.ready.read") as tx:
                 theirs = now(tx)
         except (Transient, Misconfigured) as fault:
             return f"mysql: {fault}"

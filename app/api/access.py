@@ -27,7 +27,7 @@ class Tokens:
         lookup = secrets.lookup_of(token.strip()) if scheme.lower() == "bearer" else None
         if lookup is None:
             return None
-        with self.unit_of_work("api.token") as tx:
+        with self.unit_of_work("api.token.read") as tx:
             row = access.find_token(tx, lookup)
         if row is None or not secrets.same(row.digest, secrets.token_digest(token.strip(), self.key)) or row.revoked_at is not None or row.expires_at <= row[-1]:
             return None

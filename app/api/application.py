@@ -154,8 +154,7 @@ class Face:
         raise InvariantViolated("unreachable")
 
     def _unit(self, make: Callable[..., Call], operation: Operation, scope: bytes | None, keywords: Mapping[str, Any]) -> Answer:
-        name = "api.launch_commit" if operation.key in {"launch", "must"} else f"api.{operation.id}"
-        with self.services.unit_of_work(name) as tx:
+        with self.services.unit_of_work(operation.unit_of_work) as tx:
             if scope is not None:
                 fingerprint = _fingerprint(keywords)
                 stored = idempotency.begin(tx, scope, fingerprint)
@@ -173,7 +172,7 @@ class Face:
     def _resolve(self, scope: bytes | None, keywords: Mapping[str, Any]) -> Answer:
         if scope is not None:
             try:
-                with self.services.unit_of_work("api.resolve") as tx:
+                with self.services.unit_of_work("api.resolve.read") as tx:
                     stored = idempotency.find(tx, scope)
                 if stored is not None:
                     return _replay(stored, _fingerprint(keywords))

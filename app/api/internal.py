@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from pydantic import Field
 
-from app import failpoint
+from app import journal
 from app.api.models import Model
 from app.api.operations import Answer, Call, Operation
 from app.api.problems import Problem, invalid
@@ -22,6 +22,7 @@ from app.messages import codec, ids
 from app.messages.envelope import Envelope, Record, Subject
 from app.mysql import dead_letters, events, instances, positions
 from app.mysql.dead_letters import DeadLetter
+from app.mysql.unit_of_work import tell
 from app.workflow import history
 from app.workflow.history import Known
 from app.workflow.inputs import Fault
@@ -120,7 +121,6 @@ def _positions(call: Call) -> Answer:
     changed = sorted({topic for (topic, part), uuid in wanted.items() if rows[topic, part].topic_uuid not in {"", uuid}})
     if changed:
         raise Problem("illegal_state", f"topic {changed[0]} was recreated: its UUID is not the position's")
-    failpoint.hit("api.positions_commit.before")
     told = [{"topic": topic, "partition": part, "owner_epoch": row.owner_epoch, "next_offset": row.next_offset} for (topic, part), row in sorted(rows.items())]
     return Answer({"partitions": told})
 
@@ -138,10 +138,10 @@ def _task_events(call: Call) -> Answer:
         new, letters = _sort(call, taken, body.consumer_group, locked.now)
         events.append(call.tx, new, now=locked.now)
         dead_letters.set_aside(call.tx, letters, now=locked.now)
-        positions.advance(call.tx, body.consumer_group, {(each.topic, each.partition): each.next_offset for each, _ in taken})
+        positions.advance(call.tx, body.consumer_group, {(each.topic, each.partition): each.next_offset for each, _ in taken}, locked)
+        tell(call.tx, fenced=((each.topic, each.partition, each.position, each.owner_epoch) for each, answer in zip(body.slices, answers, strict=True) if answer["result"] == "fenced"))
     facts = {"group": body.consumer_group, "lag": [each.model_dump() for each in body.lag]}
     instances.beat(call.tx, body.instance.id, component="event-sink", version=body.instance.version, facts=facts)
-    failpoint.hit("api.events_commit.before")
     return Answer({"slices": answers})
 
 
@@ -168,6 +168,7 @@ def _verdict(each: Slice, row: positions.Position | None) -> Document:
     if row.next_offset != each.position:
         if each.position > row.next_offset:  # We never told it to begin there.
             metrics.INVARIANTS.labels("sink_position_above").inc()
+            journal.write("violation", what="sink_position_above", topic=each.topic, partition=each.partition, position=row.next_offset, claimed=each.position)
         return {**place, "result": "behind", "next_offset": row.next_offset}
     return {**place, "result": "applied", "next_offset": each.next_offset, "set_aside": []}
 
@@ -249,6 +250,6 @@ def _message(each: Slice, event: _Event) -> Envelope:
 
 
 OPERATIONS = (
-    Operation("POST", "/internal/v1/positions", "claim_positions", "Take partitions (C0)", _positions, "internal:events", PositionsBody, "Positions", errors=("illegal_state",), internal=True),
-    Operation("POST", "/internal/v1/task-events", "store_task_events", "Store slices of events with their positions", _task_events, "internal:events", TaskEventsBody, "Stored", internal=True, body_bytes_max=4 << 20),
+    Operation("POST", "/internal/v1/positions", "claim_positions", "Take partitions (C0)", _positions, "internal:events", PositionsBody, "Positions", errors=("illegal_state",), internal=True, unit="api.positions_commit"),
+    Operation("POST", "/internal/v1/task-events", "store_task_events", "Store slices of events with their positions", _task_events, "internal:events", TaskEventsBody, "Stored", internal=True, body_bytes_max=4 << 20, unit="api.events_commit"),
 )  # fmt: skip

@@ -95,7 +95,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """`key`: '' none, 'may' accepted, 'must' required, 'launch' required when the body says launch. `match`: If-Match is required. `shape`: the answer's component name."""
+    """`key`: '' none, 'may' accepted, 'must' required, 'launch' required when the body says launch. `match`: If-Match is required. `shape`: the answer's component name. `unit`: of work, if it has a name of its own."""
 
     method: str
     path: str
@@ -117,10 +117,16 @@ class Operation:
     content: str = "application/json"
     waits: bool = False
     body_bytes_max: int = 1 << 20
+    unit: str = ""
 
     @property
     def writes(self) -> bool:
         return self.method != "GET"
+
+    @property
+    def unit_of_work(self) -> str:
+        """Its name: what only reads says so."""
+        return self.unit or ("api.launch_commit" if self.key in {"launch", "must"} else f"api.{self.id}" if self.writes else f"api.{self.id}.read")
 
 
 # ---- parameters ---------------------------------------------------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def _settle(how: str) -> Any:
         if found.settled is not None:
             raise Problem("already_settled", f"{found.settled} by {found.settled_by} at {reading.wire(found.settled_at)}")
         if how == "REPLAYED":
-            outbox.append_records(call.tx, [_replay(found)], placement=call.services.placement, now=call.at)
+            outbox.append_records(call.tx, [_replay(found, call.tx.info["step"])], placement=call.services.placement, now=call.at)
         dead_letters.settle(call.tx, found.id, how=how, by=call.principal.user, reason=call.body.reason, now=call.at)
         call.audit(found.id, call.body.reason)
         return Answer(_shown(dead_letters.get(call.tx, found.id)))
@@ -120,10 +120,10 @@ def _settle(how: str) -> Any:
     return handle
 
 
-def _replay(row: Any) -> Record:
+def _replay(row: Any, step: str) -> Record:
     """A copy for the group that set it aside, and no other (`only`); another mid, the same event (`origin`). What the relay set aside no group has seen yet: it goes to all."""
     mid, headers = ids.digest("replay", row.id), _headers(row)
-    kept = [(name, value) for name, value in headers if name != "mid" and (name != "only" or row.consumer_group == RELAY)]
+    kept = [(name, codec.restamped(value, step) if name == "cause" else value) for name, value in headers if name != "mid" and (name != "only" or row.consumer_group == RELAY)]
     if "type" not in dict(kept):
         raise Problem("illegal_state", "its headers cannot be read, so no group would take it: it can only be dropped")
     if row.consumer_group != RELAY:
@@ -147,7 +147,7 @@ OPERATIONS = (
     Operation("GET", f"{_LETTERS}/{{id}}", "get_dead_letter", "Read a dead letter", _letter, "operator:read", shape="DeadLetter", errors=("not_found",)),
     Operation(
         "POST", f"{_LETTERS}/{{id}}/replays", "replay_dead_letter", "Send it again to the group that set it aside", _settle("REPLAYED"), "operator:write", models.Settlement, "DeadLetter", 202,
-        errors=("not_found", "already_settled", "illegal_state"), key="may",
+        errors=("not_found", "already_settled", "illegal_state"), key="may", unit="dead_letter.replay",
     ),
     Operation(
         "POST", f"{_LETTERS}/{{id}}/drops", "drop_dead_letter", "Give it up", _settle("DROPPED"), "operator:write", models.Settlement, "DeadLetter", 202,

@@ -88,5 +88,5 @@ class Waiter:
             await asyncio.sleep(LOOK_SECONDS)
 
     def _read(self, experiment_ids: list[str]) -> dict[str, Any]:
-        with self.unit_of_work("api.wait") as tx:
+        with self.unit_of_work("api.wait.read") as tx:
             return waiting.marks_of(tx, experiment_ids)

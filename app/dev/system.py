@@ -112,7 +112,7 @@ class System:
         """The instance of a component, made at its first mention. `settings`: of this instance alone."""
         name = f"{component}-{copy}"
         if name not in self.daemons:
-            own = {"ADMIN_LISTEN": f"127.0.0.1:{self.port(f'admin-{name}')}"}
+            own = {"JOURNAL_WHO": f"{component}/{copy}", "ADMIN_LISTEN": f"127.0.0.1:{self.port(f'admin-{name}')}"}
             if component == "api":
                 own |= {"PUBLIC_LISTEN": f"127.0.0.1:{self.port(name)}", "INTERNAL_LISTEN": f"127.0.0.1:{self.port(f'internal-{copy}')}"}
             elif component == "relay":

@@ -6,6 +6,7 @@ The copy keeps the event id and gets a mid derived from origin + try; its header
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from msgspec import structs
 
@@ -28,6 +29,12 @@ class Culprit:
     received: Received
     error: str
     text: str
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """For the journal."""
+        at = self.received
+        return {"topic": at.topic, "partition": at.partition, "offset": at.offset, "error": self.error, "text": self.text[:500]}
 
 
 def set_aside(tx: Transaction, culprits: Sequence[Culprit], *, group: str, now: datetime) -> int:
@@ -63,7 +70,7 @@ def _copy(culprit: Culprit, group: str, now: datetime) -> Timer | None:
     )
     if origin.tries >= TRIES_MAX or now - datetime.fromisoformat(origin.first_seen.rstrip("Z")) > AGE_MAX:
         return None
-    copy = structs.replace(envelope, mid=ids.digest(bytes.fromhex(origin.mid), group, str(origin.tries)), origin=origin, only=group)
+    copy = structs.replace(envelope, mid=ids.digest(bytes.fromhex(origin.mid), group, str(origin.tries)), cause=envelope.mid.hex(), origin=origin, only=group)
     return Timer(now + retry.backoff(copy.mid, origin.tries), copy)
 
 

@@ -7,12 +7,13 @@ without explicit offsets: the library would assign by itself, at Kafka's committ
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias, cast
 
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from app import failpoint, instance
+from app import failpoint, instance, journal
 from app.errors import InvariantViolated, Misconfigured, Transient
 from app.messages.codec import type_and_only
 from observability import logs
@@ -28,6 +29,7 @@ class Claim:
 
     epoch: int
     next_offset: int
+    topic_uuid: str = ""
     fault: str | None = None
     recreated: bool = False
 
@@ -109,13 +111,12 @@ class Consumer:
         self.subscribe()
 
     def subscribe(self) -> None:
-        self.client.subscribe(self.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self.client.subscribe(self.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=partial(self._revoked, why="lost"))
 
     # ---- C0 -------------------------------------------------------------------------------------------------------------------------------------
     def _assigned(self, client: Client, partitions: list[TopicPartition]) -> None:
         places = [(each.topic, each.partition) for each in partitions]
         started, delay = time.monotonic(), 0.1
-        failpoint.hit(f"{self.component}.claim.before")
         while True:
             try:
                 claims = self.claim(places)
@@ -131,9 +132,8 @@ class Consumer:
                 delay = min(delay * 2, 2.0)
             except Exception as fault:  # Nothing may leave this callback but explicit offsets.
                 self.log.error("claiming raised", exc_info=fault)
-                claims = {place: Claim(0, 0, f"claim raised {type(fault).__name__}") for place in places}
+                claims = {place: Claim(0, 0, fault=f"claim raised {type(fault).__name__}") for place in places}
                 break
-        failpoint.hit(f"{self.component}.claim.after")
         self.take(claims, client)
         self.joined = True
 
@@ -143,7 +143,7 @@ class Consumer:
         if not self.joined:
             self.refused = next((claim.fault for claim in claims.values() if claim.recreated), None)
         for place, claim in claims.items():
-            self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault)
+            self._hold(place, claim, again=False)
             if claim.fault or self.paused:
                 client.pause([TopicPartition(*place)])
             if claim.fault:
@@ -153,15 +153,22 @@ class Consumer:
         """Somebody else claimed what is still assigned to us: C0 again, after a short wait that parts two rivals. Raises Transient."""
         time.sleep(instance.jitter(0.05, 0.2))
         for place, claim in self.claim(places).items():
-            self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault)
+            self._hold(place, claim, again=True)
             self.seek(place, claim.next_offset)
 
-    def _revoked(self, client: Client, partitions: list[TopicPartition]) -> None:
+    def _hold(self, place: Partition, claim: Claim, *, again: bool) -> None:
+        self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault)
+        journal.write(
+            "partition.claim", group=self.group, topic=place[0], topic_uuid=claim.topic_uuid, partition=place[1], epoch=claim.epoch, next_offset=claim.next_offset, again=again, fault=claim.fault
+        )
+
+    def _revoked(self, client: Client, partitions: list[TopicPartition], why: str = "revoked") -> None:
         places = {(each.topic, each.partition) for each in partitions}
         self.commit_offsets(only=places)
         self.on_lost(places)
         for place in places:
-            self.held.pop(place, None)
+            held = self.held.pop(place, None)
+            journal.write("partition.release", group=self.group, topic=place[0], partition=place[1], epoch=held.epoch if held else None, why=why)
         failpoint.hit(f"{self.component}.revoke.after")
         client.incremental_unassign(partitions)
 
@@ -251,6 +258,7 @@ class Consumer:
             except KafkaException as fault:
                 self.log.debug("offsets not committed", fault=str(fault))
             failpoint.hit(f"{self.component}.offsets.after")
+            journal.write("offset", group=self.group, offsets=[[each.topic, each.partition, each.offset] for each in offsets])
 
     def tick(self) -> None:
         if time.monotonic() - self.committed_at > OFFSETS_EVERY_SECONDS:

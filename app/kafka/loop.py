@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
-from app import failpoint, instance
+from app import failpoint, instance, journal
 from app.errors import AiravataError, Contention, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient, Unreadable
 from app.kafka import aside
 from app.kafka.consumer import Claim, Consumer, Partition, Received
@@ -18,7 +19,7 @@ from app.messages import codec
 from app.messages.envelope import Envelope
 from app.mysql import positions
 from app.mysql.positions import Locked
-from app.mysql.unit_of_work import Transaction, UnitOfWork
+from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, carries, tell
 from app.workflow.decision import Refused
 from observability import logs, metrics
 
@@ -43,7 +44,7 @@ class _Refuse:
 
 
 class ConsumerLoop:
-    """One per component instance, one thread. `topic_uuids`: full topic name → UUID as Kafka has it now; a position made for another is refused."""
+    """One per component instance, one thread. `topic_uuids`: full topic name → UUID as Kafka has it now; a position made for another is refused. `commit`: C4's own name."""
 
     def __init__(
         self,
@@ -58,8 +59,10 @@ class ConsumerLoop:
         handler: Handler,
         owner: str,
         topic_uuids: Callable[[], Mapping[str, str]],
+        commit: str = "commit",
     ) -> None:
         self.component, self.group, self.unit_of_work, self.handler, self.owner, self.topic_uuids = component, group, unit_of_work, handler, owner, topic_uuids
+        self.commit = f"{component}.{commit}"
         self.batch_size, self.poll_seconds, self.capacity_full = BATCH, 0.2, False
         self.pending: list[Received] = []
         self.counts = dict.fromkeys(("applied", "copies", "requeued", "dead", "fenced", "gaps", "batches", "retries"), 0)
@@ -133,26 +136,29 @@ class ConsumerLoop:
     # ---- C2–C4 ------------------------------------------------------------------------------------------------------------------------------------
     def _apply(self, batch: Sequence[Received], handler: Handler) -> int:
         ends: dict[Partition, int] = {}
-        with self.unit_of_work(f"{self.component}.commit") as tx:
+        with self.unit_of_work(self.commit) as tx:
             locked = positions.lock(tx, self.group, {each.place for each in batch})
             failpoint.hit(f"{self.component}.position.after")
-            fresh = self._fresh(batch, locked)
+            fresh = self._fresh(tx, batch, locked)
+            carries(tx, "in", ((dict(each.headers or ()).get("mid", b""), each.key) for each in fresh))
             decoded, refused = _decode(fresh)
             if decoded:
                 by_message = {id(message): each for message, each in decoded}
                 refused += [aside.Culprit(by_message[id(each.message)], each.error, each.text) for each in handler(tx, [message for message, _ in decoded], now=locked.now)]
             if refused:
                 dead = aside.set_aside(tx, refused, group=self.group, now=locked.now)
+                for culprit in refused:
+                    after_commit(tx, partial(journal.write, "aside", group=self.group, **culprit.told))
                 failpoint.hit(f"{self.component}.aside.after")
                 self.counts["dead"] += dead
                 self.counts["requeued"] += len(refused) - dead
             for each in fresh:
                 ends[each.place] = each.offset + 1
-            positions.advance(tx, self.group, ends)
+            positions.advance(tx, self.group, ends, locked)
         self._applied(ends, len(fresh), fresh)
         return len(fresh)
 
-    def _fresh(self, batch: Sequence[Received], locked: Locked) -> list[Received]:
+    def _fresh(self, tx: Transaction, batch: Sequence[Received], locked: Locked) -> list[Received]:
         """Leaves out copies and lost partitions; a gap is sought back to and counted."""
         fresh, refused = [], set()
         for each in batch:
@@ -161,16 +167,19 @@ class ConsumerLoop:
                 if each.place not in refused and held is not None:
                     refused.add(each.place)
                     self.counts["fenced"] += 1
+                    tell(tx, group=self.group, fenced=[(*each.place, each.offset, held.epoch)])
                     self.fenced.add(each.place)
             elif row.next_offset < held.applied:
                 if each.place not in refused:
                     refused.add(each.place)
                     self.counts["gaps"] += 1
                     metrics.INVARIANTS.labels("position_gap").inc()
+                    journal.write("violation", what="position_gap", group=self.group, topic=each.topic, partition=each.partition, position=row.next_offset, applied=held.applied)
                     self.log.error("position lies before what was applied: reading again", topic=each.topic, partition=each.partition, position=row.next_offset, applied=held.applied)
                     self.consumer.seek(each.place, row.next_offset)
             elif each.offset < row.next_offset:
                 self.counts["copies"] += 1
+                journal.write("late", why="below the position", group=self.group, topic=each.topic, partition=each.partition, offset=each.offset, position=row.next_offset)
             elif each.place not in refused:
                 fresh.append(each)
         return fresh
@@ -219,11 +228,11 @@ class ConsumerLoop:
         for place in places:
             row = rows.get(place)
             if row is None:
-                claims[place] = Claim(0, 0, "no position row: run `airavata admin topics --apply`")
+                claims[place] = Claim(0, 0, fault="no position row: run `airavata admin topics --apply`")
             elif row.topic_uuid and uuids.get(place[0]) not in {None, row.topic_uuid}:
-                claims[place] = Claim(row.owner_epoch, row.next_offset, f"topic {place[0]} was recreated: its UUID is not the position's", recreated=True)
+                claims[place] = Claim(row.owner_epoch, row.next_offset, row.topic_uuid, f"topic {place[0]} was recreated: its UUID is not the position's", recreated=True)
             else:
-                claims[place] = Claim(row.owner_epoch, row.next_offset)
+                claims[place] = Claim(row.owner_epoch, row.next_offset, row.topic_uuid)
         return claims
 
     def _reclaim_fenced(self) -> None:

@@ -1,6 +1,7 @@
 """The one codec between envelopes and bytes.
 
-Headers: mid · type · schema_version · subject (gateway/experiment/process/task/task_type/attempt/epoch) · cause (step:mid) · traceparent · at, and where they apply
+Headers: mid · type · schema_version · subject (gateway/experiment/process/task/task_type/attempt/epoch) · cause (`<unit>#<step id>:<mid hex>`: the
+run of the unit of work that wrote it, stamped by outbox and timers, and the message it answers) · traceparent · at, and where they apply
 origin (JSON) and only. A group passes over a record by `type` or `only` without decoding its payload. The payload is JSON of the body alone.
 """
 
@@ -30,9 +31,9 @@ _bodies = {name: msgspec.json.Decoder(each).decode for name, each in TYPES.items
 _origin = msgspec.json.Decoder(Origin).decode
 
 
-def encode(envelope: Envelope, *, at: datetime | None = None) -> Record:
-    """Envelope → bytes. `at`: MySQL's time of the transaction that writes it."""
-    return Record(envelope.mid, envelope.topic, envelope.partition, envelope.key, _encode_headers(_headers(envelope, at)), _encode_json(envelope.body))
+def encode(envelope: Envelope, *, at: datetime | None = None, step: str = "") -> Record:
+    """Envelope → bytes. `at`, `step`: MySQL's time of the transaction that writes it, and its name."""
+    return Record(envelope.mid, envelope.topic, envelope.partition, envelope.key, _encode_headers(_headers(envelope, at, step)), _encode_json(envelope.body))
 
 
 def wire_time(at: datetime) -> str:
@@ -40,14 +41,14 @@ def wire_time(at: datetime) -> str:
     return at.isoformat(timespec="microseconds") + "Z"
 
 
-def _headers(envelope: Envelope, at: datetime | None) -> list[tuple[str, bytes]]:
+def _headers(envelope: Envelope, at: datetime | None, step: str) -> list[tuple[str, bytes]]:
     s = envelope.subject
     headers = [
         ("mid", envelope.mid),
         ("type", type(envelope.body).__name__.encode()),
         ("schema_version", b"%d" % envelope.schema_version),
         ("subject", f"{s.gateway}/{s.experiment}/{s.process}/{s.task}/{s.task_type}/{s.attempt}/{s.epoch}".encode()),
-        ("cause", f"{envelope.step}:{envelope.cause}".encode()),
+        ("cause", f"{step or envelope.step}:{envelope.cause}".encode()),
         ("traceparent", envelope.traceparent.encode()),
         ("at", (envelope.at or (wire_time(at) if at else "")).encode()),
     ]
@@ -69,6 +70,11 @@ def headers_of(record_headers: bytes) -> list[tuple[str, bytes]]:
 def pack_headers(headers: Headers) -> bytes:
     """Kafka's header list → the stored form (dead letters, requeues)."""
     return _encode_headers(list(headers))
+
+
+def restamped(cause: bytes, step: str) -> bytes:
+    """The header `cause` of a copy that another step sends: it still answers what its original did."""
+    return step.encode() + b":" + cause.partition(b":")[2]
 
 
 def type_and_only(headers: Headers | None) -> tuple[str, str]:

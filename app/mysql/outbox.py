@@ -9,7 +9,7 @@ from typing import Any
 from app.messages.codec import encode
 from app.messages.envelope import Envelope, Record
 from app.messages.placement import Placement
-from app.mysql.unit_of_work import Transaction
+from app.mysql.unit_of_work import Transaction, carries
 
 _APPEND = "INSERT INTO outbox (shard, part, mid, topic, k, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 _WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM outbox WHERE shard = %s AND part >= %s ORDER BY part, id LIMIT %s"
@@ -17,7 +17,7 @@ _WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM ou
 
 def append(tx: Transaction, messages: Sequence[Envelope], *, placement: Placement, now: Any) -> None:
     """Messages that this transaction sends, in order. One statement."""
-    append_records(tx, [encode(each, at=now) for each in messages], placement=placement, now=now)
+    append_records(tx, [encode(each, at=now, step=tx.info["step"]) for each in messages], placement=placement, now=now)
 
 
 def append_records(tx: Transaction, records: Sequence[Record], *, placement: Placement, now: Any) -> None:
@@ -26,6 +26,7 @@ def append_records(tx: Transaction, records: Sequence[Record], *, placement: Pla
         rows = [(placement.shard(each.partition), each.partition, each.mid, each.topic, each.key, each.headers, each.payload, now) for each in records]
         tx.exec_driver_sql(_APPEND, rows)
         tx.info["shards"].update(row[0] for row in rows)  # Whom to nudge after COMMIT.
+        carries(tx, "out", ((each.mid, each.key) for each in records))
 
 
 def waiting(tx: Transaction, *, shard: int, turn: int, size: int) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 from app.mysql.rows import marks
-from app.mysql.unit_of_work import Transaction
+from app.mysql.unit_of_work import Transaction, tell
 
 Partition: TypeAlias = tuple[str, int]  # (full topic name, partition number)
 
@@ -51,9 +51,10 @@ def claim(tx: Transaction, group: str, partitions: Iterable[Partition], *, owner
     return {key: Position(row.topic_uuid, row.next_offset, owner, row.owner_epoch + 1) for key, row in found.items()}
 
 
-def advance(tx: Transaction, group: str, ends: Mapping[Partition, int]) -> None:
+def advance(tx: Transaction, group: str, ends: Mapping[Partition, int], locked: Locked) -> None:
     """Rows this transaction has locked. One statement."""
     if ends:
+        tell(tx, group=group, ranges=((*place, locked.rows[place].next_offset, end - 1, locked.rows[place].owner_epoch) for place, end in ends.items()))
         tx.exec_driver_sql(_ADVANCE, [(group, topic, part, offset) for (topic, part), offset in sorted(ends.items())])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from app.messages.codec import encode
 from app.messages.envelope import Record
 from app.mysql.rows import marks
-from app.mysql.unit_of_work import Transaction
+from app.mysql.unit_of_work import Transaction, carries
 from app.workflow.decision import Timer
 
 _INSERT = "INSERT INTO timers (due_at, mid, process_id, topic, part, k, headers, payload) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
@@ -16,9 +16,10 @@ def append(tx: Transaction, timers: Sequence[Timer]) -> None:
     if timers:
         rows = []
         for each in timers:
-            record = encode(each.message, at=each.due_at)
+            record = encode(each.message, at=each.due_at, step=tx.info["step"])
             rows.append((each.due_at, record.mid, each.message.subject.process, record.topic, record.partition, record.key, record.headers, record.payload))
         tx.exec_driver_sql(_INSERT, rows)
+        carries(tx, "timers", ((each.message.mid, each.message.key) for each in timers))
 
 
 def take_due(tx: Transaction, *, limit: int) -> list[Record]:

@@ -1,17 +1,18 @@
 """One transaction of this system: state, outgoing messages and positions together, or nothing.
 
-A unit's name is the name of its fail points (`<name>.before`, `.after` around COMMIT), span, metric and log line. A fault before COMMIT means nothing happened;
-a connection lost while COMMIT is on its way is OutcomeUnknown, and the caller looks at the unit's witness with a *locking* read.
+A unit's name is the name of its fail points (`<name>.before`, `.after` around COMMIT), span, metric and journal line; one whose name ends in `.read` writes nothing and has
+none. Each run of a unit is a *step*, `<name>#<12 hex digits>`: the journal and every message it sends name it. A fault before COMMIT means nothing happened; a connection lost
+while COMMIT is on its way is OutcomeUnknown, and the caller looks at the unit's witness with a *locking* read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine, exc
 
-from app import failpoint
+from app import failpoint, instance, journal
 from app.errors import OutcomeUnknown, StoreUnavailable
 from app.mysql import faults
 
@@ -27,14 +28,16 @@ def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = N
 
     @contextmanager
     def begin(name: str) -> Iterator[Transaction]:
-        with _translated(), engine.connect() as connection:
-            shards: set[int] = set()
-            callbacks: list[Callable[[], None]] = []
-            connection.info.update(shards=shards, after_commit=callbacks)
+        step = f"{name}#{instance.fresh_bytes(6).hex()}"
+        told: dict[str, Any] | None = {} if (journal.on() or failpoint.on()) and not name.endswith(".read") else None
+        shards: set[int] = set()
+        callbacks: list[Callable[[], None]] = []
+        with _recorded(name, step, told), _translated(), engine.connect() as connection:
+            connection.info.update(shards=shards, after_commit=callbacks, step=step, told=told)
             yield connection
-            failpoint.hit(f"{name}.before")
+            if told is not None:
+                failpoint.hit(f"{name}.before", **told)
             _commit(connection, name)
-        failpoint.hit(f"{name}.after")
         if nudge is not None and shards:
             nudge(shards)
         for callback in callbacks:
@@ -46,6 +49,43 @@ def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = N
 def after_commit(tx: Transaction, callback: Callable[[], None]) -> None:
     """Run this once the unit has surely committed; never after a rollback or an unknown outcome."""
     tx.info["after_commit"].append(callback)
+
+
+def tell(tx: Transaction, **told: Iterable[object]) -> None:
+    """What the journal's `unit.end` says of this unit, and its fail points can be aimed by: a text, or values of a list, each once. Nothing where nobody listens."""
+    found = tx.info["told"]
+    if found is not None:
+        for name, values in told.items():
+            if isinstance(values, str):
+                found[name] = values
+            else:
+                found.setdefault(name, {}).update(dict.fromkeys(values))
+
+
+def carries(tx: Transaction, how: str, messages: Iterable[tuple[bytes, str]]) -> None:
+    """The same for messages (mid, key) that come `in` or go `out`: their ids, and the processes that their keys name."""
+    if tx.info["told"] is not None:
+        found = list(messages)
+        tell(tx, **{how: (mid.hex() for mid, _ in found)}, process=(key.partition("-")[0] for _, key in found if key.startswith("prc_")))
+
+
+@contextmanager
+def _recorded(name: str, step: str, told: dict[str, Any] | None) -> Iterator[None]:
+    """The journal's line before the unit and the one after it; in between, once all is done, its fail point."""
+    if told is None:
+        yield
+        return
+    journal.write("unit.begin", unit=name, step=step)
+    outcome = "rolled_back"
+    try:
+        yield
+        failpoint.hit(f"{name}.after", **told)
+        outcome = "fenced" if told.get("fenced") and not told.get("ranges") else "committed"
+    except OutcomeUnknown:
+        outcome = "unknown"
+        raise
+    finally:
+        journal.write("unit.end", unit=name, step=step, outcome=outcome, **{key: value if isinstance(value, str) else list(value) for key, value in told.items()})
 
 
 def _commit(connection: Connection, name: str) -> None:

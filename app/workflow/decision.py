@@ -35,4 +35,4 @@ class Decision:
     timers: list[Timer] = field(default_factory=list)
     messages: list[Envelope] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
-    late: int = 0
+    late: list[Envelope] = field(default_factory=list)

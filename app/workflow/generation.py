@@ -12,7 +12,6 @@ from app.workflow import process
 from app.workflow.graph import Edge
 from app.workflow.planners import TASKS_MAX, Plan, Planner, PlanRefused, Snapshot
 
-STEP = "generator.commit"
 WANTED = frozenset({ExperimentLaunched.__name__})
 
 
@@ -56,9 +55,7 @@ def decide(message: Envelope, *, state: process.State, part: int, trace_context:
 
     def send(body: ProcessPlanned | ProcessChanged, topic: str) -> None:
         mid = ids.digest(message.mid, type(body).__name__, message.subject.process)
-        envelope = Envelope(
-            mid=mid, topic=topic, partition=part, subject=message.subject, body=body, step=STEP, cause=message.mid.hex(), traceparent=trace_context
-        )
+        envelope = Envelope(mid=mid, topic=topic, partition=part, subject=message.subject, body=body, cause=message.mid.hex(), traceparent=trace_context)
         generated.messages.append(envelope)
 
     send(ProcessPlanned(fault), topics.scheduler)

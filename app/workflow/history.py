@@ -10,7 +10,6 @@ import msgspec
 from app.messages.envelope import Envelope
 from app.messages.events import ExperimentChanged, JobChanged, ProcessChanged, TaskChanged, TaskFailed, TaskInDoubt, TaskStarted, TaskSucceeded
 
-STEP = "api.events_commit"
 RECORDED = frozenset(
     each.__name__ for each in (ExperimentChanged, ProcessChanged, TaskChanged, TaskStarted, TaskSucceeded, TaskFailed, TaskInDoubt, JobChanged)
 )

@@ -22,7 +22,6 @@ from app.workflow.decision import Decision, Refused, Timer
 from app.workflow.graph import Attempt, Failure, Loaded, Process, Task
 from app.workflow.task import MOVES, TERMINAL, State
 
-STEP = "scheduler.commit"
 WANTED = frozenset(each.__name__ for each in (ProcessPlanned, RetryDue, DeadlineDue, AttemptAbandoned, TaskStarted, TaskSucceeded, TaskFailed, TaskInDoubt))
 CASCADING = (TaskFailed, DeadlineDue)  # May skip or end tasks far down the graph: all tasks of their process are loaded.
 
@@ -70,7 +69,7 @@ class _Walk:
     # ---- processes ------------------------------------------------------------------------------------------------------------------------------
     def start(self, found: Process, fault: str | None) -> None:
         if found.state not in {process.State.CREATED, process.State.VALIDATED}:
-            self.decision.late += 1
+            self.decision.late.append(self.cause)
             return
         if fault is not None:
             self.end_process(found, "LAUNCH_FAILURE", fault)
@@ -89,7 +88,7 @@ class _Walk:
 
     def deadline(self, found: Process) -> None:
         if found.state in process.TERMINAL:
-            self.decision.late += 1
+            self.decision.late.append(self.cause)
             return
         failure: Failure = {"code": "SCHEDULER_DEADLINE", "message": "The experiment's deadline passed before it was done."}
         for task in self.loaded.by_process[found.id]:
@@ -139,7 +138,7 @@ class _Walk:
         if moves is None:
             raise Illegal(f"{type(message.body).__name__} cannot meet a task {task.state}")
         if told < known or not moves:
-            self.decision.late += 1
+            self.decision.late.append(self.cause)
             return
         _ACTS[type(message.body)](self, found, task, message)
 
@@ -274,7 +273,6 @@ class _Walk:
             partition=found.part if partition is None else partition,
             subject=subject,
             body=body,
-            step=STEP,
             cause=self.cause.mid.hex(),
             traceparent=traceparent or found.trace_context,
         )

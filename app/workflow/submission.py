@@ -13,8 +13,6 @@ from app.messages.events import ExperimentChanged, ExperimentLaunched
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 
-STEP = "api.launch_commit"
-
 
 @dataclass(frozen=True)
 class Launch:
@@ -36,7 +34,7 @@ def launch(*, gateway_id: str, experiment_id: str, from_state: str, snapshot: Ma
 
     def message(body: ExperimentLaunched | ExperimentChanged, topic: str) -> Envelope:
         mid = ids.digest(experiment_id, type(body).__name__)
-        return Envelope(mid=mid, topic=topic, partition=part, subject=subject, body=body, step=STEP, cause="", traceparent=context)
+        return Envelope(mid=mid, topic=topic, partition=part, subject=subject, body=body, traceparent=context)
 
     host = snapshot.get("host") or {}
     scratch = (host.get("file_systems") or {}).get("SCRATCH")

@@ -107,11 +107,12 @@ class Sink:
     def _claim(self, places: list[Partition]) -> dict[Partition, Claim]:
         failpoint.hit("sink.claim.before")
         try:
-            told = self.api.claim(self.group, places, dict(self.topic_uuids()))
+            uuids = self.topic_uuids()
+            told = self.api.claim(self.group, places, dict(uuids))
         except Recreated as fault:
-            return {place: Claim(0, 0, str(fault), recreated=True) for place in places}
+            return {place: Claim(0, 0, fault=str(fault), recreated=True) for place in places}
         failpoint.hit("sink.claim.after")
-        return {place: Claim(*told[place]) for place in places}
+        return {place: Claim(*told[place], uuids.get(place[0], "")) for place in places}
 
     def _reclaim(self) -> None:
         """Fenced, and still ours after the next poll: C0 again."""

@@ -10,8 +10,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
+from app import journal
 from app.errors import OutcomeUnknown, Transient
 from app.messages import ids, trace
 from app.messages.envelope import Envelope, Subject
@@ -20,7 +22,7 @@ from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, jobs, outbox, outputs, processes
 from app.mysql.attempts import Held
-from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now
+from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now, tell
 from app.workflow import execution, job
 from app.workflow.attempt import State
 from app.workflow.decision import Refused
@@ -86,6 +88,9 @@ class Executor:
             started.append(self.fact(command.subject, Place(place.part, place.trace_context), TaskStarted(self.instance), cause=command.mid))
         outbox.append(tx, started, placement=self.placement, now=now)
         works = self.orders(tx, {key: commands[key].subject for key in mine}, found)
+        for key in rows.keys() - mine.keys():
+            late = commands[key]
+            after_commit(tx, partial(journal.write, "late", why=f"the attempt is {rows[key].state}, epoch {rows[key].epoch}", mid=late.mid.hex(), type="RunTask", process=late.subject.process, token=key))
         after_commit(tx, lambda: self.take(works))
         return [Refused(each, "Illegal", f"attempt {key} is not there") for key, each in commands.items() if key not in rows]
 
@@ -104,10 +109,11 @@ class Executor:
 
     def take(self, works: Sequence[Work]) -> None:
         for work in works:
-            self.held[work.order.token] = work
-            task_type = self.task_types[work.order.task_type]
+            order, self.held[work.order.token] = work.order, work
+            journal.write("attempt.start", token=order.token, number=order.number, epoch=order.epoch, instance=self.instance, task=order.subject.task, type=order.task_type)
+            task_type = self.task_types[order.task_type]
             if task_type.local or self.remote is None:
-                self.advance(work, task_type.steps(work.order))
+                self.advance(work, task_type.steps(order))
             else:
                 self.remote.start(work)
 
@@ -138,6 +144,7 @@ class Executor:
                 happened.answer(self.commit_change(work_held, happened.change))
             elif isinstance(happened.outcome, Submitted):
                 del self.held[happened.token]
+                facts.told_end(happened.token, work_held.order.epoch, "Submitted")
             elif happened.outcome is not None:
                 self.ended.append((work_held, happened.outcome))
         if self.ended:
@@ -156,7 +163,7 @@ class Executor:
 
     def commit_change(self, work: Work, change: Commit) -> bool:
         """A change of the attempt's job row: step 1 or 3 of a submission. False: a newer epoch exists. Waits out what is transient."""
-        name = "submit.id_commit" if change.state == "SUBMITTED" else "submit.intent_commit"
+        name = {"SUBMITTING": "submit.intent_commit", "SUBMITTED": "submit.id_commit"}.get(change.state, "doubt.verdict")
         delay = 0.05
         while True:
             try:
@@ -169,6 +176,7 @@ class Executor:
 
     def change_job(self, tx: Transaction, work: Work, change: Commit) -> bool:
         order, at = work.order, now(tx)
+        tell(tx, token=(order.token,), process=(order.subject.process,))
         row = attempts.lock(tx, [order.token])[order.token]
         if row.epoch != order.epoch or row.state is not State.RUNNING:
             return False
@@ -186,7 +194,9 @@ class Executor:
                 attempts.release(tx, order.token)
             case _:
                 state = job.State(change.state)
-                jobs.unsure(tx, order.token, state=state, reason=str(change.values.get("reason", "")), evidence=change.values.get("evidence", ()), now=at)
+                evidence = list(change.values.get("evidence", ()))
+                jobs.unsure(tx, order.token, state=state, reason=str(change.values.get("reason", "")), evidence=evidence, now=at)
+                after_commit(tx, partial(journal.write, "verdict", job=job_id, token=order.token, epoch=order.epoch, answers=evidence, conclusion=state))
         body = JobChanged(job_id, before, change.state, str(change.values.get("reason", "")), change.values.get("scheduler_job_id"))
         outbox.append(tx, [self.fact(order.subject, work.place, body, name=change.state)], placement=self.placement, now=at)
         return True
@@ -210,13 +220,15 @@ class Executor:
             self.log.warning("outcomes wait", fault=str(fault), count=len(batch), unknown=isinstance(fault, OutcomeUnknown))
             return
         del self.ended[: len(batch)]
-        for work, _ in batch:
+        for work, outcome in batch:
             self.held.pop(work.order.token, None)
+            facts.told_end(work.order.token, work.order.epoch, "fenced" if work.order.token in zombies else type(outcome).__name__)
         if zombies:
             self.log.warning("attempts were not ours any more", tokens=zombies)
 
     def save_ended(self, tx: Transaction, batch: Sequence[tuple[Work, Outcome]]) -> list[str]:
         at = now(tx)
+        tell(tx, token=(work.order.token for work, _ in batch))
         rows = attempts.lock(tx, (work.order.token for work, _ in batch))
         ended, told, zombies = [], [], []
         for work, outcome in batch:

@@ -5,12 +5,11 @@ from typing import Any
 
 from msgspec import Struct
 
+from app import journal
 from app.messages import ids, trace
 from app.messages.envelope import Envelope, Subject
 from app.messages.topics import Topics
 from app.workflow.execution import Failed, InDoubt, Succeeded
-
-STEP = "executor.outcome_commit"
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,14 @@ def fact(topics: Topics, subject: Subject, place: Place, body: Struct, *, cause:
         partition=place.part,
         subject=subject,
         body=body,
-        step=STEP,
         cause=cause.hex(),
         traceparent=trace.skeleton(place.trace_context, "attempt", subject.task, subject.attempt),
     )
+
+
+def told_end(token: str, epoch: int, outcome: str) -> None:
+    """The journal's line: a state of the attempt, `Submitted` (nobody owns it any more) or `fenced` (it was not ours)."""
+    journal.write("attempt.end", token=token, epoch=epoch, outcome=outcome)
 
 
 def remembered(outcome: Succeeded | Failed | InDoubt) -> dict[str, Any]:

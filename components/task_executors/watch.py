@@ -8,8 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+from app import journal
 from app.errors import Transient
 from app.messages.envelope import Subject
 from app.messages.events import JobChanged
@@ -17,7 +19,7 @@ from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, hosts, jobs, outbox, processes
 from app.mysql.jobs import Job
-from app.mysql.unit_of_work import Transaction, UnitOfWork, now
+from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now
 from app.workflow import execution
 from app.workflow.attempt import State
 from app.workflow.execution import Failed, Succeeded
@@ -26,7 +28,7 @@ from components.task_executors.facts import Place
 from components.task_executors.plugin import TaskType, WorkOrder
 from components.task_executors.remote import Way, Ways
 from components.task_executors.submission import ends
-from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Verdict, verdict
+from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Seen, Verdict, verdict
 from components.task_executors.workers import CommitRequested, Finished, Pool
 from observability import logs, metrics
 
@@ -75,7 +77,7 @@ class Watcher:
     def leave(self) -> None:
         """Hosts are free at once for whoever comes next."""
         try:
-            with self.unit_of_work("watch.claim") as tx:
+            with self.unit_of_work("watch.leave") as tx:
                 hosts.release_watches(tx, self.instance)
         except Transient as fault:
             self.log.warning("watches not given up; their leases run out", fault=str(fault))
@@ -154,6 +156,7 @@ class Watcher:
             place = places[job.process_id]
             subject = Subject(place.gateway_id, place.experiment_id, job.process_id, job.task_id, "JOB_SUBMISSION", row.number, row.epoch)
             where = Place(place.part, place.trace_context)
+            after_commit(tx, partial(journal.write, "verdict", job=job.id, token=job.attempt_id, epoch=row.epoch, answers=_answers(seen, means), conclusion=means.state))
             last = means.outcome is not None
             jobs.saw(
                 tx,
@@ -168,6 +171,7 @@ class Watcher:
             if isinstance(means.outcome, Succeeded | Failed):
                 state, body_of = execution.decide(means.outcome)
                 ended.append((row, state, facts.remembered(means.outcome)))
+                after_commit(tx, partial(facts.told_end, job.attempt_id, row.epoch, type(means.outcome).__name__))
                 messages.append(facts.fact(self.topics, subject, where, body_of))
                 metrics.OUTCOMES.labels("JOB_SUBMISSION", state).inc()
         attempts.finish(tx, ended, now=at)
@@ -180,3 +184,8 @@ class Watcher:
             self.log.warning("jobs overran their wall time", host=host.id, jobs=[each.id for each in overran])
             host.killing = True
             self._send(ends.KILL, host, way, overran)
+
+
+def _answers(seen: Seen, means: Verdict) -> list[str]:
+    """What each source said, in the order in which they were asked."""
+    return list(means.evidence) or [f"receipt: {seen.receipt or 'none'}", f"live: {seen.alive or 'nothing to look for'}", f"exit file: {'none' if seen.code is None else seen.code}"]

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
-from app import failpoint
+from app import failpoint, journal
 from app.messages.envelope import Envelope
 from app.messages.events import ProcessPlanned
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, outbox, processes, tasks, timers
-from app.mysql.unit_of_work import Transaction
+from app.mysql.unit_of_work import Transaction, after_commit
 from app.workflow import scheduling
 from app.workflow.decision import Refused
 from observability import metrics
@@ -42,6 +43,8 @@ class Handler:
         failpoint.hit("scheduler.state.after")
         timers.append(tx, decision.timers)
         outbox.append(tx, decision.messages, placement=self.placement, now=now)
-        self.moved.inc(len(messages) - decision.late - len(decision.refused))
-        self.late.inc(decision.late)
+        self.moved.inc(len(messages) - len(decision.late) - len(decision.refused))
+        self.late.inc(len(decision.late))
+        for late in decision.late:
+            after_commit(tx, partial(journal.write, "late", why="moves nothing any more", mid=late.mid.hex(), type=type(late.body).__name__, process=late.subject.process, task=late.subject.task))
         return decision.refused

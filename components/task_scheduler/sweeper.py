@@ -6,6 +6,7 @@ timer, no outbox row and no change for 60 s.
 
 from collections.abc import Callable
 
+from app import journal
 from app.errors import Transient
 from app.messages import ids
 from app.messages.commands import RetryDue
@@ -43,6 +44,8 @@ class Sweeper:
             outbox.append(tx, [self.push(each) for each in stuck], placement=self.placement, now=now(tx))
         if stuck:
             metrics.RESCUES.inc(len(stuck))
+            for each in stuck:
+                journal.write("rescue", process=each.process_id, task=each.task_id, attempt=each.attempt, epoch=each.epoch)
             self.log.error("rescued processes that stood still", processes=[each.process_id for each in stuck])
         return len(stuck)
 
@@ -55,6 +58,5 @@ class Sweeper:
             partition=stuck.part,
             subject=subject,
             body=RetryDue() if stuck.task_id else ProcessPlanned(),
-            step="sweeper.rescue",
             traceparent=stuck.trace_context,
         )

@@ -70,7 +70,6 @@ class TimerLoop:
             partition=found.part,
             subject=Subject(found.gateway_id, found.experiment_id, process_id, task_id, "", number, epoch),
             body=AttemptAbandoned(),
-            step="lease.expire",
             traceparent=found.trace_context,
         )
 

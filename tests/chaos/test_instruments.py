@@ -1,0 +1,78 @@
+"""Journal and fail points of a whole system at work: what the journals say agrees with what MySQL and Kafka keep."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from app.dev.servers import InOrder
+from tests.chaos.conftest import Build
+from tests.support.system import COMPONENTS
+
+KINDS = {"life.start", "life.stop", "partition.claim", "unit.begin", "unit.end", "relay.transaction", "attempt.start", "attempt.end", "remote.call", "remote.return", "verdict", "offset", "failpoint.hit"}
+
+
+def journals(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """File → lines, those that go on joined."""
+    found = {}
+    for file in sorted(directory.glob("*.jsonl")):
+        lines: list[dict[str, Any]] = []
+        for n, text in enumerate(file.read_text().splitlines(), 1):
+            line = json.loads(text)
+            assert line["n"] == n, file
+            if lines and lines[-1].pop("more", False):
+                assert line["kind"] == lines[-1]["kind"]
+                for name, value in line.items():
+                    if isinstance(value, list):
+                        lines[-1][name] = lines[-1].get(name, []) + value
+                lines[-1] |= {"more": True} if line.get("more") else {}
+            else:
+                lines.append(line)
+        found[file.name] = lines
+    return found
+
+
+def test_the_journals_of_a_run_say_what_happened(build: Build, servers: InOrder, tmp_path: Path) -> None:
+    directory = tmp_path / "journal"
+    system = build(dict.fromkeys(COMPONENTS, 1), partitions=12, placement_width=4, journal=directory, failpoints="*=count", struck_directory=tmp_path / "struck")
+    gateway = system.gateway
+    effect, _ = gateway.effect(gateway.host(servers.ssh_host(), tmp_path / "scratch"), tmp_path / "effect")
+    job = gateway.launch(effect, {"seconds": 0.5}, output_storage_id=gateway.storage(tmp_path / "storage"))
+    shape = gateway.shape()
+    launched = [job, *(gateway.launch(shape, {"edges": "a>b a>c b>d c>d"}) for _ in range(10))]
+    assert {gateway.wait(each, 90.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
+    system.quiet()
+    mids = {row[0].hex() for row in system.rows("SELECT mid FROM timers")}
+    positions = {(row[0], row[1], row[2]): row[3] for row in system.rows("SELECT consumer_group, topic, part, next_offset FROM positions")}
+    assert system.stop() == []
+    found = journals(directory)
+    lines = [line for each in found.values() for line in each]
+    assert KINDS - {line["kind"] for line in lines} == set()
+    assert {each[0]["who"] for each in found.values()} >= {f"{component}/0" for component in COMPONENTS}
+    for each in found.values():
+        assert each[0]["kind"] == "life.start"
+        assert each[-1]["kind"] == "life.stop" or each[0]["role"] == "worker"
+
+    ended = [line for line in lines if line["kind"] == "unit.end"]
+    assert {line["outcome"] for line in ended} <= {"committed", "rolled_back"}
+    assert sorted(line["step"] for line in lines if line["kind"] == "unit.begin") == sorted(line["step"] for line in ended)
+    tiles = defaultdict(list)
+    for line in ended:
+        for topic, part, first, last, _epoch in line.get("ranges", ()):
+            tiles[line["group"], topic, part].append((first, last + 1))
+    for place, ranges in tiles.items():
+        ranges.sort()
+        assert [begin for begin, _ in ranges[1:]] == [end for _, end in ranges[:-1]], place
+        assert ranges[-1][1] == positions[place]
+    sent = [mid for line in ended for mid in line.get("out", ())]
+    assert len(sent) == len(set(sent))
+    taken = {mid for line in ended for mid in line.get("in", ())}
+    assert taken <= set(sent) | mids
+    published = [each for line in lines if line["kind"] == "relay.transaction" and line["outcome"] == "committed" for each in line["ids"]]
+    assert len(published) == len(set(published)) == len(sent)
+    begun = {(line["token"], line["epoch"]) for line in lines if line["kind"] == "attempt.start"}
+    assert begun == {(line["token"], line["epoch"]) for line in lines if line["kind"] == "attempt.end" and line["outcome"] != "fenced"}
+    hit = {line["point"] for line in lines if line["kind"] == "failpoint.hit"}
+    assert hit == {each.name.removesuffix(".count.struck") for each in (tmp_path / "struck").iterdir()}
+    on_host = {line.split()[0] for line in (tmp_path / "scratch" / ".airavata" / "hits").read_text().splitlines()}
+    assert on_host >= {"host.lock.after", "host.receipt.after", "job.guard.before", "job.exit.after"}
