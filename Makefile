@@ -22,11 +22,17 @@ format: bootstrap ## ruff format
 bench: bootstrap ## workloads w1, w2, w3: a table, and .dev/reports/bench.json
 	@$(PYTHON) -m tests.bench
 
-lock: bootstrap ## requirements.lock from pyproject.toml
-	@.venv/bin/uv pip compile -q --universal --generate-hashes --all-extras --group dev --python-version 3.11 --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+LOCK = .venv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links
+lock: bootstrap ## the three locks from pyproject.toml: everything, what runs in an image, what builds one
+	@$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
+	@$(LOCK) --extra s3 -c requirements.lock pyproject.toml -o requirements.runtime.lock
+	@$(LOCK) --group build -c requirements.lock -o requirements.build.lock
+
+dist: bootstrap ## sdist and wheel of the checked-out commit, the same bytes for everybody
+	@$(PYTHON) -m tests.deployment.release
 
 clean: ## stop everything and remove .dev (keeps .venv)
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m app.dev.stack down || true
 	@rm -rf .dev
 
-.PHONY: help bootstrap demo test lint format bench lock clean
+.PHONY: help bootstrap demo test lint format bench lock dist clean

@@ -17,14 +17,13 @@ from typing import Any
 from sqlalchemy import Engine
 
 import migrations
-from app import failpoint, instance, journal
+from app import VERSION, failpoint, instance, journal
 from app.errors import EXIT_BUG, EXIT_FENCED, EXIT_MISCONFIGURED, EXIT_OK, Fenced, Misconfigured, Transient
 from app.mysql import engine, instances
 from app.mysql.unit_of_work import UnitOfWork
 from app.settings import Settings, read
 from observability import logs, metrics
 
-VERSION = "0.1.0"
 LIVE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 1.0
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
+from app import VERSION
 from app.errors import Misconfigured
 from app.mysql.unit_of_work import Transaction, unit_of_work
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-RELEASE = (0, 1)
+RELEASE = (int(VERSION.split(".")[0]), int(VERSION.split(".")[1]))
 _NAME = re.compile(r"(\d{4})_r(\d+)_(\d+)")
 
 

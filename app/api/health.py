@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from app import VERSION
 from app.api.operations import Answer, Call, Operation
 from app.api.problems import CODES, Problem
-from app.lifecycle import VERSION
 
 
 def _livez(call: Call) -> Answer:

@@ -59,8 +59,8 @@ PROBLEM = {
 
 def generate() -> dict[str, Any]:
     """The public face."""
+    from app import VERSION
     from app.api.resources import PUBLIC
-    from app.lifecycle import VERSION
 
     models = list({each.body for each in PUBLIC if each.body is not None})
     _, definitions = models_json_schema([(each, "validation") for each in sorted(models, key=lambda each: each.__name__)], ref_template="#/components/schemas/{model}Body")

@@ -1,8 +1,9 @@
 """The event sink: hands the history to the API server. No database, no producer; a POST each second, if need be empty, is its heartbeat."""
 
+from app import VERSION
 from app.errors import Misconfigured
 from app.kafka import topics
-from app.lifecycle import VERSION, Lifecycle, run
+from app.lifecycle import Lifecycle, run
 from components.event_sink.api_client import ApiClient
 from components.event_sink.handler import Sink
 from observability import metrics
