@@ -148,10 +148,10 @@ def instruments(settings: Settings, role: str, name: str) -> None:
     failpoint.arm(settings.failpoints, environment=settings.environment, struck_directory=settings.struck_directory)
 
 
-def run(component: str, work: Callable[[Lifecycle], None]) -> None:
+def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = True) -> None:
     """A component's whole life, exit code included. `work` builds everything by hand, returns when `stop` is set and it has drained."""
     try:
-        settings = read(os.environ)  # noqa: TID251  Configuration is read here, once, for every component.
+        settings = read(os.environ, database=database)  # noqa: TID251  Configuration is read here, once, for every component.
         lifecycle = Lifecycle(component, settings)
         logs.configure(component=component, instance=lifecycle.instance, level=settings.log_level, form=settings.log_format)
         instruments(settings, component, lifecycle.instance)

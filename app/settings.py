@@ -1,9 +1,11 @@
 """Configuration: read once, whole, at the start, from a mapping of AIRAVATA_* names. Only `__main__` modules import this.
 
 Every fault is named with what was expected and what came, unknown keys included; a process with faulty settings prints one line per fault and exits 78.
-A name ending in _FILE gives a file that holds the value of the name without it: how secrets come in production.
+A name ending in _FILE gives a file that holds the value of the name without it: how secrets come in production. Such a file of a secret that others may read, or
+the group may change, is refused: a kubelet makes 0400 into 0440 for the pod's own group, anything wider is a mistake.
 """
 
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -76,6 +78,16 @@ def _text(text: str) -> str:
     return text
 
 
+TOO_WIDE = 0o037  # What nobody but owner and group may do with a secret's file, and what the group may not.
+
+
+def _content(path: Path, *, secret: bool) -> str:
+    """Of a …_FILE. Raises PermissionError for a secret that others may read."""
+    if secret and (mode := stat.S_IMODE(path.stat().st_mode)) & TOO_WIDE:
+        raise PermissionError(0, f"mode {mode:04o} is too wide for a secret, 0400 is wanted")
+    return path.read_text().strip()
+
+
 def setting(read: Callable[[str], Any], default: Any = ..., *, secret: bool = False) -> Any:
     metadata = {"read": read, "secret": secret}
     return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
@@ -86,7 +98,7 @@ class Settings:
     """What a component may be told. `AIRAVATA_` + the upper-case name is the variable."""
 
     environment: str = setting(_text, "development")  # Prefix of transactional ids and consumer groups; `production` refuses fail points and journal.
-    mysql_url: str = setting(_mysql, secret=True)
+    mysql_url: str = setting(_mysql, "", secret=True)
     kafka: str = setting(_text, "127.0.0.1:9092")
     topic_prefix: str = setting(_text, "")
     partitions: int = setting(_number(1, 1000), 100)
@@ -131,8 +143,8 @@ class Settings:
         return {each.name: "***" if each.metadata["secret"] else getattr(self, each.name) for each in fields(self)}
 
 
-def read(environ: Mapping[str, str]) -> Settings:
-    """Raises Misconfigured with one line per fault."""
+def read(environ: Mapping[str, str], *, database: bool = True) -> Settings:
+    """`database`: whether a MySQL account is needed; the sink has none. Raises Misconfigured with one line per fault."""
     given = {key.removeprefix(PREFIX): value for key, value in environ.items() if key.startswith(PREFIX)}
     known = {each.name.upper(): each for each in fields(Settings)}
     faults, values = [], {}
@@ -145,13 +157,13 @@ def read(environ: Mapping[str, str]) -> Settings:
             continue
         reader = known[name].metadata["read"]
         try:
-            values[name.lower()] = reader(text if key in known else Path(text).read_text().strip())
+            values[name.lower()] = reader(text if key in known else _content(Path(text), secret=known[name].metadata["secret"]))
         except ValueError:
             came = "***" if known[name].metadata["secret"] else repr(text)
             faults.append(f"{PREFIX}{key}: expected {reader.__doc__}, got {came}")
         except OSError as fault:
             faults.append(f"{PREFIX}{key}: {fault.strerror}: {text}")
-    if "mysql_url" not in values and not any(line.startswith(f"{PREFIX}MYSQL_URL") for line in faults):
+    if database and "mysql_url" not in values and not any(line.startswith(f"{PREFIX}MYSQL_URL") for line in faults):
         faults.append(f"{PREFIX}MYSQL_URL: required, a URL mysql://user:password@host:port/database")
     if not faults and values.get("partitions", 100) % values.get("relay_shards", 2):
         faults.append(f"{PREFIX}RELAY_SHARDS: must divide {PREFIX}PARTITIONS")

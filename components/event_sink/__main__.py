@@ -33,4 +33,4 @@ def work(lifecycle: Lifecycle) -> None:
 
 
 if __name__ == "__main__":
-    run("event-sink", work)
+    run("event-sink", work, database=False)

@@ -1,0 +1,54 @@
+"""Settings: whole or not at all, every fault named; and secrets that come as files."""
+
+from pathlib import Path
+
+import pytest
+
+from app.errors import Misconfigured
+from app.settings import read
+
+URL = "mysql://scheduler:pw@db.example:3306/airavata"
+
+
+def a_secret(directory: Path, text: str, mode: int) -> str:
+    path = directory / "secret"
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o600])
+def test_a_secret_comes_from_a_file_that_only_owner_and_group_read(tmp_path: Path, mode: int) -> None:
+    assert read({"AIRAVATA_MYSQL_URL_FILE": a_secret(tmp_path, f"{URL}\n", mode)}).mysql_url == URL
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o404, 0o420, 0o460, 0o660, 0o644])
+def test_a_secret_that_others_may_read_or_the_group_may_change_is_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_TOKEN_KEY_FILE": a_secret(tmp_path, "k" * 40, mode)})
+    assert str(fault.value) == f"AIRAVATA_TOKEN_KEY_FILE: mode {mode:04o} is too wide for a secret, 0400 is wanted: {tmp_path}/secret"
+
+
+def test_what_is_no_secret_may_be_read_by_all(tmp_path: Path) -> None:
+    assert read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_KAFKA_FILE": a_secret(tmp_path, "kafka:9092", 0o444)}).kafka == "kafka:9092"
+
+
+def test_every_fault_is_one_line_unknown_names_and_missing_files_included(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_COLOUR": "blue", "AIRAVATA_PARTITIONS": "many", "AIRAVATA_MASTER_KEY_FILE": str(tmp_path / "none")})
+    assert str(fault.value).splitlines() == [
+        "AIRAVATA_COLOUR: unknown setting",
+        f"AIRAVATA_MASTER_KEY_FILE: No such file or directory: {tmp_path}/none",
+        "AIRAVATA_PARTITIONS: expected a whole number from 1 to 1000, got 'many'",
+        "AIRAVATA_MYSQL_URL: required, a URL mysql://user:password@host:port/database",
+    ]
+
+
+def test_a_secrets_value_is_never_in_its_fault(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_MYSQL_URL_FILE": a_secret(tmp_path, "hunter2", 0o400)})
+    assert "hunter2" not in str(fault.value)
+
+
+def test_the_sink_needs_no_database() -> None:
+    assert read({}, database=False).mysql_url == ""
