@@ -88,6 +88,24 @@ def token(tx: Transaction, settings: Settings, *, gateway_id: str | None, role: 
     return made
 
 
+def service_token(settings: Settings, *, say: Say) -> None:
+    """The sink's token, taken from its own secret, made known to the API: so the secret can exist before the API does. A repeat prolongs it. Raises Misconfigured, Illegal."""
+    lookup = secrets.lookup_of(settings.internal_token)
+    if lookup is None or len(settings.token_key) < TOKEN_KEY_CHARACTERS_MIN:
+        raise Misconfigured("AIRAVATA_INTERNAL_TOKEN (or …_FILE): what `airavata admin service-token --new` prints; and AIRAVATA_TOKEN_KEY (or …_FILE): the API server's own")
+    digest = secrets.token_digest(settings.internal_token, settings.token_key.encode())
+    with opened(settings) as begin, begin("admin.service_token") as tx:
+        at, found = unit_of_work.now(tx), access.find_token(tx, lookup)
+        if found is None:
+            row = {"id": instance.fresh_id("tok"), "gateway_id": None, "lookup": lookup, "digest": digest, "key_id": "1", "name": "event-sink", "user": "event-sink"}
+            access.create_token(tx, {**row, "role": "service", "scopes": access.ROLES["service"], "expires_at": at + TOKEN_LIFE, "now": at})
+        elif found.role != "service" or found.revoked_at is not None or not secrets.same(found.digest, digest):
+            raise Illegal("a token of this look-up part is known: of another role, revoked, or made with another key; make a new one")
+        else:
+            access.prolong_token(tx, found.id, expires_at=at + TOKEN_LIFE)
+    say(f"the service token {'is known now' if found is None else 'was known'}, until {wire_time(at + TOKEN_LIFE)}")
+
+
 def _gateway(tx: Transaction, name: str, *, at: datetime) -> str:
     """The gateway of this name, made with its `default` project if it is new."""
     found = access.gateways_page(tx, name=name, only=None, before=None, limit=1)

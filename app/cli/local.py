@@ -144,6 +144,19 @@ def bootstrap(
     show.one(made, output)
 
 
+@admin.command("service-token")
+def service_token(new: Annotated[bool, typer.Option("--new", help="Only print a fresh one, for the sink's secret.")] = False) -> None:
+    """Make the event sink's token, as its secret holds it, known to the API; a repeat prolongs it."""
+    from app import admin as acts
+    from app import secrets
+
+    if new:
+        print(secrets.new_token()[0])
+        return
+    with local():
+        acts.service_token(settings(), say=show.note)
+
+
 @admin.command("relay-state")
 def relay_state(
     settle: Annotated[

@@ -54,6 +54,10 @@ def revoke_token(tx: Transaction, token_id: str) -> None:
     tx.exec_driver_sql("UPDATE tokens SET revoked_at = COALESCE(revoked_at, UTC_TIMESTAMP(6)) WHERE id = %s", (token_id,))
 
 
+def prolong_token(tx: Transaction, token_id: str, *, expires_at: datetime) -> None:
+    tx.exec_driver_sql("UPDATE tokens SET expires_at = %s WHERE id = %s", (expires_at, token_id))
+
+
 # ---- gateways -----------------------------------------------------------------------------------------------------------------------------------------
 def create_gateway(tx: Transaction, gateway_id: str, name: str, document: Mapping[str, Any], *, now: datetime) -> None:
     """Raises the driver's 1062 when the name is taken."""
