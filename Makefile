@@ -31,8 +31,14 @@ lock: bootstrap ## the three locks from pyproject.toml: everything, what runs in
 dist: bootstrap ## sdist and wheel of the checked-out commit, the same bytes for everybody
 	@$(PYTHON) -m tests.deployment.release
 
+manifests: bootstrap ## every overlay as a cluster would be given it, in .dev/reports/manifests
+	@$(PYTHON) -m tests.deployment.kustomize
+
+images: bootstrap ## every image, with an engine that is found, or Debian's started privately
+	@$(PYTHON) -m tests.deployment.images
+
 clean: ## stop everything and remove .dev (keeps .venv)
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m app.dev.stack down || true
 	@rm -rf .dev
 
-.PHONY: help bootstrap demo test lint format bench lock dist clean
+.PHONY: help bootstrap demo test lint format bench lock dist manifests images clean

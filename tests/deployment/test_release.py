@@ -46,7 +46,7 @@ def test_the_version_stands_in_one_place() -> None:
     files = [
         Path(each)
         for each in subprocess.run(
-            ["git", "ls-files", "app", "outbox_relay", "components", "observability", "migrations", "pyproject.toml"],
+            ["git", "ls-files", "app", "outbox_relay", "components", "observability", "migrations", "pyproject.toml", "Dockerfile", "compose.yaml", "k8s"],
             cwd=ROOT,
             check=True,
             capture_output=True,
