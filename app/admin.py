@@ -162,7 +162,7 @@ def relay_state(settings: Settings, *, settle: int | None = None) -> list[dict[s
 
     reach_kafka(settings.kafka)
     with opened(settings) as begin:
-        with begin("admin.relay_state") as tx:
+        with begin("admin.relay_state.read") as tx:
             shards.ensure(tx, settings.relay_shards)
             rows = shards.all_rows(tx)
             waiting = {row[0]: outbox.count(tx, row[0]) for row in rows}

@@ -78,6 +78,7 @@ def _nothing(point: str, /, **_told: object) -> None:
 
 
 hit: Callable[..., None] = _nothing
+about: dict[str, object] = {}  # Told at every point besides: what a worker process is doing just now.
 
 
 class _Armed:
@@ -90,6 +91,7 @@ class _Armed:
         self.lock = threading.Lock()
 
     def __call__(self, point: str, /, **told: object) -> None:
+        told = {**about, **told}
         fitting = [entry for entry in self.entries() if entry.fits(point, told)]
         with self.lock:
             self.reached.update((entry, point) for entry in fitting)

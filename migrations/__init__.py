@@ -39,7 +39,7 @@ def head() -> str:
 
 def check(engine: Engine) -> Schema:
     """What start-up and /readyz ask; reads one row. Raises StoreUnavailable or Misconfigured like any unit of work."""
-    with unit_of_work(engine)("schema.check") as tx:
+    with unit_of_work(engine)("schema.check.read") as tx:
         return judge(_stored(tx))
 
 
@@ -66,7 +66,7 @@ def current(url: str) -> str | None:
 
     connected = engine.connect(url, size=1)
     try:
-        with unit_of_work(connected)("schema.current") as tx:
+        with unit_of_work(connected)("schema.current.read") as tx:
             return _stored(tx)
     finally:
         connected.dispose()

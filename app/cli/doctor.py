@@ -103,7 +103,7 @@ def database(found: Examination, connected: Engine) -> bool:
 
 def skew(found: Examination, connected: Engine, where: str) -> None:
     """MySQL's clock decides everywhere; this machine's is in its logs and in the API's readiness."""
-    with unit_of_work(connected)("doctor.clock") as tx:
+    with unit_of_work(connected)("doctor.clock.read") as tx:
         before = clock.utc_now()
         theirs = now(tx).replace(tzinfo=UTC)
         after = clock.utc_now()
@@ -135,7 +135,7 @@ def topics(found: Examination, settings: Settings, task_types: Iterable[str]) ->
 def hosts(found: Examination, connected: Engine) -> None:
     """Every enabled host of the catalogue: reachable, and still showing a key that was pinned."""
     with found.asking("hosts", "catalogue", "run `airavata admin migrate`"):
-        with unit_of_work(connected)("doctor.hosts") as tx:
+        with unit_of_work(connected)("doctor.hosts.read") as tx:
             known = catalogued(tx)
         with ThreadPoolExecutor(HOSTS_AT_ONCE) as threads:
             for each in threads.map(lambda each: host(*each), known):

@@ -95,7 +95,7 @@ def described(client: AdminClient, names: Sequence[str]) -> dict[str, tuple[str,
 def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork) -> Difference:
     """Kafka and the position rows against what is declared."""
     there = described(client, [each.name for each in wanted])
-    with unit_of_work("topics.difference") as tx:
+    with unit_of_work("topics.difference.read") as tx:
         rows = {(group, topic, part): row for group, topic, part, row in positions.all_rows(tx)}
     told = Difference()
     for each in wanted:

@@ -63,7 +63,7 @@ def check_settings(engine: Engine) -> None:
     """Ask the server, not the file, for what the protocol needs. Raises Misconfigured naming each setting; StoreUnavailable while it is away."""
     wanted = {"innodb_flush_log_at_trx_commit": {"1"}, "read_only": {"0", "OFF"}}
     if_binlog = {"sync_binlog": {"1"}, "binlog_format": {"ROW"}, "binlog_row_image": {"FULL"}}
-    with unit_of_work(engine)("settings.check") as tx:
+    with unit_of_work(engine)("settings.check.read") as tx:
         found = {row[0]: str(row[1]) for row in tx.exec_driver_sql("SHOW GLOBAL VARIABLES")}
         isolation = found_session(tx)
     if found.get("log_bin", "OFF") in {"ON", "1"}:

@@ -100,7 +100,8 @@ class Worker:
     def run(self, task: Task) -> Outcome:
         """The order's outcome, also when its steps or a driver did what nobody foresaw."""
         task_type = task.task_type
-        host_scripts.arm(failpoint.entries(), token=task.order.token, task=task.order.subject.task, process=task.order.subject.process)
+        failpoint.about.update(token=task.order.token, task=task.order.subject.task, process=task.order.subject.process)
+        host_scripts.arm(failpoint.entries(), failpoint.about)
         try:
             return self.drive(task_type.steps(task.order), task)
         except OperationFailed as fault:

@@ -34,13 +34,13 @@ class Handler:
             roots_of=(each.subject.process for each in messages if isinstance(each.body, ProcessPlanned)),
             all_of=whole,
         )
-        failpoint.hit("scheduler.load.after")
+        failpoint.hit("scheduler.load.after", process=loaded.processes)
         decision = scheduling.decide(loaded, messages, now=now, topics=self.topics, placement=self.placement)
         processes.save_experiments(tx, decision.experiments, now=now)
         processes.save(tx, decision.processes, now=now)
         tasks.save(tx, decision.tasks)
         attempts.dispatch(tx, decision.attempts, now=now)
-        failpoint.hit("scheduler.state.after")
+        failpoint.hit("scheduler.state.after", process=loaded.processes)
         timers.append(tx, decision.timers)
         outbox.append(tx, decision.messages, placement=self.placement, now=now)
         self.moved.inc(len(messages) - len(decision.late) - len(decision.refused))

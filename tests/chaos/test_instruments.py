@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.dev.servers import InOrder
+from tests.chaos.catalogue import known
 from tests.chaos.conftest import Build
 from tests.support.system import COMPONENTS
 
@@ -75,4 +76,5 @@ def test_the_journals_of_a_run_say_what_happened(build: Build, servers: InOrder,
     hit = {line["point"] for line in lines if line["kind"] == "failpoint.hit"}
     assert hit == {each.name.removesuffix(".count.struck") for each in (tmp_path / "struck").iterdir()}
     on_host = {line.split()[0] for line in (tmp_path / "scratch" / ".airavata" / "hits").read_text().splitlines()}
+    assert sorted(each for each in hit | on_host if not known(each)) == []
     assert on_host >= {"host.lock.after", "host.receipt.after", "job.guard.before", "job.exit.after"}

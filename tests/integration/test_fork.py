@@ -116,7 +116,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     found = Place(tmp_path)
     found.set_up()
     yield found
-    scripts.arm(())
+    scripts.arm((), {})
     found.end_jobs()  # By what was proved when they started: a receipt may be false here, and killpg(1) would end every process of this machine.
 
 
@@ -155,10 +155,10 @@ def test_twenty_helpers_at_once_start_one_program(place: Place) -> None:
 
 @pytest.mark.parametrize("point", HELPER_POINTS, ids=HELPER_POINTS.get)
 def test_a_helper_killed_at_a_step_is_run_again_and_starts_one_program(place: Place, point: str) -> None:
-    scripts.arm([Entry(point, "crash")])
+    scripts.arm([Entry(point, "crash")], {})
     first = place.submit("sleep 2")
     until(lambda: place.hit(point))
-    scripts.arm(())
+    scripts.arm((), {})
     second = place.submit("sleep 2", epoch=2)
     assert isinstance(first, Submitted | InDoubt)
     assert isinstance(second, Submitted), second
@@ -168,10 +168,10 @@ def test_a_helper_killed_at_a_step_is_run_again_and_starts_one_program(place: Pl
 
 @pytest.mark.parametrize("point", WRAPPER_POINTS, ids=WRAPPER_POINTS.get)
 def test_a_wrapper_killed_at_a_step_is_followed_by_at_most_one_program(place: Place, point: str) -> None:
-    scripts.arm([Entry(point, "crash")])
+    scripts.arm([Entry(point, "crash")], {})
     first = place.submit()
     until(lambda: place.hit(point))
-    scripts.arm(())
+    scripts.arm((), {})
     second = place.submit(epoch=2)
     if point == "host.receipt.after":  # The receipt says it may have begun: it is adopted, found vanished, and lost after the window.
         assert isinstance(first, Submitted)
@@ -189,7 +189,7 @@ def test_a_wrapper_killed_at_a_step_is_followed_by_at_most_one_program(place: Pl
 
 def test_a_wrapper_killed_before_it_could_tell_the_end_is_lost_and_after_it_is_believed(place: Place) -> None:
     """Step 6: the exit file."""
-    scripts.arm([Entry("job.exit.before", "crash")])
+    scripts.arm([Entry("job.exit.before", "crash")], {})
     place.submit("exit 3")
     until(lambda: place.hit("job.exit.before"))
     seen = until(lambda: seen if (seen := place.look()).alive == "no" else None)
@@ -200,7 +200,7 @@ def test_a_wrapper_killed_before_it_could_tell_the_end_is_lost_and_after_it_is_b
 
 
 def test_a_wrapper_killed_after_its_exit_file_changes_nothing(place: Place) -> None:
-    scripts.arm([Entry("job.exit.after", "crash")])
+    scripts.arm([Entry("job.exit.after", "crash")], {})
     place.submit("exit 3")
     until(lambda: place.hit("job.exit.after"))
     assert place.ended().code == 3
@@ -209,9 +209,9 @@ def test_a_wrapper_killed_after_its_exit_file_changes_nothing(place: Place) -> N
 
 def test_a_wrapper_that_comes_late_finds_its_guard_barred(place: Place) -> None:
     """The helper dies after its launch, its wrapper is slow; the next helper bars it and starts its own."""
-    scripts.arm([Entry("host.intent.after", "crash")])
+    scripts.arm([Entry("host.intent.after", "crash")], {})
     place.submit()
-    scripts.arm(())
+    scripts.arm((), {})
     assert isinstance(place.submit(epoch=2), Submitted)
     late = subprocess.run(["sh", scripts.path(str(place.scratch), "job"), str(place.control), "1", work_dir(place.snapshot())], check=False)
     assert late.returncode == 99

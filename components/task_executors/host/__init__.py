@@ -5,7 +5,7 @@
 
 import hashlib
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ _STAGE = (
 _points: str = ""
 
 
-def arm(entries: Sequence[Entry], **told: str) -> None:
+def arm(entries: Sequence[Entry], told: Mapping[str, object]) -> None:
     """Tests only: scripts staged from now on have these fail points: those that fit what is told of the order. A text of its own, so a host keeps both kinds apart."""
     global _points
     fit = (each for each in entries if each.fits(each.point, told) and not each.mode.startswith("raise"))

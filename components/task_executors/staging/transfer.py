@@ -26,7 +26,7 @@ def transfer(operation: Transfer, host: RemoteHost, storages: Storages, token: s
             storage, path = _opened(operation.source, storages)
             return _to_host(storage, path, host, operation.target.removeprefix(HOST), part=part, token=token, expected=operation.sha256)
         storage, path = _opened(operation.target, storages)
-        return _from_host(host, operation.source.removeprefix(HOST), storage, path, part=part, token=token, expected=operation.sha256)
+        return _from_host(host, operation.source.removeprefix(HOST), storage, path, part=part, expected=operation.sha256)
     except StorageFault as fault:
         raise _failed(fault) from fault
 
@@ -53,15 +53,15 @@ def _to_host(storage: Storage, path: str, host: RemoteHost, target: str, *, part
     with host.open_write(mine, begun) as writer:
         for piece in storage.open_read(path, begun):
             writer.write(piece)
-            failpoint.hit("staging.part.after", token=token)
+            failpoint.hit("staging.part.after")
     if host.digest(mine) != (size, source):
         host.run(("rm", "-f", mine))
         raise OperationFailed("CHECKSUM", "What arrived on the compute host is not what was sent; it was removed and will be sent again.", certain=False, raw=target)
-    failpoint.hit("staging.rename.before", token=token)
+    failpoint.hit("staging.rename.before")
     host.publish(mine, target)
-    failpoint.hit("staging.rename.after", token=token)
+    failpoint.hit("staging.rename.after")
     host.run(("sh", "-c", 'rm -f -- "$1".part."$2".*', "sh", target, token))
-    failpoint.hit("staging.manifest.after", token=token)  # Size and hash are known, and told to nobody yet.
+    failpoint.hit("staging.manifest.after")  # Size and hash are known, and told to nobody yet.
     return Transferred(size, source)
 
 
@@ -76,7 +76,7 @@ def _begin(host: RemoteHost, target: str, mine: str, token: str, size: int) -> i
     return int(text) if ran.exit_status == 0 and text.isdigit() else 0
 
 
-def _from_host(host: RemoteHost, source: str, storage: Storage, path: str, *, part: str, token: str, expected: str | None) -> Transferred:
+def _from_host(host: RemoteHost, source: str, storage: Storage, path: str, *, part: str, expected: str | None) -> Transferred:
     size, digest = host.digest(source)
     _check(digest, expected, "the file on the compute host is not the one that was declared")
     try:
@@ -90,13 +90,13 @@ def _from_host(host: RemoteHost, source: str, storage: Storage, path: str, *, pa
         for piece in host.open_read(source):
             running.update(piece)
             yield piece
-            failpoint.hit("staging.part.after", token=token)
+            failpoint.hit("staging.part.after")
         if running.hexdigest() != digest:  # Raised inside the write: nothing becomes visible.
             raise OperationFailed("CHECKSUM", "The file changed on the compute host while it was fetched; it will be fetched again.", certain=False, raw=source)
-        failpoint.hit("staging.rename.before", token=token)
+        failpoint.hit("staging.rename.before")
 
     storage.write(path, checked(), part=part)
-    failpoint.hit("staging.rename.after", token=token)
+    failpoint.hit("staging.rename.after")
     return Transferred(size, digest)
 
 

@@ -1,0 +1,195 @@
+"""Every fail point, as data: where it sits in the protocol, what a freeze frame must show there, what it can be aimed by, and whether its part exists yet.
+
+`tests/architecture/test_failpoints.py` holds the product's code and host scripts against this, both ways. `POINTS` are the 98 of the design's page, and those that the one
+consumer loop gives every consumer besides (`page=False`). `UNITS` are units of work that are no points of their own, each with the reason; since a unit's name always
+gives `.before` and `.after`, a run with `*=count` meets them too. A unit whose name ends in `.read` writes nothing and has no points.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+FACTS: Mapping[str, str] = {  # What a frame may say, of what the struck process was doing; the harness has one look for each.
+    "mysql before": "no transaction of the act is in the binary log",
+    "mysql open": "the same, and until the process dies (or the server ends its idle session) a transaction holds its locks",
+    "mysql committed": "the act's transaction is in the binary log; nobody was told",
+    "outbox waiting": "the batch's rows are in the outbox",
+    "outbox gone": "the batch's rows are not in the outbox",
+    "topic hidden": "no read_committed reader sees the batch's rows; a read_uncommitted one may",
+    "topic readable": "each of the batch's rows is readable in its topic, once, and the state record names it",
+    "offset lazy": "Kafka's committed offset may lie anywhere up to MySQL's position",
+    "unanswered": "whoever asked has no answer",
+    "command unsent": "nothing of the command has reached the host",
+    "command sent": "the command is on its way or done: the host alone knows",
+    "host locked": "the token's lock names this helper",
+    "host epoch": "the epoch file holds this epoch, or a newer one",
+    "host intent": "there is an intent",
+    "host no job": "no guard of this start, no receipt",
+    "host job": "the wrapper was started: it may have its guard, its receipt, its program",
+    "host guard": "the guard names this wrapper",
+    "host no receipt": "there is no receipt of this start",
+    "host receipt": "there is a receipt",
+    "host no exit": "there is no exit file, and the program has ended",
+    "host exit": "there is an exit file",
+    "file part": "only part files; nothing under the final name, or what was there before",
+    "file whole": "the final name has the source's size and hash",
+    "topics made": "topics are there, their position rows are not",
+    "schema made": "the revision's statement has run, its number is not stored",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """`tells`: keys it can be aimed by (`?process=prc_…`). `raises`: a failure raised here meets a door's handling; elsewhere it ends the process. `part`: what it waits for."""
+
+    module: str
+    step: str
+    frame: tuple[str, ...]
+    tells: tuple[str, ...] = ()
+    raises: bool = True
+    part: str = ""
+    page: bool = True
+
+    def __post_init__(self) -> None:
+        assert set(self.frame) <= FACTS.keys(), self.frame
+
+
+Points = Iterator[tuple[str, Point]]
+MESSAGES = ("process", "in", "out", "timers", "group")
+WORKER = ("process", "task", "token")
+
+
+def unit(name: str, module: str, step: str, *tells: str, part: str = "", page: tuple[bool, bool] = (True, True)) -> Points:
+    """A unit of work: around its COMMIT."""
+    yield f"{name}.before", Point(module, f"{step}, before COMMIT", ("mysql open",), tells, part=part, page=page[0])
+    yield f"{name}.after", Point(module, f"{step}, COMMIT done", ("mysql committed", "unanswered"), tells, part=part, page=page[1])
+
+
+def consumer(component: str, listed: str, commit: str = "commit") -> Points:
+    """What the loop gives every consumer (app/kafka/loop.py, consumer.py). `listed`: those on the design's page."""
+
+    def point(name: str, step: str, *frame: str, raises: bool = True) -> tuple[str, Point]:
+        return f"{component}.{name}", Point(component, step, frame, raises=raises, page=name in listed.split())
+
+    yield from unit(f"{component}.claim", component, "C0", page=("claim.before" in listed, "claim.after" in listed))
+    yield point("poll.after", "C1→C2, a batch in hand", "mysql before", raises=False)
+    yield point("position.after", "C2, positions locked", "mysql open")
+    yield point("aside.after", "C3, copy or dead letter written", "mysql open")
+    yield from unit(f"{component}.{commit}", component, "E1" if component == "executor" else "C4", *MESSAGES)
+    yield from committed(component, listed)
+
+
+def committed(component: str, listed: str = "") -> Points:
+    """C5 and the hand-over: the sink's too."""
+    for name, step in (("offsets.before", "C5, before the offset commit"), ("offsets.after", "C5, handed to the client"), ("revoke.after", "hand-over half done")):
+        yield f"{component}.{name}", Point(component, step, ("mysql committed", "offset lazy"), raises=False, page=name in listed.split())
+
+
+def relay() -> Points:
+    def point(name: str, step: str, *frame: str, tells: tuple[str, ...] = ("shard",)) -> tuple[str, Point]:
+        return f"relay.{name}", Point("relay", step, frame, tells)
+
+    hidden, shown = ("outbox waiting", "topic hidden"), ("outbox waiting", "topic readable")
+    yield from unit("relay.lease", "relay", "R0", "shard")
+    yield point("init.before", "R0→R1, no producer yet", "mysql before")
+    yield point("init.after", "R1, predecessors fenced", "mysql before")
+    yield point("read_state.after", "R2→R3", "mysql before")
+    yield from unit("relay.settle", "relay", "R3", "shard")
+    yield point("select.after", "R4→R5", *hidden)
+    yield point("produce.after", "R5, a row handed to the client", *hidden, tells=())
+    yield point("record.before", "R5, rows produced, state record not", *hidden)
+    yield point("commit.before", "R5→R6", *hidden)
+    yield point("commit.after", "R6→R7", *shown)
+    yield "relay.delete.before", Point("relay", "R7, before COMMIT", ("mysql open", *shown), ("shard", "ids"))
+    yield "relay.delete.after", Point("relay", "R7, COMMIT done", ("mysql committed", "outbox gone", "topic readable"), ("shard", "ids"))
+    yield from unit("relay.set_aside", "relay", "a row Kafka never takes", "shard", "ids")
+
+
+def remote() -> Points:
+    def point(name: str, step: str, *frame: str, module: str = "ssh", tells: tuple[str, ...] = WORKER) -> tuple[str, Point]:
+        return name, Point(module, step, frame, tells)
+
+    yield point("ssh.connect.before", "E2, no connection yet", "command unsent", tells=("host", *WORKER))
+    yield point("ssh.connect.after", "E2, authenticated", "command unsent", tells=("host", *WORKER))
+    yield point("ssh.exec.before", "E2, a channel is open", "command unsent", tells=("host", *WORKER))
+    yield point("ssh.exec.after", "E2, command and input sent, answer unread", "command sent", tells=("host", *WORKER))
+    yield point("staging.part.after", "each chunk", "file part", module="staging")
+    yield point("staging.rename.before", "part whole and checked", "file part", module="staging")
+    yield point("staging.rename.after", "final name", "file whole", module="staging")
+    yield point("staging.manifest.after", "parts removed; size and hash known, not told", "file whole", module="staging")
+    for name, step, frame in (
+        ("host.lock.after", "2 (i)", ("host locked",)),
+        ("host.epoch.after", "2 (ii)", ("host locked", "host epoch")),
+        ("host.intent.after", "2 (v)", ("host locked", "host epoch", "host intent", "host no job")),
+        ("host.accept.after", "2 (vi), the job exists, its id is not written", ("host intent", "host job")),
+        ("host.receipt.before", "2 (vii)", ("host guard", "host no receipt")),
+        ("host.receipt.after", "2 (vii)", ("host guard", "host receipt")),
+        ("job.guard.before", "5", ("host intent", "host no receipt")),
+        ("job.guard.after", "5", ("host guard", "host no receipt")),
+        ("job.exit.before", "6", ("host receipt", "host no exit")),
+        ("job.exit.after", "6", ("host exit",)),
+    ):
+        yield name, Point("host", f"submission {step}", frame, WORKER, raises=False)
+
+
+def all_points() -> Points:
+    yield "api.state.after", Point("api", "launch: state written, message not", ("mysql open", "unanswered"), ("process",))
+    yield from unit("api.launch_commit", "api", "launch", *MESSAGES)
+    yield from unit("api.cancel_commit", "api", "cancel", *MESSAGES, part="cancel")
+    yield from unit("api.positions_commit", "api", "C0 for the sink")
+    yield from unit("api.events_commit", "api", "events, the sink's position, dead letters", "group")
+    yield from relay()
+    yield from consumer("generator", "claim.after poll.after aside.after offsets.after")
+    yield "generator.graph.after", Point("generator", "C3, task rows written", ("mysql open",))
+    yield from consumer("scheduler", "claim.before claim.after poll.after position.after aside.after offsets.before offsets.after revoke.after")
+    yield "scheduler.load.after", Point("scheduler", "C3, aggregates locked", ("mysql open",), ("process",))
+    yield "scheduler.state.after", Point("scheduler", "C3, dispatch not yet in the outbox", ("mysql open",), ("process",))
+    yield from unit("timer.move", "timer", "due rows → outbox", "process", "out")
+    yield from unit("lease.heartbeat", "lease", "instance row, every component")
+    yield from unit("lease.expire", "lease", "owner := NULL + AttemptAbandoned", "process", "out")
+    yield from unit("sweeper.rescue", "sweeper", "push", "process", "out")
+    yield from unit("purge", "purge", "a bite of old rows")
+    yield from consumer("executor", "", commit="start_commit")
+    yield from unit("executor.outcome_commit", "executor", "E3", "process", "token", "out")
+    yield from remote()
+    yield from unit("submit.intent_commit", "submit", "submission 1", "process", "token", "out")
+    yield from unit("submit.id_commit", "submit", "submission 3", "process", "token", "out")
+    yield from unit("submit.release", "submit", "submission 4", part="batch systems")
+    yield from unit("watch.claim", "watch", "host_watches row")
+    yield from unit("watch.commit", "watch", "verdicts", "process", "out")
+    yield from unit("doubt.verdict", "doubt", "evidence gathered", "process", "token", "out")
+    yield "cancel.tombstone.after", Point("cancel", "tombstone written, nothing killed", (), WORKER, part="cancel")
+    yield "cancel.kill.after", Point("cancel", "killed, not told", (), WORKER, part="cancel")
+    yield "sink.claim.before", Point("sink", "C0 over HTTP", ("mysql before",))
+    yield "sink.claim.after", Point("sink", "C0 answered", ("mysql committed",))
+    yield "sink.post.before", Point("sink", "slices not sent", ("mysql before",))
+    yield "sink.post.after", Point("sink", "stored, Kafka's offset not committed", ("mysql committed", "offset lazy"))
+    yield from committed("sink")
+    yield from unit("dead_letter.replay", "operator", "copy and settlement", "process", "out")
+    yield "migration.step.after", Point("operator", "a revision's statement, its number not stored", ("schema made",))
+    yield "topics.apply.after", Point("operator", "topics made", ("topics made",))
+
+
+POINTS: Mapping[str, Point] = dict(all_points())
+BUILT: Mapping[str, Point] = {name: point for name, point in POINTS.items() if not point.part}
+
+UNITS: Mapping[str, str] = {  # Patterns of fnmatch → why these are no points.
+    "api.*": "one request, one transaction: what api.launch_commit shows of the answer and the idempotency row holds for them; nothing is sent",
+    "admin.*": "a command of the operator, repeatable; it sends nothing",
+    "dev.*": "a tool of the embedded system",
+    "executor.begin": "connection slots and circuits: leases that run out by themselves",
+    "executor.circuit": "a circuit opens or closes; a lost one is found anew by the next failure",
+    "executor.reconcile": "only reads, under lock",
+    "executor.slots": "renewal of leases that run out by themselves",
+    "lease.leave": "a courtesy: without it the lease runs out",
+    "relay.give_up": "a courtesy: without it the lease runs out",
+    "relay.shards": "makes rows that are missing; repeated at every start",
+    "topics.positions": "makes rows that are missing; the command is repeated (topics.apply.after stands before it)",
+    "watch.leave": "a courtesy: without it the lease runs out",
+}
+
+
+def known(point: str) -> bool:
+    """Whether a run may reach it: a point that exists, or the edge of a unit that is none."""
+    name = point.rpartition(".")[0]
+    return point in BUILT or (not name.endswith(".read") and any(fnmatchcase(name, pattern) for pattern in UNITS))
