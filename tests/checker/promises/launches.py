@@ -1,0 +1,244 @@
+"""P1 P2 P3 P21 P23: what clients were told, against what the database did and how it stands at the end."""
+
+import json
+from collections import defaultdict
+from typing import Any
+
+from tests.checker.evidence import Transaction
+from tests.checker.reading import Place
+from tests.checker.tables import role, terminal
+from tests.checker.verdicts import Promise
+
+
+class Accepted(Promise):
+    """`launches`: answered 2xx; `unknown`: without an answer; `transactions`: launches in B."""
+
+    number, title, counts = "P1", "accepted is durable", ("launches", "unknown", "transactions")
+    needs = frozenset({"client", "binlog", "tables"})
+
+    def __init__(self, evidence: Any) -> None:
+        super().__init__(evidence)
+        self.asked: dict[str, Place] = {}
+        self.accepted: dict[str, Place] = {}
+        self.launched: dict[str, Place] = {}
+        self.there: set[str] = set()
+
+    def client(self, line: Any, place: Place) -> None:
+        if line["kind"] == "op.invoke" and line.get("operation") == "launch":
+            self.asked[line["op"]] = place
+        elif line["kind"] == "op.return" and line["op"] in self.asked:
+            del self.asked[line["op"]]
+            self.count("launches", line["outcome"] == "ok")
+            self.count("unknown", line["outcome"] == "unknown")
+            if line["outcome"] == "ok" and line.get("experiment"):
+                self.accepted.setdefault(line["experiment"], place)
+
+    def row(self, table: str, row: Any, place: Place) -> None:
+        if table == "experiments":
+            self.there.add(row["id"])
+
+    def transaction(self, tx: Transaction) -> None:
+        launched = [after["id"] for _, before, after in tx.changes.get("experiments", ()) if after and after["state"] == "LAUNCHED" and before.get("state") != "LAUNCHED"]
+        messages = [each.experiment for each in tx.fresh if each.type == "ExperimentLaunched" and each.unit.startswith("api")]
+        born = [after["experiment_id"] for kind, _, after in tx.changes.get("processes", ()) if kind == "I"]
+        for experiment in {*launched, *messages, *born}:
+            self.count("transactions")
+            halves = (launched.count(experiment), messages.count(experiment), born.count(experiment))
+            if halves != (1, 1, 1):
+                self.broken(f"a launch of {experiment} is half there: {halves[0]} moves to LAUNCHED, {halves[1]} launch messages, {halves[2]} processes in one transaction", tx.place)
+            if experiment in self.launched:
+                self.broken(f"{experiment} was launched twice", self.launched[experiment], tx.place)
+            self.launched[experiment] = tx.place
+
+    def conclude(self) -> None:
+        self.count("unknown", len(self.asked))
+        for experiment, place in self.accepted.items():
+            if experiment not in self.launched:
+                self.missing(f"{experiment} was accepted, and no transaction launched it", place)
+            elif experiment not in self.there:
+                self.missing(f"{experiment} was accepted and launched, and is not there at the end", place, self.launched[experiment])
+
+
+class Ended(Promise):
+    """`experiments`: launched ones at the end; `tasks`; `blocked`: tasks held by a condition that the plan leaves in place."""
+
+    number, title, counts = "P2", "everything ends", ("experiments", "tasks", "blocked")
+    needs = frozenset({"tables", "kafka", "nemesis"})
+
+    def __init__(self, evidence: Any) -> None:
+        super().__init__(evidence)
+        self.left = frozenset(evidence.plan.get("left_in_place") or ())
+        self.quiet: dict[str, Any] | None = None
+        self.quiet_place: Place | None = None
+        self.healed = False
+        self.open: list[tuple[str, str, str, Place]] = []  # table, process or experiment, text, place
+        self.excused: set[str] = set()  # processes with a blocked task
+        self.owners: dict[str, str] = {}  # experiment → process
+        self.due: list[tuple[str, Place]] = []
+
+    def fault(self, line: Any, place: Place) -> None:
+        if line["kind"] == "quiet":
+            self.quiet, self.quiet_place = line, place
+        self.healed |= line["kind"] == "healed"
+
+    def row(self, table: str, row: Any, place: Place) -> None:
+        if table == "experiments":
+            launched = row["state"] not in {"CREATED", "VALIDATED"}
+            self.count("experiments", launched)
+            self.owners[row["id"]] = row.get("process_id") or ""
+            if launched and not terminal(table, row["state"]):
+                self.open.append((table, row["id"], f"experiment {row['id']} is {row['state']}", place))
+        elif table == "processes" and not terminal(table, row["state"]):
+            self.open.append((table, row["id"], f"process {row['id']} is {row['state']}", place))
+        elif table == "tasks":
+            self.count("tasks")
+            if row["state"] == "BLOCKED" and _condition(row) in self.left:
+                self.count("blocked")
+                self.excused.add(row["process_id"])
+            elif not terminal(table, row["state"]):
+                self.open.append((table, row["process_id"], f"task {row['id']} is {row['state']}: {row['reason']}", place))
+        elif table == "attempts" and not terminal(table, row["state"]):
+            self.open.append((table, row["process_id"], f"attempt {row['id']} is {row['state']}", place))
+        elif table == "outbox":
+            self.missing(f"a message still waits in the outbox: {row['topic']} {row['mid']}", place)
+        elif table == "timers":
+            self.due.append((row["due_at"], place))
+
+    def conclude(self) -> None:
+        if self.quiet is None or not self.healed:
+            self.doubt("the nemesis did not say that all was healed, or nobody asked whether it was quiet")
+            return
+        if not self.quiet.get("quiet"):
+            self.broken(f"it never got quiet: {str(self.quiet.get('open'))[:300]}", self.quiet_place)
+        for table, owner, text, place in self.open:
+            process = self.owners.get(owner, owner) if table == "experiments" else owner
+            held = process in self.excused and (table != "tasks" or "is CREATED" in text)
+            if not held:
+                self.missing(f"{text} after everything was healed and quiet", place)
+        line = str(self.quiet.get("wall", "")).replace("T", " ").rstrip("Z")
+        for due_at, place in self.due:
+            if line and due_at < line:
+                self.missing(f"a timer that was due at {due_at} never moved; it was quiet at {line}", place)
+        self._read_to_the_end()
+
+    def _read_to_the_end(self) -> None:
+        for (group, topic, part), position in self.evidence.positions.items():
+            log = self.evidence.log.get((topic, part))
+            if log and log[-1].offset >= position:
+                for each in self.evidence.between(group, topic, part, position, log[-1].offset + 1)[:1]:
+                    self.missing(f"{role(group)} stands at {position} of {topic}[{part}] and never read {each.type or 'a record'} at {each.offset}", each.place)
+
+
+def _condition(task: Any) -> str:
+    failure = json.loads(task["failure"]) if task.get("failure") else {}
+    return str(failure.get("condition") or "")
+
+
+class OneKey(Promise):
+    """`keys`: tenant and key with more than one answer; `launches`; `refused`: answers that the key had been used for another body."""
+
+    number, title, counts = "P3", "one key, one launch", ("keys", "launches", "refused")
+    needs = frozenset({"client", "tables"})
+
+    def __init__(self, evidence: Any) -> None:
+        super().__init__(evidence)
+        self.asked: dict[str, Any] = {}
+        self.answers: dict[tuple[str, str], list[tuple[str, str, Place]]] = defaultdict(list)
+        self.processes: dict[str, list[Place]] = defaultdict(list)
+
+    def client(self, line: Any, place: Place) -> None:
+        if line["kind"] == "op.invoke" and line.get("operation") == "launch" and line.get("key"):
+            self.asked[line["op"]] = line
+        elif line["kind"] == "op.return" and line["op"] in self.asked:
+            asked = self.asked.pop(line["op"])
+            if line["outcome"] == "ok":
+                self.answers[asked["tenant"], asked["key"]].append((str(line.get("experiment")), str(asked.get("body_sha256")), place))
+            self.count("refused", line.get("code") == "idempotency_key_reused")
+
+    def row(self, table: str, row: Any, place: Place) -> None:
+        if table == "processes":
+            self.processes[row["experiment_id"]].append(place)
+
+    def conclude(self) -> None:
+        for (tenant, key), answers in self.answers.items():
+            self.count("launches")
+            self.count("keys", len(answers) > 1)
+            first = answers[0]
+            for experiment, body, place in answers[1:]:
+                if experiment != first[0]:
+                    self.broken(f"{tenant} sent key {key} again and got {experiment} after {first[0]}", first[2], place)
+                elif body != first[1]:
+                    self.broken(f"{tenant} sent key {key} with two bodies, and both were accepted", first[2], place)
+        for experiment, places in self.processes.items():
+            if len(places) > 1:
+                self.broken(f"{experiment} has {len(places)} processes for one launch", *places[:2])
+
+
+class Refused(Promise):
+    """`refusals`: bad requests whose answer was told beforehand."""
+
+    number, title, counts = "P21", "clean refusal", ("refusals",)
+    needs = frozenset({"client", "binlog"})
+
+    def __init__(self, evidence: Any) -> None:
+        super().__init__(evidence)
+        self.asked: dict[str, tuple[Any, Place]] = {}
+        self.markers: dict[str, Place] = {}
+
+    def client(self, line: Any, place: Place) -> None:
+        if line["kind"] == "op.invoke":
+            if line.get("expect"):
+                self.asked[line["op"]] = (line, place)
+                if line.get("marker"):
+                    self.markers[str(line["marker"])] = place
+        elif line["op"] in self.asked:
+            asked, at = self.asked.pop(line["op"])
+            if line["outcome"] == "unknown":
+                return
+            self.count("refusals", line["outcome"] == "refused")
+            wants = asked["expect"]
+            if line["status"] not in wants["status"] or (wants.get("code") and line.get("code") != wants["code"]):
+                self.broken(f"{asked['operation']} was answered {line['status']} {line.get('code')}, not {wants['status']} {wants.get('code')}", at, place)
+            if asked.get("deadline_ms") and (line["mono"] - asked["mono"]) * 1000 > asked["deadline_ms"]:
+                self.broken(f"{asked['operation']} was answered after {line['mono'] - asked['mono']:.1f} s", at, place)
+
+    def transaction(self, tx: Transaction) -> None:
+        if not self.markers:
+            return
+        for changes in tx.changes.values():
+            for _, _, after in changes:
+                for value in after.values():
+                    if isinstance(value, str):
+                        for marker, place in self.markers.items():
+                            if marker in value or marker.encode().hex() in value:
+                                self.broken(f"a refused request left a row: {marker}", place, tx.place)
+
+
+class NoGoingBack(Promise):
+    """`reads`: versions seen by a session after another of the same experiment."""
+
+    number, title, counts = "P23", "no going back", ("reads",)
+    needs = frozenset({"client"})
+
+    def __init__(self, evidence: Any) -> None:
+        super().__init__(evidence)
+        self.asked: dict[str, tuple[str, float]] = {}  # Reads alone: a launch that is repeated under its key is answered as it was the first time.
+        self.seen: dict[tuple[str, str], list[tuple[float, int, Place]]] = defaultdict(list)
+
+    def client(self, line: Any, place: Place) -> None:
+        if line["kind"] == "op.invoke":
+            if line.get("operation") == "read":
+                self.asked[line["op"]] = (str(line.get("session")), line["mono"])
+            return
+        session, invoked = self.asked.pop(line["op"], ("", 0.0))
+        if not (session and line["outcome"] == "ok" and line.get("experiment") and isinstance(line.get("version"), int)):
+            return
+        before = self.seen[session, line["experiment"]]
+        for ended, version, at in before[-50:]:
+            if ended <= invoked and version > line["version"]:  # Only answers that were there before this was asked.
+                self.broken(f"session {session} saw {line['experiment']} at version {version}, then at {line['version']}", at, place)
+        self.count("reads", bool(before))
+        before.append((line["mono"], line["version"], place))
+
+
+__all__ = ["Accepted", "Ended", "NoGoingBack", "OneKey", "Refused"]
