@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("architecture", "unit", "deployment", "conformance", "integration", "acceptance", "chaos")
+LAYERS = ("architecture", "unit", "checker_histories", "deployment", "conformance", "integration", "acceptance", "chaos")
 GATES = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
     "mypy": [sys.executable, "-m", "mypy"],

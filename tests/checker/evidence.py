@@ -63,6 +63,20 @@ def _object(value: Any) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def _whole(parts: list[dict[str, Any]], line: dict[str, Any]) -> dict[str, Any] | None:
+    """Lines that say `more` go on in the next ones: lists are joined, the rest stands in the first. None: not whole yet."""
+    parts.append(line)
+    if line.get("more"):
+        return None
+    found = dict(parts[0])
+    for each in parts[1:]:
+        for name, value in each.items():
+            if isinstance(value, list):
+                found[name] = [*found.get(name, ()), *value]
+    parts.clear()
+    return found
+
+
 class Advance(NamedTuple):
     """A position moved on: of which row, from where to where, by which owner epoch."""
 
@@ -158,12 +172,17 @@ class Evidence:
             return
         hooks = self._listeners(hook)
         last: dict[str, int] = {}
+        parts: list[dict[str, Any]] = []
         for number, line in lines:
             life = str(line.get("life", ""))
             n = line.get("n")
             if n != last.get(life, 0) + 1:
                 lines.faults.append(f"{name}:{number}: life {life[:12]} jumps from line {last.get(life, 0)} to {n}")
             last[life] = n if isinstance(n, int) else last.get(life, 0) + 1
+            if source == "journal":
+                line = _whole(parts, line)
+                if line is None:
+                    continue
             place = Place(name, number)
             if source == "nemesis":
                 self.renewed.update((line.get("evidence") or {}).get("topics_renewed") or ())

@@ -12,6 +12,7 @@
       verdict.json report.md junit.xml                         written by `python -m tests.checker RUN`
 
 Everything is JSON, one object a line in `.jsonl`. Times: `mono` is CLOCK_MONOTONIC in seconds (`time.monotonic()`), shared by all processes of the machine; `wall` is RFC 3339 and for people.
+A line of the product's journal with `more` goes on in the next one of that life (docs/decisions/0007): lists are joined.
 Lines of journal, client, nemesis and samples have `n` (from 1, no gap within one `life`), `who`, `life`, `mono`, `wall`, `kind`; a file holds one life, or several (told apart by `life`).
 A torn *last* line of a file is counted and dropped; any other unreadable line makes the source incomplete. Bytes that are not UTF-8 text stand as {"hex": "…"}; `mid` is always plain hex.
 
@@ -23,6 +24,7 @@ plan.json
   required        promise → how often at least it must have been exercised, by the names of counts in the promises' docstrings; {} stands for once, by the first of them.
                   A promise that is not named is judged and shown, and does not decide the exit code, unless it is BROKEN.
   faults          each must have start, proof and end in nemesis.jsonl under the same `fault`, or the promises it was planned for (`for`: ["P4"]; all required ones if left out) are UNDECIDED.
+  not_run         [{"kind": "N11", "reason": "no root here"}]: named in the report.
   left_in_place   conditions that the plan never lifts: a task BLOCKED by one of them counts as ended (P2).
   takeover_seconds  component → bound of P24 in place of the checker's own (promises.md); lag_ms_max: beyond it a take-over is thrown away unseen.
   Any other key is the harness' own (workload, times, shapes).
@@ -52,6 +54,7 @@ nemesis.jsonl
   P24     reads kills and freezes of `target` (component/copy) with "takeover": true in the proof: `struck` to the successor's first commit; `spare`: another copy was alive and ready;
           `lag_ms`: the largest lag of the harness' own 10 ms tick from the blow until the take-over was over. Such a proof may be written when the lag is known; `struck` is what counts.
   P4      a proof with "zombie": true: the owner was stopped with a batch in hand and woke after its successor's claim; with "late_claim": true: stopped before its C0. Then `woken`: monotonic time in fault.end.
+  N19     a record published by a nemesis has no row in the outbox: it bears the header `nemesis`, or a proof names it under `published`: [[topic, partition, offset], …].
   N9      a proof names {"commit_answers_lost": 3}. N17: `offsets_set`: [[group, topic, partition, offset], …] is left out by P14; a record published again bears the header `nemesis` = its fault.
   N30     `topics_renewed`: [topic, …]: their tiling begins anew. `quiet` after `healed` is P2's clock; without it P2 is UNDECIDED, with "quiet": false BROKEN.
 

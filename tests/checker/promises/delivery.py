@@ -304,7 +304,7 @@ class NoTornStep(Promise):
         self.claims[step] = (outcome, [*(before[1] if before else ()), *line.get("out", ())], place)
 
     def transaction(self, tx: Transaction) -> None:
-        named = {f"{each.unit}#{each.step}" for each in tx.fresh if each.step}
+        named = {f"{each.unit}#{each.step}" for each in tx.sent if each.step and not each.moved}
         if len(named) > 1:
             self.broken(f"one transaction holds messages of several steps: {', '.join(sorted(named))}", tx.place)
         for step in named:
@@ -325,7 +325,7 @@ class NoTornStep(Promise):
                 self.broken(f"{step} says it was {outcome}, and its transaction is there", place, there)
 
     def _committed(self, step: str, out: list[str], there: Place | None, place: Place) -> None:
-        """All its messages stand in one transaction; copies of what was set aside bear no step of their own."""
+        """All its messages stand in one transaction."""
         lost = [mid for mid in out if mid not in self.written]
         if lost and there is None:
             self.missing(f"{step} says it committed, and no transaction has it", place)

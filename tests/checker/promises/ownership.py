@@ -61,16 +61,16 @@ class Ownership(Promise):
             self.clock = (line["mono"], _seconds(line["wall"]))
 
     def _unit(self, line: Any, place: Place) -> None:
-        if line["outcome"] == "fenced":
+        if line["outcome"] == "fenced" or line.get("fenced"):
             self.fenced.append((line["mono"], line["who"]))
-        elif line["outcome"] == "committed":
+        if line["outcome"] == "committed":
             for topic, part, first, last, epoch in line.get("ranges") or ():
                 self.done[line.get("group", ""), topic, part].append(Done(line["mono"], line["who"], first, last, epoch, place))
 
     def sort(self) -> None:
         for some in (self.claims, self.released, self.done):
             for found in some.values():
-                found.sort()  # type: ignore[attr-defined]
+                found.sort()
 
 
 def _seconds(wall: str) -> float:
