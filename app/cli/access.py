@@ -74,6 +74,7 @@ def list_tokens(most: Most = 200, output: Form = None) -> None:
 
 @tokens.command("show")
 def show_token(token_id: str, output: Form = None) -> None:
+    """A token, without its secret."""
     show.one(session.client().get(f"/tokens/{token_id}"), output)
 
 
@@ -98,26 +99,31 @@ def add_gateway(
 
 @gateways.command("ls")
 def list_gateways(most: Most = 200, output: Form = None) -> None:
+    """All of them for operators, its own for an administrator."""
     show.items(session.client().items("/gateways", most=most), ("id", "name", "state", "created_at"), output)
 
 
 @gateways.command("show")
 def show_gateway(gateway: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
+    """A gateway with its limits."""
     show.one(session.client().find("/gateways", gateway, "gw"), output)
 
 
 @projects.command("add")
 def add_project(name: str, description: str = "", output: Form = None) -> None:
+    """Make a project: a folder for experiments."""
     show.one(session.client().post("/projects", {"name": name, "description": description}), output)
 
 
 @projects.command("ls")
 def list_projects(most: Most = 200, output: Form = None) -> None:
+    """Projects, newest first."""
     show.items(session.client().items("/projects", most=most), ("id", "name", "description", "created_at"), output)
 
 
 @projects.command("show")
 def show_project(project: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
+    """A project."""
     show.one(session.client().find("/projects", project, "prj"), output)
 
 

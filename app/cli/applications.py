@@ -101,4 +101,5 @@ def list_applications(most: Most = 200, output: Form = None) -> None:
 
 @applications.command("show")
 def show_application(application: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
+    """An interface with its inputs and outputs."""
     show.one(session.client().find("/application-interfaces", application, "ifc"), output)

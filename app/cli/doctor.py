@@ -166,7 +166,7 @@ def host(name: str, document: dict[str, Any]) -> Finding | None:
             subject,
             well=False,
             text=f"none is pinned; it shows {shown}",
-            fix="compare the fingerprint with its administrator, then give the host its `host_keys`",
+            fix=f"compare the fingerprint with its administrator, then `airavata host trust {name}`",
         )
     if shown not in {host_keys.fingerprint(" ".join(each.split(" ")[:2])) for each in pinned}:
         return Finding(
@@ -174,7 +174,7 @@ def host(name: str, document: dict[str, Any]) -> Finding | None:
             subject,
             well=False,
             text=f"changed: it shows {shown}",
-            fix="ask its administrator whether it was reinstalled; only then pin the new key",
+            fix=f"ask its administrator whether it was reinstalled; only then `airavata host trust {name}`",
         )
     return Finding("host", subject, well=True, text=f"answers with the pinned key, {shown}")
 

@@ -22,18 +22,20 @@ def list_letters(
     most: Most = 200,
     output: Form = None,
 ) -> None:
+    """Those nobody has settled yet, newest first."""
     found = session.client().items("/operator/dead-letters", most=most, topic=topic, experiment_id=experiment)
     show.items(found, ("id", "consumer_group", "topic", "error_class", "error_text", "tries", "created_at", "settled"), output)
 
 
 @dead_letters.command("show")
 def show_letter(letter_id: LetterId, output: Form = None) -> None:
+    """One with its headers and payload, and why it was set aside."""
     show.one(session.client().get(f"/operator/dead-letters/{letter_id}"), output)
 
 
 @dead_letters.command("replay")
 def replay(letter_id: LetterId, reason: Reason, output: Form = None) -> None:
-    """Send it once more, to the group that set it aside and to no other."""
+    """Send it once more, to the group that set it aside and to no other; what the relay could not send goes to all."""
     show.one(session.client().post(f"/operator/dead-letters/{letter_id}/replays", {"reason": reason}), output)
 
 

@@ -41,11 +41,13 @@ def add_credential(
 
 @credentials.command("ls")
 def list_credentials(most: Most = 200, output: Form = None) -> None:
+    """Credentials; what is secret in them never comes back."""
     show.items(session.client().items("/credentials", most=most), ("id", "name", "kind", "fingerprint", "expires_at", "last_used_at"), output)
 
 
 @credentials.command("rm")
 def remove_credential(credential: Reference) -> None:
+    """Forget a credential that no host and no storage uses."""
     client = session.client()
     client.delete(f"/credentials/{client.find('/credentials', credential, 'crd')['id']}")
 
@@ -76,6 +78,7 @@ def add_storage(
 
 @storages.command("ls")
 def list_storages(most: Most = 200, output: Form = None) -> None:
+    """Storages, newest first."""
     show.items(session.client().items("/storage-resources", most=most), ("id", "name", "kind", "root", "bucket"), output)
 
 
@@ -116,15 +119,25 @@ def trusted(host: str, port: int, *, yes: bool) -> str:
         raise Failed(Exit.SERVER, f"{host}:{port}: {fault}") from fault
     show.note(f"{host}:{port} shows {host_keys.fingerprint(key)}")
     if not yes and not typer.confirm("Does its administrator name the same fingerprint?", err=True):
-        raise Failed(Exit.CONFLICT, "not trusted, not added")
+        raise Failed(Exit.CONFLICT, "not trusted, nothing was changed")
     return key
 
 
 @hosts.command("ls")
 def list_hosts(most: Most = 200, output: Form = None) -> None:
+    """Compute hosts, newest first, and whether they take work."""
     circuit = ("circuit", lambda each: (each.get("circuit") or {}).get("state"))
     manager = ("job_manager", lambda each: (each.get("job_manager") or {}).get("type"))
     show.items(session.client().items("/compute-resources", most=most), ("id", "name", "host", "port", "state", manager, circuit, "last_contact_at"), output)
+
+
+@hosts.command("trust")
+def trust(host: Reference, yes: Annotated[bool, typer.Option("--yes", help="Trust the key the host shows.")] = False) -> None:
+    """Pin the key the host shows now, once you have compared it: none was pinned, or the host was reinstalled."""
+    client = session.client()
+    found = client.find("/compute-resources", host, "cmp")
+    pinned = client.patch(f"/compute-resources/{found['id']}", {"host_keys": [trusted(found["host"], found["port"], yes=yes)]})
+    show.note(f"{pinned['name']} is {pinned['state']}")
 
 
 @hosts.command("drain")

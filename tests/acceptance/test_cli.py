@@ -90,6 +90,8 @@ def test_from_login_to_a_result(cli: Cli, ssh: SshHost, tmp_path: Path) -> None:
     refused = cli("host", "add", name, *where, stdin="n\n")
     assert (refused.returncode, "SHA256:" in refused.stderr) == (4, True)
     assert json.loads(cli.told("host", "add", name, *where, "--yes", "-o", "json"))["state"] == "ENABLED"
+    assert cli("host", "trust", name, stdin="n\n").returncode == 4
+    assert f"{name} is ENABLED" in cli("host", "trust", name, "--yes").stderr
     (tmp_path / "store").mkdir()
     cli.told("storage", "add", name, "--root", str(tmp_path / "store"))
     (tmp_path / "app.yaml").write_text(WORD_COUNT.replace("laptop", name).replace("word-count", name))

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from app.cli import applications, experiments, following, host_keys, live, session, show
+from app.cli import applications, experiments, following, host_keys, live, root, session, show
 from app.cli.exits import Exit, Failed
 from app.cli.live import Picture
 from app.cli.session import Choice, Format
@@ -17,6 +18,14 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(session, "chosen", Choice())
     return tmp_path
+
+
+def test_every_command_says_what_it_does() -> None:
+    def silent(command: Any, name: str) -> list[str]:
+        below = [each for key, one in getattr(command, "commands", {}).items() for each in silent(one, f"{name} {key}")]
+        return below if command.help else [name, *below]
+
+    assert silent(typer.main.get_command(root), "airavata") == []
 
 
 def test_flag_beats_environment_beats_profile(at_home: Path) -> None:
