@@ -14,6 +14,7 @@ from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, ma
 from app.api.problems import Problem, invalid, not_found
 from app.messages import ids
 from app.mysql import access, catalogue, experiments
+from app.workflow import inputs
 from app.workflow.inputs import Fault
 
 Document = dict[str, Any]
@@ -139,7 +140,8 @@ def _refuse(faults: Sequence[Fault]) -> None:
 # ---- rules of each kind -------------------------------------------------------------------------------------------------------------------------------
 def _interface(call: Call, document: Document) -> list[Fault]:
     known = catalogue.known(call.tx, call.principal.gateway, catalogue.MODULE, document["module_ids"])
-    faults = [Fault(f"/module_ids/{index}", "unknown_reference", "no such module") for index, each in enumerate(document["module_ids"]) if each not in known]
+    faults = inputs.check_defaults(document)
+    faults += [Fault(f"/module_ids/{index}", "unknown_reference", "no such module") for index, each in enumerate(document["module_ids"]) if each not in known]
     if document["planner"] not in call.services.planners:
         faults.append(Fault("/planner", "not_allowed", f"planner {document['planner']} is not enabled here", sorted(call.services.planners)))
     return faults

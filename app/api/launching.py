@@ -37,11 +37,6 @@ class References:
     storages: Mapping[str, Document]
     credential: Document | None
 
-    def values(self, body: Mapping[str, Any]) -> Document:
-        """Inputs with their defaults."""
-        given = {each["name"]: body["inputs"].get(each["name"]) for each in self.interface["inputs"]}
-        return {each["name"]: value for each in self.interface["inputs"] if (value := each.get("default") if given[each["name"]] is None else given[each["name"]]) is not None}
-
 
 # ---- what is said -------------------------------------------------------------------------------------------------------------------------------------
 def check(call: Call, body: Mapping[str, Any], *, runnable: bool, code: str = "validation_failed") -> References:
@@ -94,10 +89,11 @@ def _refer(call: Call, body: Mapping[str, Any]) -> tuple[References | None, list
     if project is None:
         faults.append(Fault("/project_id", "unknown_reference" if project_id else "required", "no such project" if project_id else "the gateway has no project `default`"))
     storage_id = body.get("output_storage_id") or ((access.gateway(tx, gateway) or {}).get("default_storage_id") if planner.needs_host else None)
-    storages = _storages(call, {*inputs.storage_ids(body["inputs"]), *([storage_id] if storage_id else [])})
+    values = {**body["inputs"], **inputs.with_defaults(interface, body["inputs"])}
+    storages = _storages(call, {*inputs.storage_ids(values), *([storage_id] if storage_id else [])})
     if body.get("output_storage_id") is not None and storage_id not in storages:
         faults.append(Fault("/output_storage_id", "unknown_reference", "no such storage"))
-    for name, value in body["inputs"].items():
+    for name, value in values.items():
         if inputs.storage_ids({name: value}) - set(storages):
             faults.append(Fault(f"/inputs/{name}", "unknown_reference", "no such storage"))
     deployment, host = _place(call, interface, body.get("compute_resource_id"), faults) if planner.needs_host else (None, None)
@@ -181,7 +177,7 @@ def _snapshot(body: Mapping[str, Any], references: References) -> Document:
     """What the process runs by, whatever the catalogue says tomorrow."""
     way_in = (references.host or {}).get("access") or {}
     return {
-        "interface": _plain(references.interface), "deployment": _plain(references.deployment), "host": _plain(references.host), "inputs": references.values(body),
+        "interface": _plain(references.interface), "deployment": _plain(references.deployment), "host": _plain(references.host), "inputs": inputs.with_defaults(references.interface, body["inputs"]),
         "scheduling": _scheduling(body["scheduling"], references), "cleanup_strategy": body["cleanup_strategy"], "output_storage": _plain(references.storage),
         "storages": {each: _plain(found) for each, found in references.storages.items()}, "credential": way_in.get("credential_id"), "login": way_in.get("login"),
     }  # fmt: skip

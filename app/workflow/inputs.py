@@ -49,6 +49,18 @@ def check_values(interface: Document, values: Document) -> list[Fault]:
     return faults
 
 
+def check_defaults(interface: Document) -> list[Fault]:
+    """Defaults are values too."""
+    declared = enumerate(interface["inputs"])
+    return [fault for index, each in declared if each.get("default") is not None for fault in _CHECKS[each["type"]](f"/inputs/{index}/default", each, each["default"])]
+
+
+def with_defaults(interface: Document, values: Document) -> dict[str, Any]:
+    """What a run gets: of every declared input the value given, else its default."""
+    given = {each["name"]: values.get(each["name"]) for each in interface["inputs"]}
+    return {each["name"]: value for each in interface["inputs"] if (value := each.get("default") if given[each["name"]] is None else given[each["name"]]) is not None}
+
+
 def check_complete(interface: Document, values: Document) -> list[Fault]:
     """Every required input has a value or a default."""
     return [

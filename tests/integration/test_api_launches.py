@@ -81,6 +81,24 @@ def test_a_draft_is_launched_once_whoever_asks_again(rest: Rest, admin: Client, 
     assert stored(rest, gateway_id)["processes"] == 1
 
 
+def test_a_default_file_is_staged_from_its_storage(rest: Rest, admin: Client, whole: dict[str, Any], place: dict[str, str]) -> None:
+    kept = admin.made("/v1/storage-resources", {"name": "kept", "kind": "POSIX", "root": "/data"})["id"]
+    interface = f"/v1/application-interfaces/{place['interface']}"
+
+    def defaulting(to: str) -> None:
+        body = {"inputs": [{"name": "text", "type": "URI"}, {"name": "model", "type": "URI", "default": f"storage://{to}/model.bin"}]}
+        assert admin.send_json("PATCH", interface, body, headers={"If-Match": "*"}).status_code == 200
+
+    defaulting(kept)
+    made = admin.made("/v1/experiments", whole)
+    snapshot = admin.read(f"/v1/processes/{made['process_id']}")["snapshot"]
+    assert snapshot["inputs"]["model"] == f"storage://{kept}/model.bin"
+    assert set(snapshot["storages"]) == {kept, place["storage"]}
+    with rest.client(rest.gateway()) as other:
+        defaulting(other.made("/v1/storage-resources", {"name": "theirs", "kind": "POSIX", "root": "/data"})["id"])
+    assert faults(admin.send_json("POST", "/v1/experiments", whole)) == {("/inputs/model", "unknown_reference")}
+
+
 def test_an_interface_changed_since_is_the_one_that_is_launched(admin: Client, whole: dict[str, Any], place: dict[str, str]) -> None:
     draft = admin.made("/v1/experiments", whole | {"launch": False})
     changed = admin.send_json("PATCH", f"/v1/application-interfaces/{place['interface']}", {"description": "newer"}, headers={"If-Match": "*"})
