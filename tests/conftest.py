@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from app.dev.databases import DatabaseAddress
 from app.dev.process import start_time
 from app.dev.servers import Containers, Given, InOrder, Native
 
+settings.register_profile("busy machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 RUNS = Path(__file__).parents[1] / ".dev" / "test"
 BASE = RUNS / str(os.getpid())
 DATABASES = os.environ.get("AIRAVATA_TEST_DATABASES", "mysql,mariadb").split(",")

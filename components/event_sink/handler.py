@@ -18,7 +18,7 @@ from components.event_sink.api_client import ApiClient, Recreated
 from observability import logs
 
 BATCH = 500
-BYTES_MAX = 3 << 20
+BYTES_MAX = 3 << 20  # Of the 4 MiB a request may have: a record is estimated, not encoded twice.
 
 
 class Sink:
@@ -48,7 +48,8 @@ class Sink:
 
     def _post(self) -> int:
         by_partition: dict[Partition, list[Received]] = defaultdict(list)
-        for each in self.pending:
+        batch, left = self._fitting()
+        for each in batch:
             if each.place in self.consumer.held:
                 by_partition[each.place].append(each)
         slices = [self._slice(place, records) for place, records in by_partition.items()]
@@ -61,11 +62,20 @@ class Sink:
             self.log.warning("events wait for the API server", fault=str(fault), count=len(self.pending))
             self.retry_at, self.delay = time.monotonic() + self.delay, min(self.delay * 2, 2.0)
             return 0
-        self.pending, self.delay, self.beaten = [], 0.1, time.monotonic()
+        self.pending, self.delay, self.beaten = left, 0.1, time.monotonic()
         self.counts["requests"] += 1
         for place, told, answer in zip(by_partition, slices, answers, strict=True):
             self._answered(place, told, answer)
         return sum(len(each["events"]) for each in slices)
+
+    def _fitting(self) -> tuple[list[Received], list[Received]]:
+        """What one request takes, and what the next ones do: a request beyond its limit would be refused for ever."""
+        size = 0
+        for index, each in enumerate(self.pending):
+            size += 1536 + 2 * len(each.value or b"")  # Its ids and names; a reason stands in it twice.
+            if index and (size > BYTES_MAX or index == BATCH):
+                return self.pending[:index], self.pending[index:]
+        return self.pending, []
 
     def _answered(self, place: Partition, told: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         held = self.consumer.held[place]
@@ -77,6 +87,7 @@ class Sink:
             case "behind":
                 self.counts["behind"] += 1
                 self.consumer.seek(place, answer["next_offset"])
+                self.pending = [each for each in self.pending if each.place != place]  # They come again, from where MySQL says.
             case _:
                 self.counts["fenced"] += 1
                 self.fenced.add(place)
