@@ -53,10 +53,11 @@ class Sink:
             if each.place in self.consumer.held:
                 by_partition[each.place].append(each)
         slices = [self._slice(place, records) for place, records in by_partition.items()]
+        told = {each.key.partition("-")[0] for each in self.pending} if failpoint.on() else ()
         try:
-            failpoint.hit("sink.post.before")
+            failpoint.hit("sink.post.before", process=told)
             answers = self.api.store(self.group, slices, [self._lag()])
-            failpoint.hit("sink.post.after")
+            failpoint.hit("sink.post.after", process=told)
         except Transient as fault:
             self.counts["retries"] += 1
             self.log.warning("events wait for the API server", fault=str(fault), count=len(self.pending))
@@ -64,8 +65,8 @@ class Sink:
             return 0
         self.pending, self.delay, self.beaten = left, 0.1, time.monotonic()
         self.counts["requests"] += 1
-        for place, told, answer in zip(by_partition, slices, answers, strict=True):
-            self._answered(place, told, answer)
+        for place, sent, answer in zip(by_partition, slices, answers, strict=True):
+            self._answered(place, sent, answer)
         return sum(len(each["events"]) for each in slices)
 
     def _fitting(self) -> tuple[list[Received], list[Received]]:
