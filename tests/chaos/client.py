@@ -79,6 +79,8 @@ def _operation(method: str, url: str, body: Any) -> str:
     path = url.split("/v1", 1)[-1].split("?")[0].strip("/").split("/")
     if method == "POST" and path == ["experiments"]:
         return "launch" if isinstance(body, dict) and body.get("launch") else "create"
+    if method == "POST" and path[0] == "experiments" and path[-1] == "launches":
+        return "launch"
     return "read" if method == "GET" and path[0] == "experiments" and len(path) == 2 else f"{method} {path[0]}"
 
 

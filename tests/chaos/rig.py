@@ -4,13 +4,14 @@
 told to leave it, and a run directory (tests/checker/formats.py). A run ends with `finish`: healed, quiet (P2), SIGTERM, collect, judge.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from app.dev.process import start_time
 from app.dev.servers import ROOT, Native
+from tests.chaos import collect
 from tests.chaos.client import Client
 from tests.chaos.lines import Lines
 from tests.chaos.quiet import await_quiet
@@ -78,10 +80,12 @@ class Rig(System):
         self.run, self.native, self.plan, self.kind = run, native, plan, kind
         self.schema = f"chaos{os.getpid()}_{time.monotonic_ns() % 10**9}"
         run.mkdir(parents=True)
+        (run / "plan.json").write_text(json.dumps(plan, indent=1))
         server = native.database(kind)
-        server.execute("RESET BINARY LOGS AND GTIDS" if kind == "mysql" else "RESET MASTER", f"CREATE DATABASE {self.schema}")
+        server.execute(f"CREATE DATABASE {self.schema}")
         given = {"partitions": 100, "placement_width": 16, **settings}
         super().__init__(native, run / "system", database_url=server.url(self.schema), kafka=native.kafka(), topic_prefix=f"{self.schema}.", counts=counts, **given)
+        self.marked = collect.mark(self.database_url)
         self.client_lines, self.nemesis_lines, self.samples = (Lines(run / f"{name}.jsonl", name) for name in ("client", "nemesis", "samples"))
         self.down: set[str] = set()  # Left alone by the keeper: whoever struck it starts it again.
         self.exits: list[Exit] = []
@@ -125,6 +129,21 @@ class Rig(System):
     def points(self, component: str, copy: int) -> Path:
         """The file a copy reads its fail points from, again whenever it changes."""
         return self._directory("failpoints") / f"{component}-{copy}"
+
+    def arm(self, component: str, *entries: str, copies: Sequence[int] = (0, 1)) -> None:
+        """Read by the running processes within 50 ms. A point that struck before strikes anew."""
+        for each in entries:
+            for root in (self.run / "scratch").glob("*/scratch/.airavata"):
+                for mark in root.glob(f"struck.{each.partition('=')[0]}.*"):
+                    mark.unlink()
+            (self.run / "struck" / component / f"{each.partition('=')[0]}.{each.partition('=')[2].split('@')[0].split('?')[0]}.struck").unlink(missing_ok=True)
+        for copy in copies:
+            file = self.points(component, copy)
+            file.with_suffix(".new").write_text("\n".join(entries))
+            file.with_suffix(".new").rename(file)  # Nobody reads half a line.
+
+    def disarm(self, component: str) -> None:
+        self.arm(component, copies=range(self.counts[component]))
 
     def pids(self) -> dict[str, int]:
         return {name.rpartition("-")[0] + "/" + name.rpartition("-")[2]: each.child.pid for name, each in list(self.daemons.items()) if each.child is not None and self.alive(each)}
@@ -176,11 +195,20 @@ class Rig(System):
                     time.sleep(RESTART_SECONDS)
                     self.restart(name)
 
-    def restart(self, name: str, *, wait: bool = False) -> None:
-        """A new life of a component; from now on the keeper looks after it again."""
+    def restart(self, name: str, *, wait: bool = False, looked_after: bool = True) -> None:
+        """A new life of a component; the keeper looks after it again, unless told otherwise."""
         component, _, copy = name.rpartition("-")
         self.revive(component, int(copy), wait=wait)
-        self.down.discard(name)
+        if looked_after:
+            self.down.discard(name)
+
+    def recycle(self, name: str) -> None:
+        """SIGTERM, and a new life at once."""
+        alone = name in self.down
+        self.down.add(name)
+        self.signal(name, signal.SIGTERM)
+        self.await_end(name, 60.0)
+        self.restart(name, looked_after=not alone)
 
     def strike(self, name: str) -> tuple[float, int]:
         """SIGKILL by pidfd, so that no pid given anew is hit; (when, wait status). It stays down until `restart`."""
@@ -215,14 +243,34 @@ class Rig(System):
         return [each for each in self.exits if not each.asked and each.code != 0]
 
     # ---- the end of a run -----------------------------------------------------------------------------------------------------------------------------
-    def finish(self, **manifest: Any) -> int:
-        """Everything is healed: wait until quiet, SIGTERM, collect, judge. The checker's exit code."""
+    def finish(self, launched: Mapping[str, Mapping[str, Any]]) -> int:
+        """Everything is healed: wait until quiet, SIGTERM, collect, judge. 0: all HELD and each launch came to what its plan says; 1: something BROKEN; 2: undecided."""
+        from tests.chaos import expectations
+
         self.nemesis_lines.write("healed")
         seconds, found = await_quiet(self, QUIET_SECONDS)
         self.nemesis_lines.write("quiet", quiet=not found, asked_seconds=round(seconds, 2), open=found)
+        unmet = expectations.unmet(self, launched)
         self._stack.close()
         killed = self.stop()
-        from tests.chaos import collect
+        bugs = [f"{each.name} ended by itself with {each.code}" for each in self.bugs()] + [f"{name} did not end in time after SIGTERM" for name in killed]
+        (self.run / "unmet.json").write_text(json.dumps({"unmet": unmet, "bugs": bugs, "counted": expectations.counted(self)}, indent=1))
+        hosts = [self._host(number) for number in (1, 2)]
+        told = {"journal": True, "lives": self.lives, "commit": commit(), "versions": self._versions(), "machine": f"{os.cpu_count()} cores", "repeat": f"python -m tests.chaos replay {self.run}"}
+        collect.collect(self.run, database_url=self.database_url, kafka=self.kafka, topic_prefix=self.settings["TOPIC_PREFIX"], marked=self.marked, hosts=hosts, told=told)
+        verdict = subprocess.run([sys.executable, "-m", "tests.checker", str(self.run)], cwd=ROOT, check=False).returncode
+        return 1 if unmet or bugs else verdict
 
-        collect.collect(self, manifest | {"lives": self.lives, "killed_at_stop": killed, "bugs": [f"{each.name} {each.code}" for each in self.bugs()]})
-        return subprocess.run([sys.executable, "-m", "tests.checker", str(self.run)], cwd=ROOT, check=False).returncode
+    def _host(self, number: int) -> "collect.Host":
+        base = self.host_directory(number)
+        storages = {self.places["storage"]: self.run / "storage"} if number == 1 else {}
+        return collect.Host(f"fork-{number}", [base / "scratch"], [base / "ledger"], storages, self.native.daemons[f"sshd-{number}"].log)
+
+    def _versions(self) -> dict[str, str]:
+        jars = sorted((ROOT / ".dev/lib/kafka").glob("kafka_*.jar"))
+        return {self.kind: str(self.one("SELECT VERSION()")), "kafka": jars[0].stem.partition("-")[2] if jars else "unknown"}
+
+
+def commit() -> str:
+    told = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True)
+    return told.stdout.strip() or "unknown"

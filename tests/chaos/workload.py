@@ -80,10 +80,10 @@ MANNERS: Mapping[str, tuple[float, Document]] = {  # Weight, and what it comes t
 OVERRUN_SECONDS, WALL_SECONDS = 60, 3
 
 
-def planned(rng: Random, *, seconds: tuple[float, float] = (0.0, 0.5), manner: str = "", host: int = 0) -> Document:
-    """A launch of the planner's graph: one staged input, the program, its outputs. Its result's bytes follow from the seed and the input."""
+def planned(rng: Random, *, seconds: tuple[float, float] = (0.0, 0.5), manner: str = "", host: int = 0, size: int | None = None) -> Document:
+    """A launch of the planner's graph: one staged input of `size` bytes, the program, its outputs. Its result's bytes follow from the seed and the input."""
     manner = manner or rng.choices(list(MANNERS), [weight for weight, _ in MANNERS.values()])[0]
-    seed, data = f"{rng.getrandbits(48):012x}", rng.randbytes(rng.choice((0, 19, 4096)))
+    seed, data = f"{rng.getrandbits(48):012x}", rng.randbytes(rng.choice((0, 19, 4096)) if size is None else size)
     overruns = manner == "stubborn"
     inputs = {
         "seed": seed, "seconds": OVERRUN_SECONDS if overruns else round(rng.uniform(*seconds), 3), "status": 3 if manner == "exits" else 0,

@@ -1,0 +1,154 @@
+"""The headline (docs/chaos.md): the scheduler is killed and frozen in the middle of its graphs, and another goes on. Eight rounds, or as many as the plan says; any victim.
+
+A round: top up → mid-graph → the victim that owns more of the busy partitions → strike → everything it owned is another's, and every graph in it has moved on → wake what was
+frozen → a new life, balanced again. Take-over times are read afterwards from journals and topics (tests/chaos/takeovers.py); a round in which the harness itself lagged is made again.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.dev.process import wait_until
+from app.dev.servers import Native
+from tests.chaos import proofs, takeovers, workload
+from tests.chaos.outcome import Case, Outcome, Say
+from tests.chaos.rig import Rig
+from tests.chaos.victims import VICTIMS, Place, Victim, taken
+from tests.support.system import System
+
+Document = dict[str, Any]
+LAG_MS_MAX = 250.0
+AGAIN_MAX = 8  # Rounds thrown away because the harness lagged, before the run gives up.
+OPEN, OPEN_MAX = 40, 120
+STILL_OPEN = "SELECT COUNT(*) FROM experiments WHERE launched_at IS NOT NULL AND finished_at IS NULL"
+MID_GRAPH_AT_LEAST = 10
+MID_GRAPH = """SELECT COUNT(*) FROM processes p WHERE p.state = 'STARTED' AND EXISTS (SELECT 1 FROM tasks t WHERE t.process_id = p.id AND t.state = 'COMPLETED')
+  AND EXISTS (SELECT 1 FROM tasks t WHERE t.process_id = p.id AND t.state = 'EXECUTING') AND EXISTS (SELECT 1 FROM tasks t WHERE t.process_id = p.id AND t.state = 'CREATED')"""
+MOVES = "SELECT id, part, version FROM processes WHERE state IN ('CREATED', 'VALIDATED', 'STARTED')"
+ROUNDS: Mapping[str, list[Document]] = {  # How each round strikes; other victims are killed freely.
+    "scheduler": [
+        *({"how": "kill"} for _ in range(3)),
+        {"how": "scheduler.commit.before", "mode": "crash"},
+        {"how": "scheduler.commit.after", "mode": "crash"},
+        {"how": "scheduler.position.after", "mode": "crash"},
+        {"how": "scheduler.poll.after", "mode": "pause"},
+        {"how": "scheduler.position.after", "mode": "pause"},
+    ]
+}
+P24_SECONDS = {"scheduler": 3.0, "generator": 3.0, "relay": 5.0, "event-sink": 3.0, "executor-noop": 3.0, "executor-job": 13.0}
+EXERCISED: Mapping[str, Document] = {  # How often a run of N rounds must have exercised what it decides.
+    "P1": {}, "P2": {}, "P3": {}, "P5": {}, "P6": {}, "P7": {}, "P8": {}, "P9": {}, "P10": {}, "P11": {}, "P12": {}, "P13": {}, "P14": {}, "P16": {"committed": 1}, "P18": {}, "P24": {},
+}  # fmt: skip
+
+
+def draw(seed: int, *, victim: str = "scheduler", rounds: int = 8) -> Document:
+    """The plan: what each round strikes, and the launches that are topped up with, in their order."""
+    pattern = ROUNDS.get(victim, [{"how": "kill"}])
+    drawn = [{"fault": f"h{n + 1}", "victim": victim, **pattern[n % len(pattern)]} for n in range(rounds)]
+    component = VICTIMS[victim].component
+    faults = [{"fault": each["fault"], "kind": "N2" if each.get("mode") == "pause" else "N1", "target": component} for each in drawn]
+    zombies = sum(each["how"] == "scheduler.poll.after" for each in drawn)
+    required = {**EXERCISED, "P24": {"takeovers": rounds}} | ({"P4": {"zombies": zombies}} if zombies else {})
+    return {"seed": seed, "kind": "headline", "rounds": drawn, "faults": faults, "required": required, "takeover_seconds": {component: P24_SECONDS[component]}, "lag_ms_max": LAG_MS_MAX}
+
+
+@dataclass
+class Run:
+    """The state of a headline run: what was launched, and what each round came to."""
+
+    rig: Rig
+    seed: int
+    launched: dict[str, Document] = field(default_factory=dict)  # Experiment → its launch.
+    waiting: list[Document] = field(default_factory=list)
+    rounds: list[Document] = field(default_factory=list)
+    drawn: int = 0
+
+    def launch_eight(self) -> None:
+        for _ in range(8):
+            if not self.waiting:
+                self.waiting = workload.headline(self.seed, self.drawn)
+                self.drawn += len(self.waiting)
+            launch = self.waiting.pop(0)
+            self.launched[self.rig.launch(launch)] = launch
+
+    def top_up(self) -> None:
+        """Until 40 experiments are open."""
+        while self.rig.one(STILL_OPEN) < OPEN:
+            self.launch_eight()
+
+    def mid_graph(self) -> None:
+        """The condition; where the open ones do not come to it (all wait for a slow host), eight more every few seconds."""
+        deadline = time.monotonic() + 120.0
+        while not wait_until(lambda: self.rig.one(MID_GRAPH) >= MID_GRAPH_AT_LEAST, 4.0, 0.05):
+            assert time.monotonic() < deadline, f"only {self.rig.one(MID_GRAPH)} processes are mid-graph, {self.rig.one(STILL_OPEN)} experiments open"
+            if self.rig.one(STILL_OPEN) < OPEN_MAX:
+                self.launch_eight()
+
+
+def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings: Any) -> Outcome:
+    began, outcome = time.monotonic(), Outcome("headline", directory)
+    with Rig(directory, native, plan, **settings) as rig:
+        going = Run(rig, plan["seed"])
+        victim = VICTIMS[plan["rounds"][0]["victim"]]
+        rig.until(victim.balanced(rig), 120.0, lambda: "not balanced")
+        again = 0
+        for round_ in plan["rounds"]:
+            while not strike(going, victim, round_, again, say=say):
+                again += 1
+                assert again <= AGAIN_MAX, f"the harness lagged more than {LAG_MS_MAX:.0f} ms in {again} rounds: the machine is too busy to time anything"
+            outcome.cases.append(Case(f"round {round_['fault']} {round_['how']} {round_.get('mode', '')}".strip()))
+        (directory / "rounds.json").write_text(json.dumps(going.rounds, indent=1, default=str))
+        outcome.verdict = rig.finish(going.launched)
+        broken_down = takeovers.broken_down(directory, victim, going.rounds)
+        told = {"victim": going.rounds[0]["victim"], "summary": takeovers.summary(broken_down), "rounds": broken_down}
+        (directory / "takeovers.json").write_text(json.dumps(told, indent=1))
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def strike(going: Run, victim: Victim, round_: Document, again: int, *, say: Say) -> bool:
+    """One round; False if it has to be made again because the stopwatch cannot be trusted."""
+    rig, fault = going.rig, round_["fault"] + (f".{again}" if again else "")
+    going.top_up()
+    going.mid_graph()
+    copy, owned, share = victim.busier(rig)
+    name, target = f"{victim.component}-{copy}", f"{victim.component}/{copy}"
+    was = rig.pid_of(victim.component, copy)
+    rig.nemesis_lines.write("fault.start", fault=fault, fault_kind="N2" if round_.get("mode") == "pause" else "N1", target=target, detail=round_ | {"share": round(share, 3)})
+    with takeovers.Membership(rig.kafka, f"{rig.settings['ENVIRONMENT']}.{victim.group}") as members:
+        proof = proofs.killed(rig, name) if round_["how"] == "kill" else proofs.at_point(rig, name, round_["how"], round_["mode"])
+        taken_over(rig, victim, owned, was)
+    standing = {(row[0], row[1]): row[2] for row in rig.rows(MOVES) if any(place[1] == row[1] for place in owned)}
+    rig.until(lambda: not still(rig, standing), 60.0, lambda: f"processes stand still: {still(rig, standing)[:5]}")
+    lag = rig.tick.lag_ms(proof.struck)
+    good = lag <= LAG_MS_MAX
+    rig.nemesis_lines.write(
+        "fault.proof", fault=fault, struck=proof.struck, evidence=proof.evidence, spare=True, takeover=True, lag_ms=lag, **({"zombie": True} if round_["how"] == "scheduler.poll.after" else {})
+    )
+    woken = proofs.woken(rig, name) if round_.get("mode") == "pause" else None
+    if woken is not None:
+        rig.until(lambda: proofs.rejoined_or_ended(rig, name, woken), 60.0, lambda: f"{name} neither rejoined nor ended after it was woken")
+        rig.strike(name)
+    rig.disarm(victim.component)
+    rig.restart(name)
+    rig.until(victim.balanced(rig), 60.0, lambda: "not balanced again")
+    rig.nemesis_lines.write("fault.end", fault=fault, healed=time.monotonic(), **({"woken": woken} if woken is not None else {}))
+    told = {"share": share, "lag_ms": lag, "good": good, "processes": len(standing), "held": sorted(owned), "left_at": members.left_at(proof.struck)}
+    going.rounds.append({**round_, "fault": fault, "target": target, "struck": proof.struck, **told})
+    say(f"round {fault}: {target} {round_['how']} {round_.get('mode', '')}; {share:.0%} of the busy partitions, {len(standing)} graphs, lag {lag:.0f} ms{'' if good else ': thrown away'}")
+    return good
+
+
+def taken_over(rig: Rig, victim: Victim, owned: Mapping[Place, int], was: int) -> None:
+    rig.until(lambda: not taken(victim, rig, owned, was), 60.0, lambda: f"not taken over: {taken(victim, rig, owned, was)[:5]}")
+
+
+def still(system: System, standing: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
+    """Processes that have neither moved nor ended since."""
+    now = {(row[0], row[1]): row[2] for row in system.rows(MOVES)}
+    return [each for each, version in standing.items() if now.get(each) == version]
+
+

@@ -1,0 +1,69 @@
+"""Whom a headline round strikes, what that component owns, and when its successor has taken over: asked of MySQL, which alone says who owns what.
+
+What an instance owns is known by its pid, which stands in its name (`scheduler-host-4711-1a2b`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.support.system import System
+
+Place = tuple[str, int]  # (topic or host or "shard", number)
+POSITIONS = "SELECT topic, part, owner, next_offset FROM positions WHERE consumer_group LIKE %s"
+SHARDS = "SELECT 'shard', shard, IF(until > UTC_TIMESTAMP(6), owner, NULL), settled FROM relay_shards WHERE %s"
+WATCHES = "SELECT compute_resource_id, 0, IF(until > UTC_TIMESTAMP(6), owner, NULL), UNIX_TIMESTAMP(last_look_at) * 1000 FROM host_watches WHERE %s"
+
+
+@dataclass(frozen=True)
+class Victim:
+    """`component` is struck. `group`: its consumer group, empty for what is owned otherwise. `points`: where else than anywhere it is struck, and how."""
+
+    component: str
+    group: str = ""
+    owned: str = POSITIONS
+    copies: int = 2
+
+    def rows(self, system: System) -> Mapping[Place, tuple[str, int]]:
+        """What there is to own → (owner, how far)."""
+        parameter: object = f"%.{self.group}" if self.group else 1
+        return {(row[0], int(row[1])): (row[2] or "", int(row[3] or 0)) for row in system.rows(self.owned, parameter)}
+
+    def holds(self, system: System, copy: int) -> dict[Place, int]:
+        """What a copy owns, and how far it has come there."""
+        mark = f"-{system.pid_of(self.component, copy)}-"
+        return {place: far for place, (owner, far) in self.rows(system).items() if mark in owner}
+
+    def busier(self, system: System) -> tuple[int, dict[Place, int], float]:
+        """The copy that owns more of the busy places, what it owns, and its share. Assignment balances partitions, not the busy ones."""
+        busy = {row[0] for row in system.rows("SELECT DISTINCT part FROM processes WHERE state IN ('CREATED', 'VALIDATED', 'STARTED')")}
+        held = {copy: self.holds(system, copy) for copy in range(self.copies)}
+        count = {copy: sum(1 for place in places if place[1] in busy or not self.group) for copy, places in held.items()}
+        copy = max(count, key=lambda each: count[each])
+        return copy, held[copy], count[copy] / max(1, sum(count.values()))
+
+    def balanced(self, system: System) -> Callable[[], object]:
+        """Every copy is ready and, where the group shares partitions, none has more than half of them and one."""
+
+        def look() -> bool:
+            if any(system.ready(f"{self.component}-{copy}") is not None for copy in range(self.copies)):
+                return False
+            held = [len(self.holds(system, copy)) for copy in range(self.copies)]
+            return sum(held) == len(self.rows(system)) and (not self.group or max(held) - min(held) <= 1)
+
+        return look
+
+
+VICTIMS: Mapping[str, Victim] = {
+    "scheduler": Victim("scheduler", "task-scheduler"),
+    "generator": Victim("generator", "workflow-generator"),
+    "relay": Victim("relay", owned=SHARDS),
+    "executor": Victim("executor-noop", "executor-noop"),
+    "watcher": Victim("executor-job", owned=WATCHES),
+    "sink": Victim("event-sink", "event-sink"),
+}
+
+
+def taken(victim: Victim, system: System, of: Mapping[Place, int], was: int) -> Sequence[Place]:
+    """What of the victim's is still not another's."""
+    mark, rows = f"-{was}-", victim.rows(system)
+    return [place for place in of if not rows[place][0] or mark in rows[place][0]]
