@@ -1,0 +1,264 @@
+"""Every point once (docs/chaos.md): each fail point of the catalogue strikes at its first hit, on real servers, and all goes on as if nothing had happened.
+
+First a run that only counts, with every provocation: a point never reached is a failure, and so is one that is not in the catalogue. Then one case a point, the stack stays up:
+arm → provoke → three proofs → freeze frame → restart at once, or a spare takes over → the experiment ends as in the counting run. A case without its four proofs is UNDECIDED.
+"""
+
+import json
+import random
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+
+from app.dev.process import wait_until
+from app.dev.servers import Native
+from tests.chaos import freeze_frames, proofs, workload
+from tests.chaos.catalogue import BUILT, POINTS, known
+from tests.chaos.expectations import unmet
+from tests.chaos.freeze_frames import FRAMES, Frame, Subject
+from tests.chaos.outcome import Case, Outcome, Say
+from tests.chaos.provocations import FIRST, PROVOKED, command, launch
+from tests.chaos.rig import Rig
+
+Document = dict[str, Any]
+MODES = ("crash", "pause", "delay:3000", "raise:unknown", "raise:definite")
+SETTINGS = {"lease_seconds": 3, "sweep_after_seconds": 3, "partitions": 100, "placement_width": 4}
+CASE_SECONDS = 60.0  # Twice what the page allows: two cores that others use, too.
+REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P18")
+COMPONENT = {  # By the first word of a point: the component it strikes in.
+    "api": "api", "dead_letter": "api", "relay": "relay", "generator": "generator", "scheduler": "scheduler", "timer": "scheduler", "sweeper": "scheduler", "purge": "scheduler",
+    "lease": "scheduler", "executor": "executor-noop", "ssh": "executor-environment", "staging": "executor-data", "submit": "executor-job", "host": "executor-job", "job": "executor-job",
+    "watch": "executor-job", "doubt": "executor-job", "sink": "event-sink",
+}  # fmt: skip
+HOSTED = ("ssh", "staging", "submit", "host", "job", "watch", "doubt")
+
+
+def word(point: str) -> str:
+    return point.partition(".")[0]
+
+
+def act(point: str) -> str:
+    """`module.operation`."""
+    return point.rpartition(".")[0]
+
+
+# ---- the plan -----------------------------------------------------------------------------------------------------------------------------------------
+def draw(seed: int, *, mode: str = "crash", hit: int = 1, only: Sequence[str] = ()) -> Document:
+    rng = random.Random(seed)
+    cases = []
+    for n, point in enumerate(interleaved([each for each in BUILT if word(each) in COMPONENT])):
+        if not only or point in only or act(point) in only:
+            cases.append({"point": point, "mode": mode, "hit": hit, "spare": (seed + n) % 2 == 1, "launch": workload.keyed(rng, seed, n, a_launch(rng, point)) | {"repeat_after": []}})
+    faults = [{"fault": each["point"], "kind": "N1", "target": COMPONENT[word(each["point"])]} for each in cases]
+    return {"seed": seed, "kind": "points", "mode": mode, "eight": workload.eight(rng, seed, 1000), "cases": cases, "faults": faults, "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}}}
+
+
+def interleaved(points: Sequence[str]) -> list[str]:
+    """Round and round the components, so that what one case killed is up again when its turn comes."""
+    queues: dict[str, list[str]] = {}
+    for each in points:
+        queues.setdefault(COMPONENT[word(each)], []).append(each)
+    return [queue[n] for n in range(max(map(len, queues.values()))) for queue in queues.values() if n < len(queue)]
+
+
+def a_launch(rng: random.Random, point: str) -> Document:
+    """What reaches the point: the planner's graph, a task that is tried again, one that lasts, or a diamond."""
+    if word(point) in HOSTED:
+        return workload.planned(rng, manner="plain", host=1, size=4096) | {"cleanup_strategy": "NONE"}
+    behaviour = {"timer": "a:fail=1", "sweeper": "a:fail=1"}.get(word(point), "a:sleep_ms=4000" if act(point) == "lease.expire" else "a:sleep_ms=20")
+    edges = workload.diamond(rng)
+    return {"shape": "diamond", "application": "shape", "inputs": {"edges": " ".join(edges), "behaviour": behaviour}, "expect": workload.COMPLETED}
+
+
+# ---- the run ------------------------------------------------------------------------------------------------------------------------------------------
+@dataclass
+class Going:
+    rig: Rig
+    plan: Document
+    say: Say
+    reference: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)  # What a launch is → how its tasks ended when nobody struck.
+    launched: dict[str, Document] = field(default_factory=dict)
+    reached: set[str] = field(default_factory=set)
+    struck: set[str] = field(default_factory=set)
+
+    def draft(self, planned: Document) -> Subject:
+        """An experiment that is not launched yet: all its ids are known, so that the point can be aimed."""
+        body = self.rig.body(planned) | {"launch": False}
+        experiment = self.rig.client.post("/experiments", body, planned["key"])["id"]
+        self.launched[experiment] = planned
+        return Subject(experiment, planned.get("host", 1))
+
+    def ended(self, subject: Subject) -> bool:
+        """It has ended, and its history says so."""
+        return bool(
+            self.rig.one("SELECT COUNT(*) FROM experiments WHERE id = %s AND finished_at IS NOT NULL", subject.experiment)
+            and self.rig.one("SELECT COUNT(*) FROM events WHERE experiment_id = %s AND type = 'ExperimentChanged'", subject.experiment) >= 3
+        )
+
+    def tasks(self, subject: Subject) -> list[tuple[Any, ...]]:
+        return self.rig.rows("SELECT name, type, state FROM tasks WHERE process_id = %s ORDER BY name", subject.process)
+
+    def faults(self, subject: Subject) -> list[str]:
+        """What is not as if nothing had happened."""
+        planned, found = self.launched[subject.experiment], self.tasks(subject)
+        faults = unmet(self.rig, {subject.experiment: planned})
+        wanted = self.reference.setdefault(kind_of(planned), found)
+        return faults if found == wanted else [*faults, f"tasks ended as {found}, in the counting run as {wanted}"]
+
+
+def kind_of(planned: Document) -> str:
+    return f"{planned['application']} {planned['inputs'].get('edges', '')} {planned['inputs'].get('behaviour', '')} {planned.get('cleanup_strategy', '')}"
+
+
+def run(directory: Path, native: Native, plan: Document, *, say: Say, kind: str = "mysql") -> Outcome:
+    began, outcome = time.monotonic(), Outcome("points", directory)
+    with Rig(directory, native, plan, kind=kind, **SETTINGS) as rig:
+        going = Going(rig, plan, say)
+        outcome.cases += record(going)
+        say(f"{len(going.reached)} points reached in the counting run")
+        for n, case in enumerate(plan["cases"]):
+            start = time.monotonic()
+            outcome.cases.append(single(going, case))
+            say(f"{n + 1}/{len(plan['cases'])} {case['point']} {time.monotonic() - start:.1f} s {outcome.cases[-1].why}")
+        outcome.cases += commands(going)
+        told = {"known": len(POINTS), "reached": len(going.reached & set(POINTS)), "struck": len(going.struck), "absent": len(POINTS) - len(BUILT)}
+        (directory / "points.json").write_text(json.dumps(told | {"names": sorted(going.struck)}, indent=1))
+        outcome.verdict = rig.finish(going.launched)
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def record(going: Going) -> list[Case]:
+    """Without crashes, all points on `count`, the eight at once and every provocation."""
+    rig = going.rig
+    for component in rig.counts:
+        rig.arm(component, "*=count")
+    eight = [(rig.launch(each), each) for each in going.plan["eight"]]
+    going.launched |= dict(eight)
+    done = set()
+    for case in going.plan["cases"]:
+        provoke = PROVOKED.get(act(case["point"]), launch)
+        key = (provoke, kind_of(case["launch"]))
+        if key not in done:
+            done.add(key)
+            subject = going.draft(case["launch"] | {"key": f"count-{case['launch']['key']}"})
+            extra = provoke(rig, subject)
+            assert wait_until(lambda subject=subject: going.ended(subject), 2 * CASE_SECONDS), f"{case['point']}: {going.tasks(subject)}"
+            if "restart" in extra:
+                rig.restart(extra["restart"], wait=True)
+            going.faults(subject)
+    rig.until(lambda: all(going.ended(Subject(experiment)) for experiment, _ in eight), 2 * CASE_SECONDS)
+    going.reached = reached(rig)
+    for component in rig.counts:
+        rig.disarm(component)
+    missing = [case["point"] for case in going.plan["cases"] if case["point"] not in going.reached]
+    unknown = sorted(each for each in going.reached if not known(each))
+    return [Case("every point is reached", f"never reached: {missing}" if missing else ""), Case("every point is in the catalogue", f"unknown: {unknown}" if unknown else "")]
+
+
+def reached(rig: Rig) -> set[str]:
+    marks = {each.name.split(".count")[0] for each in (rig.run / "struck").glob("*/*.count.struck")}
+    return marks | {each.name.removeprefix("struck.").split(".count")[0] for each in (rig.run / "scratch").glob("*/scratch/.airavata/struck.*.count")}
+
+
+def entry(rig: Rig, case: Document, subject: Subject) -> str:
+    """Aimed at the case's experiment by what the point is told."""
+    point, tells = case["point"], BUILT[case["point"]].tells
+    if "process" in tells:
+        aim = f"?process={subject.process}"
+    elif "group" in tells:  # Not the sink's heartbeat, which carries nothing.
+        aim = f"?group={rig.settings['ENVIRONMENT']}.event-sink"
+    else:
+        aim = ""
+    return f"{point}={case['mode']}" + (f"@{case['hit']}" if case["hit"] != 1 else "") + aim
+
+
+def single(going: Going, case: Document) -> Case:
+    """One point. Undecided without its four proofs; failed if it is not as if nothing had happened."""
+    rig, point, component = going.rig, case["point"], COMPONENT[word(case["point"])]
+    copies = [f"{component}-{copy}" for copy in range(rig.counts[component])]
+    rig.until(lambda: all(rig.ready(each) is None for each in copies) and rig.outbox_rows() == 0, 60.0, lambda: f"{component} is not ready")
+    subject = going.draft(case["launch"])
+    rig.nemesis_lines.write("fault.start", fault=point, fault_kind="N1", target=component, detail={"mode": case["mode"], "spare": case["spare"]})
+    before, hits = freeze_frames.look(rig), proofs.Hits(rig, component)
+    rig.down |= set(copies)
+    first = FIRST.get(act(point))
+    rig.arm(component, *([f"{first[1]}=crash?process={subject.process}" if component == "executor-job" else f"{first[1]}=crash"] if first else []), entry(rig, case, subject))
+    extra: Document = {}
+    provoking = threading.Thread(target=lambda: extra.update(PROVOKED.get(act(point), launch)(rig, subject)), daemon=True)
+    provoking.start()
+    try:
+        hit = hits.wait(point, case["mode"])
+        seen = FRAMES[point](Frame(rig, subject, before, hit.mono, hit.begun, hit.name, hit.pid, extra))
+        proof = hits.proof(hit, case["mode"])
+    except proofs.NotProven as fault:
+        seen, proof, why = False, None, f"UNDECIDED: {fault}"
+    else:
+        why = "" if seen else "UNDECIDED: the freeze frame is not what the point's place implies"
+        rig.nemesis_lines.write("fault.proof", fault=point, struck=proof.struck, evidence={**proof.evidence, "frame": seen})
+    finally:
+        subject.looked.set()
+    rig.disarm(component)
+    if not case["spare"]:
+        raise_the_dead(rig, copies)
+    provoking.join(60.0)
+    if "restart" in extra:
+        rig.restart(extra["restart"])
+    ended = wait_until(lambda: going.ended(subject), CASE_SECONDS, 0.02)
+    raise_the_dead(rig, copies)
+    rig.nemesis_lines.write("fault.end", fault=point, healed=time.monotonic())
+    going.struck |= {point} if not why else set()
+    faults = going.faults(subject) if ended else [f"not ended within {CASE_SECONDS:.0f} s: {going.tasks(subject)}"]
+    return Case(f"{point} {case['mode']}", "; ".join([why, *faults] if why else faults))
+
+
+def raise_the_dead(rig: Rig, copies: Sequence[str]) -> None:
+    """Whoever died lives again, and the keeper looks after all of them."""
+    for each in copies:
+        daemon = rig.daemons[each]
+        if daemon.child is not None and daemon.child.poll() is not None:
+            rig.restart(each)
+        rig.down.discard(each)
+
+
+COMMANDS = {  # Points of operators' commands: the command, and what its death leaves.
+    "migration.step.after": (("migrate",), lambda rig, schema: made(rig, schema, "gateways") and not version(rig, schema)),
+    "topics.apply.after": (("topics", "--apply"), lambda rig, schema: f"{schema}.event-sink" in AdminClient({"bootstrap.servers": rig.kafka}).list_topics(timeout=10).topics and not positions(rig, schema)),
+}
+
+
+def commands(going: Going) -> list[Case]:
+    """A command that dies at its point, and once more: it goes on where it was."""
+    rig, cases = going.rig, []
+    schema = f"{rig.schema}_command"
+    rig.native.database(rig.kind).execute(f"CREATE DATABASE {schema}")
+    for point, (argv, left) in COMMANDS.items():
+        hits = proofs.Hits(rig, "command")
+        status = command(rig, *argv, schema=schema, point=point)
+        struck = (rig.run / "struck" / "command" / f"{point}.crash.struck").exists() and hits.look(point, "crash") is not None
+        frame = left(rig, schema)
+        again = command(rig, *argv, schema=schema)
+        why = "" if (status, struck, frame, again) == (-signal.SIGKILL, True, True, 0) else f"status {status}, struck {struck}, frame {frame}, repeated {again}"
+        cases.append(Case(f"{point} crash", why))
+        going.struck |= {point} if not why else set()
+    going.reached |= set(COMMANDS)
+    rig.native.database(rig.kind).execute(f"DROP DATABASE {schema}")
+    return cases
+
+
+def made(rig: Rig, schema: str, table: str) -> bool:
+    return bool(rig.rows("SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s", schema, table))
+
+
+def version(rig: Rig, schema: str) -> list[tuple[Any, ...]]:
+    return rig.rows(f"SELECT version_num FROM {schema}.alembic_version") if made(rig, schema, "alembic_version") else []
+
+
+def positions(rig: Rig, schema: str) -> list[tuple[Any, ...]]:
+    return rig.rows(f"SELECT 1 FROM {schema}.positions LIMIT 1")
