@@ -37,8 +37,11 @@ manifests: bootstrap ## every overlay as a cluster would be given it, in .dev/re
 images: bootstrap ## every image, with an engine that is found, or Debian's started privately
 	@$(PYTHON) -m tests.deployment.images
 
+test-images: bootstrap ## every image, built and started confined; needs root or an engine
+	@$(PYTHON) tests/run.py images
+
 clean: ## stop everything and remove .dev (keeps .venv)
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m app.dev.stack down || true
 	@rm -rf .dev
 
-.PHONY: help bootstrap demo test lint format bench lock dist manifests images clean
+.PHONY: help bootstrap demo test lint format bench lock dist manifests images test-images clean

@@ -35,6 +35,11 @@ class Engine:
             done.check_returncode()
         return done.stdout.strip()
 
+    def both(self, *words: str) -> str:
+        """Standard output and error of what is expected to succeed, together."""
+        done = self._run(words, SECONDS_MAX)
+        return (done.stdout + done.stderr).strip()
+
     def can(self, *words: str, seconds: float = 10) -> bool:
         """Whether it does that, without a word."""
         try:
