@@ -12,7 +12,6 @@ from prometheus_client.registry import Collector
 disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 
-UNITS = Counter("airavata_units_of_work", "Units of work by how they ended.", ["unit", "outcome"], registry=REGISTRY)
 RESCUES = Counter("airavata_sweeper_rescues", "Processes the sweeper had to push on. Must stay 0.", registry=REGISTRY)
 INVARIANTS = Counter("airavata_invariant_violations", "What the protocol excludes was seen. Must stay 0.", ["kind"], registry=REGISTRY)
 DECISIONS = Counter("airavata_scheduler_decisions", "Messages decided upon.", ["verdict"], registry=REGISTRY)

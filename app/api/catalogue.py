@@ -1,7 +1,7 @@
 """Projects, modules, interfaces, deployments, compute and storage resources: one way to create, list, read and change them, told apart by a `Kind`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +13,7 @@ from app.api import models, reading
 from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, matched, merged, page, sort, text, versioned
 from app.api.problems import Problem, invalid, not_found
 from app.messages import ids
-from app.mysql import access, catalogue, experiments
+from app.mysql import access, catalogue, experiments, hosts
 from app.workflow import inputs
 from app.workflow.inputs import Fault
 
@@ -35,7 +35,6 @@ class Kind:
     name_of: Callable[[Document], str] = lambda document: str(document["name"])
     check: Callable[[Call, Document], list[Fault]] = lambda _call, _document: []
     derive: Callable[[Document, Document | None], Document] = lambda document, _before: document
-    filters: tuple[str, ...] = field(default=("name",))
 
 
 def entry(call: Call, kind: Kind, entry_id: str | None, *, lock: bool = False) -> Document:
@@ -44,6 +43,12 @@ def entry(call: Call, kind: Kind, entry_id: str | None, *, lock: bool = False) -
     if found is None:
         raise not_found()
     return found
+
+
+def with_circuits(call: Call, kind: Kind, rows: Sequence[Document]) -> list[Document]:
+    """Hosts with what executors found out about them since."""
+    found = hosts.open_circuits(call.tx, [row["id"] for row in rows]) if kind is HOSTS else {}
+    return [{**row, "circuit": {"state": "OPEN", "since": reading.wire(found[row["id"]][0]), "reason": found[row["id"]][1]}} if row["id"] in found else row for row in rows]
 
 
 def shown(kind: Kind, row: Mapping[str, Any]) -> Document:
@@ -83,7 +88,7 @@ def listing(kind: Kind) -> Callable[[Call], Answer]:
         if begin is not None and column != "name":
             begin = [datetime.fromisoformat(begin[0]), begin[1]]
         rows = catalogue.page(call.tx, call.principal.gateway, kind.kind, name=call.query["name"], sort=call.query["sort"], after=begin, limit=call.query["limit"] + 1)
-        return page(call, rows, lambda row: shown(kind, row), lambda row: [row[column] if column == "name" else row[column].isoformat(), row["id"]])
+        return page(call, with_circuits(call, kind, rows), lambda row: shown(kind, row), lambda row: [row[column] if column == "name" else row[column].isoformat(), row["id"]])
 
     return handle
 
@@ -91,7 +96,7 @@ def listing(kind: Kind) -> Callable[[Call], Answer]:
 def read(kind: Kind) -> Callable[[Call], Answer]:
     def handle(call: Call) -> Answer:
         found = entry(call, kind, call.path["id"])
-        return versioned(call, shown(kind, found), found["version"])
+        return versioned(call, shown(kind, with_circuits(call, kind, [found])[0]), found["version"])
 
     return handle
 

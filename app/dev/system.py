@@ -158,8 +158,3 @@ class System:
         killed = [name for name, each in self.daemons.items() if each.pid is not None and not each.stop()]
         wait_until(lambda: all(each.pid is None for each in self.daemons.values()), 5.0)
         return killed
-
-    def kill_all(self) -> None:
-        for each in self.daemons.values():
-            each.thaw()
-            each.kill()

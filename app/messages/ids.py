@@ -5,7 +5,6 @@ import hashlib
 import re
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-PREFIXES = frozenset({"gw", "usr", "tok", "prj", "mod", "ifc", "dep", "cmp", "sto", "crd", "exp", "prc", "tsk", "att", "job", "evt", "req", "whk", "dlv", "dlt"})
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
 _SHAPE = re.compile(rf"([a-z]{{2,3}})_([0-7][{ALPHABET}]{{25}})")
 

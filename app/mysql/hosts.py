@@ -1,6 +1,7 @@
 """Hosts: who watches the jobs of one, who holds its connection slots, and which circuits are open."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from app.mysql.rows import from_json, in_order, insert_absent, marks
@@ -62,6 +63,13 @@ def circuits(tx: Transaction) -> list[Any]:
     """(compute_resource_id, credential_id, condition_code, since, detail, host_version, seconds open)."""
     query = "SELECT compute_resource_id, credential_id, condition_code, since, detail, host_version, TIMESTAMPDIFF(SECOND, since, UTC_TIMESTAMP(6)) FROM host_circuits LIMIT 10000"
     return list(tx.exec_driver_sql(query).all())
+
+
+def open_circuits(tx: Transaction, compute_resource_ids: Sequence[str]) -> dict[str, tuple[datetime, str]]:
+    """Host → since when and why nothing is sent there (the first of its circuits)."""
+    wanted = in_order(compute_resource_ids)
+    query = f"SELECT compute_resource_id, since, detail FROM host_circuits WHERE compute_resource_id IN ({marks(wanted)}) ORDER BY since DESC"
+    return {row[0]: (row[1], row[2]) for row in (tx.exec_driver_sql(query, tuple(wanted)).all() if wanted else ())}
 
 
 # ---- connection budget --------------------------------------------------------------------------------------------------------------------------------

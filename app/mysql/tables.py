@@ -31,7 +31,6 @@ DOCUMENT = mysql.LONGTEXT  # JSON text: MariaDB's JSON is LONGTEXT anyway, and w
 TIME = mysql.DATETIME(fsp=6)
 HEADERS = mysql.VARBINARY(4096)
 PAYLOAD = mysql.MEDIUMBLOB
-STATE = String(24, collation="ascii_bin")
 
 
 def an_id(name: str, *, nullable: bool = False) -> Column[str]:

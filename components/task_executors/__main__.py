@@ -57,7 +57,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     if watching is not None:
         watching.join(10.0)
     if remote is not None:
-        remote.pool.close()
+        remote.close()
     lifecycle.leave(unit)
 
 

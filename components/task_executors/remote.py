@@ -149,6 +149,15 @@ class Workers:
         self.under_way.pop(token, None)
         self.pool.abandon(token)
 
+    def close(self) -> None:
+        """The workers end; their slots are others' at once."""
+        self.pool.close()
+        try:
+            with self.unit_of_work("executor.slots") as tx:
+                hosts.give_back_all(tx, self.slots.owner)
+        except Transient as fault:
+            self.log.warning("slots not given back; their leases run out", fault=str(fault))
+
     def poll(self) -> Sequence[Happened]:
         try:
             if self.waiting and time.monotonic() >= self.retry_at:

@@ -88,10 +88,6 @@ class Pool:
         events, self.events = self.events, []
         return events
 
-    def filenos(self) -> list[int]:
-        """Readable when `poll` has something to tell; deadlines aside."""
-        return [each.pipe.fileno() for each in self.workers]
-
     def abandon(self, token: str) -> None:
         """Forget an order, whatever it is doing; it is never heard of again."""
         self.waiting = deque(each for each in self.waiting if each.task.order.token != token)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from app.mysql import hosts
 from tests.support.rest import HOST_KEY, Client, Rest, fresh
 
 pytestmark = pytest.mark.mysql
@@ -219,6 +220,15 @@ def test_a_host_is_unverified_without_keys_and_a_suspended_one_needs_new_ones(re
     assert patched(state="ENABLED") == "SUSPENDED"
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7IQLJjMvGuPBLcUaDNJOxwuUqlSlMlXlqgsNjPwYyW"
     assert patched(host_keys=[other]) == "ENABLED"
+
+
+def test_a_host_tells_whether_its_circuit_is_open(rest: Rest, admin: Client) -> None:
+    made = [admin.made("/v1/compute-resources", {"name": name, "host": "localhost"})["id"] for name in ("well", "refusing")]
+    with rest.unit("test.circuit") as tx:
+        hosts.open_circuit(tx, compute_resource_id=made[1], credential_id="crd_1", condition="AUTH_REQUIRED", detail="publickey refused for demo", host_version=1)
+    told = admin.read(f"/v1/compute-resources/{made[1]}")["circuit"]
+    assert (told["state"], told["reason"], told["since"] is not None) == ("OPEN", "publickey refused for demo", True)
+    assert {each["name"]: each["circuit"]["state"] for each in admin.read("/v1/compute-resources")["items"]} == {"well": "CLOSED", "refusing": "OPEN"}
 
 
 def test_queues_are_resources_of_their_host(rest: Rest, admin: Client) -> None:
