@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.dev.servers import ROOT, Native
-from tests.bench import report
+from tests.bench import instruments, report
 from tests.bench.measure import Meter
 from tests.bench.workloads import SHAPES, Bench, at
 from tests.support import takeover
@@ -36,6 +36,8 @@ def measured(arguments: argparse.Namespace, native: Native) -> dict[str, Any]:
         say("idle")
         found["idle"] = bench.resting()
         found["rss_peak_mib"] = bench.meter.rss()
+    if "w1" in found:
+        found["instruments"] = instrumented(arguments, native, found["w1"]["cpu_ms_per_task"])
     if arguments.kills:
         with running(arguments, native, "two", {"lease_seconds": "4"}, copies=2) as system:
             bench = Bench(system, meter(arguments, native, system))
@@ -46,6 +48,22 @@ def measured(arguments: argparse.Namespace, native: Native) -> dict[str, Any]:
             found["takeover_seconds"] = {"kills": len(gaps), "p50": takeover.quantile(gaps, 0.5), "p99": takeover.quantile(gaps, 0.99), "max": max(gaps), "all": gaps}
             found["rescues"] = system.rescues()
     return found
+
+
+def instrumented(arguments: argparse.Namespace, native: Native, off: float) -> dict[str, Any]:
+    """Off: nanoseconds times how often a task of w1 meets them. On: what w1 costs then."""
+    say("instruments: counted")
+    journals = BASE / "journal"
+    with running(arguments, native, "counted", {"journal": str(journals), "failpoints": "*=count@*"}) as system:
+        Bench(system, meter(arguments, native, system)).load(SHAPES["w1"], experiments=200, window=100)
+        counted = instruments.met(journals, 200 * SHAPES["w1"].tasks)
+    say("instruments: journal on")
+    with running(arguments, native, "journal", {"journal": str(BASE / "journal-on")}) as system:
+        bench = Bench(system, meter(arguments, native, system), connections=arguments.connections)
+        bench.warm(arguments.scale)
+        on = bench.saturated("w1", arguments.scale)["cpu_ms_per_task"]
+    costs = instruments.nanoseconds()
+    return {"nanoseconds": costs, **counted, "off_percent": instruments.price(costs, counted, off), "cpu_ms_per_task_off": off, "cpu_ms_per_task_on": on}
 
 
 def running(arguments: argparse.Namespace, native: Native, name: str, more: dict[str, str], copies: int = 1) -> System:

@@ -7,7 +7,7 @@ BARS = {"cpu_ms_per_task": 1.2, "tasks_per_second": 1000, "hop_p50": 25, "hop_p9
 
 
 def table(found: dict[str, Any]) -> str:
-    return "\n".join([*_head(found), *_bars(found), *_costs(found), *_kills(found)]) + "\n"
+    return "\n".join([*_head(found), *_bars(found), *_costs(found), *_instruments(found), *_kills(found)]) + "\n"
 
 
 def _head(found: dict[str, Any]) -> Iterator[str]:
@@ -49,6 +49,19 @@ def _costs(found: dict[str, Any]) -> Iterator[str]:
         costs = [str(found[name]["cpu_ms_per_task_by_process"].get(process, "")) for name in _names(found)]
         batches = found[_names(found)[0]]["messages_per_consumer_batch"].get(process, "")
         yield f"| {process} | " + " | ".join(costs) + f" | {batches} | {found['idle']['by_process'].get(process, '')} | {rss} |"
+    yield ""
+
+
+def _instruments(found: dict[str, Any]) -> Iterator[str]:
+    if "instruments" not in found:
+        return
+    told, costs = found["instruments"], found["instruments"]["nanoseconds"]
+    yield from ("| instruments, w1 | |", "|---|---:|")
+    yield f"| fail point unarmed, without / with arguments, ns | {costs['hit']} / {costs['hit_with_arguments']} |"
+    yield f"| journal line not written / step id, ns | {costs['line']} / {costs['step']} |"
+    yield f"| met per task: points / lines / units of work | {told['hits_per_task']} / {told['lines_per_task']} / {told['units_per_task']} |"
+    yield f"| both off, % of the CPU of a task (bar: < 1) | {told['off_percent']} |"
+    yield f"| journal on: CPU ms per task, off / on | {told['cpu_ms_per_task_off']} / {told['cpu_ms_per_task_on']} |"
     yield ""
 
 
