@@ -13,7 +13,7 @@ import migrations
 from app import instance, secrets
 from app.errors import Illegal, Misconfigured, StoreUnavailable
 from app.messages.codec import wire_time
-from app.mysql import access, audit, catalogue, engine, outbox, shards, unit_of_work
+from app.mysql import access, audit, engine, outbox, shards, unit_of_work
 from app.mysql.unit_of_work import Transaction, UnitOfWork
 from app.settings import Settings
 
@@ -112,16 +112,7 @@ def _gateway(tx: Transaction, name: str, *, at: datetime) -> str:
     if found:
         return str(found[0]["id"])
     gateway_id = instance.fresh_id("gw")
-    access.create_gateway(tx, gateway_id, name, NEW_GATEWAY, now=at)
-    catalogue.insert(
-        tx,
-        gateway_id=gateway_id,
-        kind=catalogue.PROJECT,
-        entry_id=instance.fresh_id("prj"),
-        name="default",
-        document={"name": "default", "description": ""},
-        now=at,
-    )
+    access.create_gateway(tx, gateway_id, name, NEW_GATEWAY, project_id=instance.fresh_id("prj"), now=at)
     return gateway_id
 
 

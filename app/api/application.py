@@ -25,6 +25,7 @@ from app.errors import Contention, InvariantViolated, Misconfigured, OutcomeUnkn
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import idempotency
+from app.mysql.faults import NameTaken
 from app.mysql.unit_of_work import Transaction, UnitOfWork, now
 from app.workflow.planners import Planner
 
@@ -144,6 +145,8 @@ class Face:
                 return self._unit(make, operation, scope, keywords)
             except idempotency.InFlight:
                 raise Problem("idempotency_in_flight", "the first request with this key is still running") from None
+            except NameTaken:
+                raise Problem("name_taken") from None
             except Contention:
                 if attempt == TRIES - 1:
                     raise Problem("unavailable", "the rows are contended: try again") from None

@@ -68,7 +68,7 @@ def create(kind: Kind) -> Callable[[Call], Answer]:
         document = kind.derive(call.body.model_dump(mode="json"), None)
         _refuse(kind.check(call, document))
         entry_id = instance.fresh_id(kind.prefix)
-        _named(lambda: catalogue.insert(call.tx, gateway_id=call.principal.gateway, kind=kind.kind, entry_id=entry_id, name=kind.name_of(document), document=document, now=call.at))
+        catalogue.insert(call.tx, gateway_id=call.principal.gateway, kind=kind.kind, entry_id=entry_id, name=kind.name_of(document), document=document, now=call.at)
         call.audit(entry_id)
         return versioned(call, shown(kind, {"id": entry_id, **document, "version": 1, "created_at": call.at, "updated_at": call.at}), 1, location=f"/v1/{kind.plural}/{entry_id}")
 
@@ -124,17 +124,10 @@ def patched(call: Call, kind: Kind, before: Document) -> Document:
 
 
 def saved(call: Call, kind: Kind, before: Document, document: Document) -> Answer:
-    _named(lambda: catalogue.change(call.tx, before["id"], name=kind.name_of(document), document=document, now=call.at))
+    catalogue.change(call.tx, before["id"], name=kind.name_of(document), document=document, now=call.at)
     call.audit(before["id"])
     version = before["version"] + 1
     return versioned(call, shown(kind, {"id": before["id"], **document, "version": version, "created_at": before["created_at"], "updated_at": call.at}), version)
-
-
-def _named(write: Callable[[], None]) -> None:
-    try:
-        write()
-    except catalogue.NameTaken:
-        raise Problem("name_taken", "this name is taken in this gateway") from None
 
 
 def _refuse(faults: Sequence[Fault]) -> None:

@@ -3,8 +3,6 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import exc
-
 from app import instance, secrets
 from app.api import models, reading
 from app.api.catalogue import not_at_birth
@@ -12,7 +10,7 @@ from app.api.launching import live_experiments_max
 from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, matched, merged, page, text, versioned
 from app.api.problems import Problem, invalid, not_found
 from app.messages import ids
-from app.mysql import access, catalogue, faults
+from app.mysql import access, catalogue
 from app.workflow.inputs import Fault
 
 TOKEN_DAYS_MAX = 365
@@ -52,22 +50,11 @@ def _create_gateway(call: Call) -> Answer:
     document = call.body.model_dump(mode="json", exclude={"name", "state"})
     if document["default_storage_id"] is not None:
         raise invalid([Fault("/default_storage_id", "unknown_reference", "a new gateway has no storage yet")])
-    open_gateway(call.tx, gateway_id, call.body.name, document, call.at)
+    access.create_gateway(call.tx, gateway_id, call.body.name, document, project_id=instance.fresh_id("prj"), now=call.at)
     call.audit(gateway_id)
     found = access.gateway(call.tx, gateway_id)
     assert found is not None
     return versioned(call, _gateway_shown(found), 1, location=f"/v1/gateways/{gateway_id}")
-
-
-def open_gateway(tx: Any, gateway_id: str, name: str, document: dict[str, Any], at: Any) -> None:
-    """Every gateway starts with the project `default`. Raises name_taken."""
-    try:
-        access.create_gateway(tx, gateway_id, name, document, now=at)
-    except exc.DBAPIError as fault:
-        if faults.number(fault) == faults.DUPLICATE:
-            raise Problem("name_taken", "a gateway of this name exists") from None
-        raise
-    catalogue.insert(tx, gateway_id=gateway_id, kind=catalogue.PROJECT, entry_id=instance.fresh_id("prj"), name="default", document={"name": "default", "description": ""}, now=at)
 
 
 def _gateways(call: Call) -> Answer:
@@ -93,12 +80,7 @@ def _change_gateway(call: Call) -> Answer:
     storage = model.default_storage_id
     if storage is not None and catalogue.get(call.tx, before["id"], catalogue.STORAGE, storage) is None:
         raise invalid([Fault("/default_storage_id", "unknown_reference", "no such storage")])
-    try:
-        access.change_gateway(call.tx, before["id"], name=model.name, state=model.state, document=model.model_dump(mode="json", exclude={"name", "state"}), now=call.at)
-    except exc.DBAPIError as fault:
-        if faults.number(fault) == faults.DUPLICATE:
-            raise Problem("name_taken", "a gateway of this name exists") from None
-        raise
+    access.change_gateway(call.tx, before["id"], name=model.name, state=model.state, document=model.model_dump(mode="json", exclude={"name", "state"}), now=call.at)
     call.audit(before["id"])
     found = access.gateway(call.tx, before["id"])
     assert found is not None
@@ -197,12 +179,7 @@ def _create_credential(call: Call) -> Answer:
         "id": credential_id, "gateway_id": gateway_id, "owner": call.principal.user, "name": body.name, "kind": body.kind, "public_key": public, "fingerprint": fingerprint,
         "sealed": sealed, "expires_at": expires, "now": call.at,
     }  # fmt: skip
-    try:
-        access.create_credential(call.tx, row)
-    except exc.DBAPIError as fault:
-        if faults.number(fault) == faults.DUPLICATE:
-            raise Problem("name_taken", "a credential of this name exists") from None
-        raise
+    access.create_credential(call.tx, row)
     call.audit(credential_id)
     found = access.credential(call.tx, gateway_id, credential_id)
     assert found is not None

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, to_json
+from app.mysql import catalogue, faults
+from app.mysql.rows import from_json, marks, to_json
 from app.mysql.unit_of_work import Transaction
 
 TOKEN = "id, gateway_id, lookup, digest, key_id, name, user, role, scopes, expires_at, revoked_at, created_at"
@@ -59,11 +60,12 @@ def prolong_token(tx: Transaction, token_id: str, *, expires_at: datetime) -> No
 
 
 # ---- gateways -----------------------------------------------------------------------------------------------------------------------------------------
-def create_gateway(tx: Transaction, gateway_id: str, name: str, document: Mapping[str, Any], *, now: datetime) -> None:
-    """Raises the driver's 1062 when the name is taken."""
-    tx.exec_driver_sql(
-        "INSERT INTO gateways (id, name, state, document, version, created_at, updated_at) VALUES (%s, %s, 'ACTIVE', %s, 1, %s, %s)", (gateway_id, name, to_json(dict(document)), now, now)
-    )
+def create_gateway(tx: Transaction, gateway_id: str, name: str, document: Mapping[str, Any], *, project_id: str, now: datetime) -> None:
+    """With its project `default`, which every gateway starts with. Raises NameTaken."""
+    statement = "INSERT INTO gateways (id, name, state, document, version, created_at, updated_at) VALUES (%s, %s, 'ACTIVE', %s, 1, %s, %s)"
+    with faults.unique_name():
+        tx.exec_driver_sql(statement, (gateway_id, name, to_json(dict(document)), now, now))
+    catalogue.insert(tx, gateway_id=gateway_id, kind=catalogue.PROJECT, entry_id=project_id, name="default", document={"name": "default", "description": ""}, now=now)
 
 
 def gateway(tx: Transaction, gateway_id: str, *, lock: bool = False) -> dict[str, Any] | None:
@@ -84,9 +86,10 @@ def gateways_page(tx: Transaction, *, name: str | None, only: str | None, before
 
 
 def change_gateway(tx: Transaction, gateway_id: str, *, name: str, state: str, document: Mapping[str, Any], now: datetime) -> None:
-    tx.exec_driver_sql(
-        "UPDATE gateways SET name = %s, state = %s, document = %s, version = version + 1, updated_at = %s WHERE id = %s", (name, state, to_json(dict(document)), now, gateway_id)
-    )
+    """Raises NameTaken."""
+    statement = "UPDATE gateways SET name = %s, state = %s, document = %s, version = version + 1, updated_at = %s WHERE id = %s"
+    with faults.unique_name():
+        tx.exec_driver_sql(statement, (name, state, to_json(dict(document)), now, gateway_id))
 
 
 def _gateway(row: Any) -> dict[str, Any]:
@@ -95,11 +98,11 @@ def _gateway(row: Any) -> dict[str, Any]:
 
 # ---- credentials --------------------------------------------------------------------------------------------------------------------------------------
 def create_credential(tx: Transaction, row: Mapping[str, Any]) -> None:
-    """`row`: id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, now. Raises the driver's 1062 when the name is taken."""
-    tx.exec_driver_sql(
-        "INSERT INTO credentials (id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, version, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 1, %s)",
-        (row["id"], row["gateway_id"], row["owner"], row["name"], row["kind"], row["public_key"], row["fingerprint"], row["sealed"], row["expires_at"], row["now"]),
-    )
+    """`row`: id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, now. Raises NameTaken."""
+    given = [row[each] for each in ("id", "gateway_id", "owner", "name", "kind", "public_key", "fingerprint", "sealed", "expires_at", "now")]
+    columns = "id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, created_at, version"
+    with faults.unique_name():
+        tx.exec_driver_sql(f"INSERT INTO credentials ({columns}) VALUES ({marks(given)}, 1)", tuple(given))
 
 
 def credential(tx: Transaction, gateway_id: str, credential_id: str, *, owner: str | None = None) -> dict[str, Any] | None:

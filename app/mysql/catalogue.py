@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exc
-
 from app.mysql import faults
 from app.mysql.rows import from_json, in_order, marks, to_json
 from app.mysql.unit_of_work import Transaction
@@ -20,18 +18,11 @@ ORDERS: Mapping[str, tuple[str, str]] = {  # sort → (column, direction); id br
 }  # fmt: skip
 
 
-class NameTaken(Exception):
-    """Unique per gateway and kind."""
-
-
 def insert(tx: Transaction, *, gateway_id: str, kind: str, entry_id: str, name: str, document: Mapping[str, Any], now: datetime) -> None:
+    """Raises NameTaken: names are unique per gateway and kind."""
     row = (entry_id, gateway_id, kind, name, to_json(dict(document)), now, now)
-    try:
+    with faults.unique_name():
         tx.exec_driver_sql("INSERT INTO catalogue (id, gateway_id, kind, name, document, version, created_at, updated_at) VALUES (%s, %s, %s, %s, %s, 1, %s, %s)", row)
-    except exc.DBAPIError as fault:
-        if faults.number(fault) == faults.DUPLICATE:
-            raise NameTaken from fault
-        raise
 
 
 def get(tx: Transaction, gateway_id: str, kind: str, entry_id: str | None, *, lock: bool = False) -> dict[str, Any] | None:
@@ -72,13 +63,9 @@ def every(tx: Transaction, gateway_id: str, kind: str) -> Iterator[dict[str, Any
 
 
 def change(tx: Transaction, entry_id: str, *, name: str, document: Mapping[str, Any], now: datetime) -> None:
-    """A new version of a locked row."""
-    try:
+    """A new version of a locked row. Raises NameTaken."""
+    with faults.unique_name():
         tx.exec_driver_sql("UPDATE catalogue SET name = %s, document = %s, version = version + 1, updated_at = %s WHERE id = %s", (name, to_json(dict(document)), now, entry_id))
-    except exc.DBAPIError as fault:
-        if faults.number(fault) == faults.DUPLICATE:
-            raise NameTaken from fault
-        raise
 
 
 def hide(tx: Transaction, entry_id: str, *, now: datetime) -> None:

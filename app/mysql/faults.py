@@ -3,6 +3,9 @@
 Whether a lost connection means *nothing happened* or *unknown* depends on where it was lost: the unit of work knows if COMMIT was on its way.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import exc
 
 from app.errors import AiravataError, Contention, InvariantViolated, Misconfigured, StoreUnavailable
@@ -14,6 +17,21 @@ CONTENTION = frozenset({1020, 1205, 1213})  # snapshot conflict, lock wait (one 
 SETTINGS = frozenset({1044, 1045, 1049, 1130, 1142, 1698, 2059, 2061})  # access denied, unknown database, host not allowed, authentication plugin
 SCHEMA_BEHIND = frozenset({1054, 1146})  # unknown column, no such table: migrations have not run yet
 DUPLICATE = 1062
+
+
+class NameTaken(Exception):
+    """A write of something whose name is unique found it there."""
+
+
+@contextmanager
+def unique_name() -> Iterator[None]:
+    """Around such a write. Raises NameTaken."""
+    try:
+        yield
+    except exc.DBAPIError as fault:
+        if number(fault) == DUPLICATE:
+            raise NameTaken from fault
+        raise
 
 
 def number(fault: BaseException) -> int:

@@ -18,7 +18,6 @@ from app.api.__main__ import _server
 from app.api.access import Tokens
 from app.api.application import Face, Services
 from app.api.operations import Cursors
-from app.api.places import open_gateway
 from app.api.waiting import Waiter
 from app.messages.placement import Placement
 from app.messages.topics import Topics
@@ -78,7 +77,7 @@ class Rest:
         gateway_id = instance.fresh_id("gw")
         document = {"display_name": "", "domain": "", "contact_email": "", "default_storage_id": None, "paused": False, "limits": {"live_experiments": None}}
         with self.unit("test.gateway") as tx:
-            open_gateway(tx, gateway_id, name or fresh("gateway"), document, now(tx))
+            access.create_gateway(tx, gateway_id, name or fresh("gateway"), document, project_id=instance.fresh_id("prj"), now=now(tx))
         return gateway_id
 
     @contextmanager
