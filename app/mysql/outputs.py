@@ -7,13 +7,13 @@ from typing import Any
 from app.mysql.unit_of_work import Transaction
 from app.workflow.execution import StagedOutput
 
-_EXPECT = "INSERT INTO outputs (experiment_id, name, type, position, state, updated_at) VALUES (%s, %s, %s, %s, 'EXPECTED', %s)"
+_EXPECT = "INSERT INTO outputs (experiment_id, name, type, position, state, updated_at) VALUES (%s, %s, %s, %s, %s, %s)"
 
 
 def expect(tx: Transaction, experiment_id: str, declared: Sequence[tuple[str, str]], *, now: datetime) -> None:
     """(name, type) in their order, with the launch."""
     if declared:
-        tx.exec_driver_sql(_EXPECT, [(experiment_id, name, kind, position, now) for position, (name, kind) in enumerate(declared)])
+        tx.exec_driver_sql(_EXPECT, [(experiment_id, name, kind, position, "EXPECTED", now) for position, (name, kind) in enumerate(declared)])
 
 
 def staged(tx: Transaction, experiment_id: str, found: Sequence[StagedOutput], *, now: datetime) -> None:

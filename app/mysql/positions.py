@@ -27,7 +27,7 @@ class Locked:
     now: datetime
 
 
-_ADVANCE = """INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, '', %s, 0)
+_ADVANCE = """INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE next_offset = VALUES(next_offset)"""
 
 
@@ -55,7 +55,7 @@ def advance(tx: Transaction, group: str, ends: Mapping[Partition, int], locked: 
     """Rows this transaction has locked. One statement."""
     if ends:
         tell(tx, group=group, ranges=((*place, locked.rows[place].next_offset, end - 1, locked.rows[place].owner_epoch) for place, end in ends.items()))
-        tx.exec_driver_sql(_ADVANCE, [(group, topic, part, offset) for (topic, part), offset in sorted(ends.items())])
+        tx.exec_driver_sql(_ADVANCE, [(group, topic, part, "", offset, 0) for (topic, part), offset in sorted(ends.items())])
 
 
 def create(tx: Transaction, rows: Sequence[tuple[str, str, int, str, int]]) -> int:
@@ -63,7 +63,7 @@ def create(tx: Transaction, rows: Sequence[tuple[str, str, int, str, int]]) -> i
     there = {(row[0], row[1], row[2]) for row in tx.exec_driver_sql("SELECT consumer_group, topic, part FROM positions").all()}
     new = [row for row in rows if row[:3] not in there]
     if new:
-        tx.exec_driver_sql("INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, %s, %s, 0)", new)
+        tx.exec_driver_sql("INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, %s, %s, %s)", [(*row, 0) for row in new])
     return len(new)
 
 

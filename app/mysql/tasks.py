@@ -15,7 +15,7 @@ _SAVE = f"""INSERT INTO tasks ({_COLUMNS}) VALUES ({", ".join(["%s"] * 16)})
 ON DUPLICATE KEY UPDATE state = VALUES(state), state_since = VALUES(state_since), waiting_for = VALUES(waiting_for), version = VALUES(version), attempt = VALUES(attempt),
   epoch = VALUES(epoch), burned = VALUES(burned), reason = VALUES(reason), doubt_since = VALUES(doubt_since), next_attempt_at = VALUES(next_attempt_at),
   failure = VALUES(failure), finished_at = VALUES(finished_at)"""
-_INSERT = "INSERT INTO tasks (id, process_id, name, type, model, state, state_since, waiting_for, version) VALUES (%s, %s, %s, %s, %s, 'CREATED', %s, %s, 1)"
+_INSERT = "INSERT INTO tasks (id, process_id, name, type, model, state, state_since, waiting_for, version) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 _INSERT_EDGES = "INSERT INTO edges (process_id, from_task, to_task, on_end) VALUES (%s, %s, %s, %s)"
 
 
@@ -61,6 +61,6 @@ def save(tx: Transaction, tasks: Sequence[Task]) -> None:
 def insert(tx: Transaction, tasks: Sequence[NewTask], edges: Sequence[tuple[str, Edge]], *, now: datetime) -> None:
     """The plans of a batch of processes: one statement for the tasks, one for the edges (with their process ids)."""
     if tasks:
-        tx.exec_driver_sql(_INSERT, [(t.id, t.process_id, t.name, t.type, to_json(t.model), now, t.waiting_for) for t in tasks])
+        tx.exec_driver_sql(_INSERT, [(t.id, t.process_id, t.name, t.type, to_json(t.model), State.CREATED, now, t.waiting_for, 1) for t in tasks])
     if edges:
         tx.exec_driver_sql(_INSERT_EDGES, [(process_id, e.from_task, e.to_task, e.on_end) for process_id, e in edges])

@@ -107,9 +107,10 @@ def _batches(before: Reading, after: Reading, tasks: int) -> dict[str, Any]:
     }
 
 
-HOPS = """SELECT TIMESTAMPDIFF(MICROSECOND, MAX(b.finished_at), MIN(a.started_at)) / 1000 FROM attempts a JOIN edges e ON e.to_task = a.task_id JOIN attempts b ON b.task_id = e.from_task
-  JOIN processes p ON p.id = a.process_id JOIN experiments x ON x.id = p.experiment_id WHERE x.launched_at >= %s AND a.epoch = 1 GROUP BY a.id"""
-FIRST = """SELECT x.id, MIN(a.started_at) FROM experiments x JOIN processes p ON p.experiment_id = x.id JOIN attempts a ON a.process_id = p.id WHERE x.launched_at >= %s GROUP BY x.id"""
+# In this order: right after a load the optimizer's idea of the tables is old, and another order takes minutes.
+HOPS = """SELECT STRAIGHT_JOIN TIMESTAMPDIFF(MICROSECOND, MAX(b.finished_at), MIN(a.started_at)) / 1000 FROM experiments x JOIN processes p ON p.experiment_id = x.id
+  JOIN attempts a ON a.process_id = p.id JOIN edges e ON e.to_task = a.task_id JOIN attempts b ON b.task_id = e.from_task WHERE x.launched_at >= %s AND a.epoch = 1 GROUP BY a.id"""
+FIRST = """SELECT STRAIGHT_JOIN x.id, MIN(a.started_at) FROM experiments x JOIN processes p ON p.experiment_id = x.id JOIN attempts a ON a.process_id = p.id WHERE x.launched_at >= %s GROUP BY x.id"""
 
 
 def hops_ms(system: System, since: Any) -> dict[str, float]:
