@@ -18,7 +18,7 @@ HANG_SECONDS = 45.0
 def work(lifecycle: Lifecycle) -> None:
     """Build everything by hand, lease, pump until SIGTERM, give the leases up."""
     settings = lifecycle.settings
-    database = engine.connect(settings.mysql_url, size=settings.relay_shards + 1)
+    database = engine.connect(settings.mysql_url, size=2 * settings.relay_shards + 1)
     unit = unit_of_work(database)
     lifecycle.wait_for_database(database)
     lifecycle.wait_for_topics([settings.topics.relay_state], partitions=settings.relay_shards)

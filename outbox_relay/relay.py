@@ -1,4 +1,4 @@
-"""Waiting rows → Kafka: R0–R7 of docs/protocol.md, for one shard, in one thread.
+"""Waiting rows → Kafka: R0–R7 of docs/protocol.md, for one shard, in one thread; R7 overlaps the next batch in a second one (settler.py).
 
 Invariant: a row is deleted only if the state record of the transaction that published it is committed. Whatever the crash, R2 and R3 of the successor delete exactly
 the rows that were published, and R4 sends exactly the others. Safety comes from Kafka's fencing alone; the lease only prevents churn.
@@ -6,14 +6,14 @@ the rows that were published, and R4 sends exactly the others. Safety comes from
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any
 
 from app import failpoint, instance, journal
-from app.errors import Fenced, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient
+from app.errors import Fenced, Misconfigured, StoreUnavailable, Transient
 from app.kafka import state
 from app.kafka.producer import TransactionalProducer
 from app.kafka.state import StateRecord
@@ -22,10 +22,11 @@ from app.mysql import dead_letters, outbox, shards
 from app.mysql.dead_letters import DeadLetter
 from app.mysql.unit_of_work import UnitOfWork, now, tell
 from observability import logs
+from outbox_relay.settler import Settler
 
 ROWS_MAX, BYTES_MAX = 2000, 1 << 20
-LEASE_SECONDS, RENEW_SECONDS = 2, 0.5
-BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.1  # The nudge ends the wait; only a lost one costs an interval.
+LEASE_SECONDS, RENEW_SECONDS = 2, 0.8
+BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.2  # The nudge ends the wait; only a lost one costs an interval.
 FENCED_MAX = 3
 
 
@@ -94,7 +95,7 @@ class ShardRelay:
         self.renewed = time.monotonic()
         with self.unit_of_work("relay.lease") as tx:
             tell(tx, shard=(self.shard,))
-            return shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS) is not None
+            return shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS)
 
     def give_up(self) -> None:
         try:
@@ -125,14 +126,14 @@ class ShardRelay:
         failpoint.hit("relay.read_state.after", shard=self.shard)
         with self.unit_of_work("relay.settle") as tx:
             tell(tx, shard=(self.shard,))
-            held = shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS)
-            if held is None:
+            if not shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS):
                 raise StoreUnavailable("the lease was lost while the state was read")
-            if (record is None and held.settled > 0) or (record is not None and record.seq < held.settled):
+            settled = shards.settled(tx, self.shard)
+            if (record is None and settled > 0) or (record is not None and record.seq < settled):
                 known = "no record" if record is None else f"record {record.seq}"
-                journal.write("violation", what="relay_state", shard=self.shard, known=known, settled=held.settled)
+                journal.write("violation", what="relay_state", shard=self.shard, known=known, settled=settled)
                 raise Misconfigured(
-                    f"relay state of shard {self.shard}: Kafka has {known}, MySQL has settled {held.settled}: Kafka lost memory. Compare and settle with `airavata admin relay-state`"
+                    f"relay state of shard {self.shard}: Kafka has {known}, MySQL has settled {settled}: Kafka lost memory. Compare and settle with `airavata admin relay-state`"
                 )
             if record is not None:
                 outbox.delete(tx, record.ids, record.mids)
@@ -141,32 +142,35 @@ class ShardRelay:
 
     # ---- R4–R7 ----------------------------------------------------------------------------------------------------------------------------------
     def pump(self, producer: TransactionalProducer, stop: threading.Event, turned: Callable[[], None]) -> None:
+        with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
+            self.rounds(producer, settler, stop, turned)
+
+    def rounds(self, producer: TransactionalProducer, settler: Settler, stop: threading.Event, turned: Callable[[], None]) -> None:
         turn, idle = 0, BUSY_SECONDS
         while not stop.is_set() and not producer.worn:
             turned()
             if time.monotonic() - self.renewed > RENEW_SECONDS and not self.lease():
                 return
-            rows = self.select(turn)
-            if not rows:
-                if turn:
-                    turn = 0  # Went round: start over at once.
-                    continue
+            in_flight = settler.in_flight()  # Before the select starts, not after.
+            if in_flight is None:
+                continue
+            found = self.select(turn, in_flight)
+            rows = self.without_poison(producer, found)
+            if rows:
+                with self.recorded(rows):
+                    self.publish(producer, rows, in_flight)
+                settler.published({row.id: row.mid for row in rows}, self.seq)
+                idle = BUSY_SECONDS
+            elif not turn:
                 self.nudged.wait(idle)
                 self.nudged.clear()
                 idle = min(idle * 1.5, IDLE_SECONDS)
-                continue
-            idle = BUSY_SECONDS
-            turn = rows[-1].part + 1 if len(rows) == ROWS_MAX else 0
-            good = self.without_poison(producer, rows)
-            if good:
-                with self.recorded(good):
-                    self.publish(producer, good)
-                self.delete(good)
+            turn = found[-1].part + 1 if len(found) == ROWS_MAX else 0  # Behind the last partition: start over.
 
-    def select(self, turn: int) -> Sequence[Any]:
-        """R4: partition-major, a plain read; cut at 1 MiB."""
+    def select(self, turn: int, in_flight: Mapping[int, bytes]) -> Sequence[Any]:
+        """R4: partition-major, a plain read, without what is in flight; cut at 1 MiB."""
         with self.unit_of_work("relay.read") as tx:  # Not `relay.select`: that is the fail point between R4 and R5.
-            rows = outbox.waiting(tx, shard=self.shard, turn=turn, size=ROWS_MAX)
+            rows = outbox.waiting(tx, shard=self.shard, turn=turn, size=ROWS_MAX, without=in_flight)
         size = 0
         for index, row in enumerate(rows):
             size += len(row.payload) + len(row.headers)
@@ -181,8 +185,8 @@ class ShardRelay:
             self.set_aside([row for row in rows if row.id in poison], poison)
         return [row for row in rows if row.id not in poison] if poison else rows
 
-    def publish(self, producer: TransactionalProducer, rows: Sequence[Any]) -> None:
-        """R5 and R6: every row to its stored partition, then the state record, in one Kafka transaction."""
+    def publish(self, producer: TransactionalProducer, rows: Sequence[Any], in_flight: Mapping[int, bytes]) -> None:
+        """R5 and R6: every row to its stored partition, then the state record, in one Kafka transaction. The record names what is in flight as well."""
         failpoint.hit("relay.select.after", shard=self.shard)
         self.facts.busy_since = time.monotonic()
         producer.begin()
@@ -192,7 +196,7 @@ class ShardRelay:
             failpoint.hit("relay.produce.after")
         failpoint.hit("relay.record.before", shard=self.shard)
         self.seq += 1
-        record = StateRecord(self.seq, [row.id for row in rows], [row.mid for row in rows], self.topology)
+        record = StateRecord(self.seq, [*in_flight, *(row.id for row in rows)], [*in_flight.values(), *(row.mid for row in rows)], self.topology)
         producer.produce(self.state_topic, self.shard, key=b"%d" % self.shard, headers=(), payload=state.encode(record))
         failpoint.hit("relay.commit.before", shard=self.shard)
         producer.commit()
@@ -216,17 +220,12 @@ class ShardRelay:
         finally:
             journal.write("relay.transaction", shard=self.shard, producer=self.producers, seq=self.seq, outcome=outcome, ids=[row.id for row in rows])
 
-    def delete(self, rows: Sequence[Any]) -> None:
-        """R7: exactly these, by name. Repeated until it is sure: it is idempotent, and nothing is published before it is."""
-        while True:
-            try:
-                with self.unit_of_work("relay.delete") as tx:
-                    tell(tx, shard=(self.shard,), ids=(row.id for row in rows))
-                    outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
-                    shards.settle(tx, self.shard, self.seq)
-                return
-            except OutcomeUnknown:
-                continue
+    def delete(self, rows: Mapping[int, bytes], seq: int) -> None:
+        """R7: exactly these, by name."""
+        with self.unit_of_work("relay.delete") as tx:
+            tell(tx, shard=(self.shard,), ids=rows)
+            outbox.delete(tx, list(rows), list(rows.values()))
+            shards.settle(tx, self.shard, seq)
 
     def set_aside(self, rows: Sequence[Any], why: dict[int, str]) -> None:
         with self.unit_of_work("relay.set_aside") as tx:

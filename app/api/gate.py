@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import anyio
+import msgspec
 
 from app import instance
 from app.api.problems import Problem
@@ -26,6 +27,7 @@ BODY_SECONDS = 10.0
 STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
 PROBES = frozenset({"/livez", "/readyz"})
+_encode = msgspec.json.Encoder().encode
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WAITS = re.compile(r"(?:^|&)wait_seconds=0*[1-9]")
 
@@ -68,7 +70,8 @@ class Gate:
         if request.waits or request.path in PROBES:  # Long-polls hold no place, they wait for a shared reader; and a busy copy is alive.
             return await self.inner(request)
         try:
-            await asyncio.wait_for(self.at_work.acquire(), QUEUE_SECONDS)
+            async with asyncio.timeout(QUEUE_SECONDS):  # Not wait_for, which makes a task of what mostly needs no wait.
+                await self.at_work.acquire()
         except TimeoutError:
             raise Problem("overloaded", f"{AT_WORK_MAX} requests are at work in this copy: try again") from None
         try:
@@ -104,20 +107,17 @@ class Gate:
     @staticmethod
     async def _read(receive: Receive, most: int) -> bytes:
         body = bytearray()
-
-        async def gather() -> None:
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Problem("request_timeout", "the client went away")
-                body.extend(message.get("body", b""))
-                more = message.get("more_body", False)
-                if len(body) > most:
-                    raise Problem("body_too_large", f"at most {most} bytes")
-
         try:
-            await asyncio.wait_for(gather(), BODY_SECONDS)
+            async with asyncio.timeout(BODY_SECONDS):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Problem("request_timeout", "the client went away")
+                    body.extend(message.get("body", b""))
+                    more = message.get("more_body", False)
+                    if len(body) > most:
+                        raise Problem("body_too_large", f"at most {most} bytes")
         except TimeoutError:
             raise Problem("request_timeout", f"the body must arrive within {BODY_SECONDS:.0f} s") from None
         return bytes(body)
@@ -156,7 +156,7 @@ class Response:
 
     @classmethod
     def of_json(cls, status: int, value: Any, headers: dict[str, str] | None = None) -> "Response":
-        return cls(status, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), headers=headers)
+        return cls(status, _encode(value), headers=headers)
 
     @classmethod
     def of_problem(cls, problem: Problem, request: Request) -> "Response":

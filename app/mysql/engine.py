@@ -5,8 +5,12 @@ Every connection is READ COMMITTED with short server-side time-outs: a writer th
 """
 
 import time
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from pymysql.constants import FIELD_TYPE
+from pymysql.converters import conversions
 from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 
@@ -15,6 +19,15 @@ from app.mysql.unit_of_work import unit_of_work
 
 DRIVER_TIMEOUT_SECONDS = 5
 LOCK_WAIT_SECONDS = 5
+
+
+@lru_cache(maxsize=256)  # A batch says the same few times again and again.
+def _escaped(at: datetime) -> str:
+    return f"'{at.isoformat(' ')}'"
+
+
+# The driver's own ways with times are regular expressions and formats in Python: a tenth of what a batch costs. Strict mode knows no zero dates, which alone they would read otherwise.
+_CONVERSIONS = {**conversions, datetime: lambda at, _mapping: _escaped(at), FIELD_TYPE.DATETIME: datetime.fromisoformat, FIELD_TYPE.TIMESTAMP: datetime.fromisoformat}
 
 
 def connect(url: str, *, size: int, idle_seconds: int = 2, lock_wait_seconds: int = LOCK_WAIT_SECONDS) -> Engine:
@@ -31,6 +44,7 @@ def connect(url: str, *, size: int, idle_seconds: int = 2, lock_wait_seconds: in
         isolation_level="READ COMMITTED",
         hide_parameters=True,  # A fault's text goes to logs and dead letters; what users said and what is sealed does not.
         connect_args={
+            "conv": _CONVERSIONS,
             "connect_timeout": DRIVER_TIMEOUT_SECONDS,
             "read_timeout": DRIVER_TIMEOUT_SECONDS + LOCK_WAIT_SECONDS,  # A lock wait is an answer too.
             "write_timeout": DRIVER_TIMEOUT_SECONDS,

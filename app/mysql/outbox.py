@@ -3,16 +3,17 @@
 Ids are names, never bounds: they become visible out of order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from app.messages.codec import encode
 from app.messages.envelope import Envelope, Record
 from app.messages.placement import Placement
+from app.mysql.rows import marks
 from app.mysql.unit_of_work import Transaction, carries
 
 _APPEND = "INSERT INTO outbox (shard, part, mid, topic, k, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
-_WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM outbox WHERE shard = %s AND part >= %s ORDER BY part, id LIMIT %s"
+_WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM outbox WHERE shard = %s AND part >= %s{} ORDER BY part, id LIMIT %s"
 
 
 def append(tx: Transaction, messages: Sequence[Envelope], *, placement: Placement, now: Any) -> None:
@@ -29,17 +30,17 @@ def append_records(tx: Transaction, records: Sequence[Record], *, placement: Pla
         carries(tx, "out", ((each.mid, each.key) for each in records))
 
 
-def waiting(tx: Transaction, *, shard: int, turn: int, size: int) -> Sequence[Any]:
-    """A shard's rows, partition by partition. A plain read: Kafka's fencing keeps a second relay out, not a lock."""
-    return tx.exec_driver_sql(_WAITING, (shard, turn, size)).all()
+def waiting(tx: Transaction, *, shard: int, turn: int, size: int, without: Collection[int] = ()) -> Sequence[Any]:
+    """A shard's rows, partition by partition, but those whose delete is under way. A plain read: Kafka's fencing keeps a second relay out, not a lock."""
+    others = f" AND id NOT IN ({marks(without)})" if without else ""
+    return tx.exec_driver_sql(_WAITING.format(others), (shard, turn, *without, size)).all()
 
 
 def delete(tx: Transaction, ids: Sequence[int], mids: Sequence[bytes]) -> int:
     """Exactly these rows, by name; both lists, because ids begin again when a table is made anew. Idempotent."""
     if not ids:
         return 0
-    marks = ", ".join(["%s"] * len(ids))
-    return tx.exec_driver_sql(f"DELETE FROM outbox WHERE id IN ({marks}) AND mid IN ({marks})", (*ids, *mids)).rowcount
+    return tx.exec_driver_sql(f"DELETE FROM outbox WHERE id IN ({marks(ids)}) AND mid IN ({marks(mids)})", (*ids, *mids)).rowcount
 
 
 def oldest(tx: Transaction) -> Any | None:

@@ -1,6 +1,6 @@
 """Small shared words of the statement modules: marks for IN lists, JSON columns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sized
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-def marks(values: Sequence[object]) -> str:
+def marks(values: Sized) -> str:
     """`%s, %s, …` for an IN list. An empty list must not be asked for: the caller returns early."""
     return ", ".join(["%s"] * len(values))
 

@@ -1,15 +1,9 @@
 """Relay shards: the lease (2 s, MySQL's clock) that prevents churn, and `settled`, the relay's memory of how far Kafka's memory must reach."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from app.mysql.rows import insert_absent
 from app.mysql.unit_of_work import Transaction
-
-
-@dataclass(frozen=True)
-class Leased:
-    settled: int
 
 
 def ensure(tx: Transaction, count: int) -> None:
@@ -19,13 +13,17 @@ def ensure(tx: Transaction, count: int) -> None:
         insert_absent(tx, "INSERT INTO relay_shards (shard, settled) VALUES (%s, 0)", (shard,))
 
 
-def lease(tx: Transaction, shard: int, *, owner: str, seconds: int) -> Leased | None:
-    """R0: take or renew. None: somebody else holds it."""
-    row = tx.exec_driver_sql("SELECT owner, until > UTC_TIMESTAMP(6), settled FROM relay_shards WHERE shard = %s FOR UPDATE", (shard,)).first()
-    if row is None or (row[0] not in {None, owner} and row[1]):
-        return None
-    tx.exec_driver_sql("UPDATE relay_shards SET owner = %s, until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND WHERE shard = %s", (owner, seconds, shard))
-    return Leased(row[2])
+def lease(tx: Transaction, shard: int, *, owner: str, seconds: int) -> bool:
+    """R0: take or renew. False: somebody else holds it."""
+    return tx.exec_driver_sql(
+        "UPDATE relay_shards SET owner = %s, until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND WHERE shard = %s AND (owner IS NULL OR owner = %s OR until IS NULL OR until <= UTC_TIMESTAMP(6))",
+        (owner, seconds, shard, owner),
+    ).rowcount == 1
+
+
+def settled(tx: Transaction, shard: int) -> int:
+    """Of a shard whose row this transaction has locked."""
+    return int(tx.exec_driver_sql("SELECT settled FROM relay_shards WHERE shard = %s", (shard,)).scalar_one())
 
 
 def give_up(tx: Transaction, shard: int, *, owner: str) -> None:

@@ -11,6 +11,7 @@ from app.messages.ids import named
 from app.messages.placement import Placement
 from app.mysql import attempts, engine, events, outbox, outputs, positions, processes, tasks
 from app.mysql.attempts import Held
+from app.mysql.positions import Locked, Position
 from app.mysql.unit_of_work import Transaction, unit_of_work
 from app.workflow import attempt, process
 from app.workflow.generation import NewTask
@@ -35,6 +36,7 @@ EVENTS = [
     )
     for n in MANY
 ]  # fmt: skip
+LOCKED = Locked({("t", part): Position("", 0, "x", 1) for part in MANY}, NOW)
 RECORDS = [Record(n.to_bytes(16, "big"), "t", n % 4, "k", b"", b"{}") for n in MANY]
 
 BULK: dict[str, tuple[int, Callable[[Transaction], Any]]] = {
@@ -44,7 +46,7 @@ BULK: dict[str, tuple[int, Callable[[Transaction], Any]]] = {
     "attempts.dispatch": (1, lambda tx: attempts.dispatch(tx, FRESH, now=NOW)),
     "attempts.finish": (1, lambda tx: attempts.finish(tx, ENDED, now=NOW)),
     "outbox.append_records": (1, lambda tx: outbox.append_records(tx, RECORDS, placement=Placement(4, 4, 2), now=NOW)),
-    "positions.advance": (1, lambda tx: positions.advance(tx, "g", {("t", part): 1 for part in MANY})),
+    "positions.advance": (1, lambda tx: positions.advance(tx, "g", {("t", part): 1 for part in MANY}, LOCKED)),
     "outputs.expect": (1, lambda tx: outputs.expect(tx, name("exp", 1), [(f"o{n}", "STRING") for n in MANY], now=NOW)),
     "events.append": (3, lambda tx: events.append(tx, EVENTS, now=NOW)),  # What is there, the last number, the insert.
 }

@@ -94,6 +94,7 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "outputs.staged": lambda tx: outputs.staged(tx, EXPERIMENTS[0], [StagedOutput("count", "MISSING")], now=NOW),
     "outputs.of_experiment": lambda tx: outputs.of_experiment(tx, EXPERIMENTS[0]),
     "outbox.waiting": lambda tx: outbox.waiting(tx, shard=1, turn=37, size=500),
+    "outbox.waiting without what is in flight": lambda tx: outbox.waiting(tx, shard=1, turn=0, size=2000, without=range(1, 4000, 2)),
     "outbox.delete": lambda tx: outbox.delete(tx, list(range(500)), [n.to_bytes(16, "big") for n in range(500)]),
     "outbox.oldest": outbox.oldest,
     "outbox.count": lambda tx: outbox.count(tx, 1),

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from app.dev.servers import free_port
 from app.errors import Fenced, Misconfigured, OutcomeUnknown, StoreUnavailable
 from app.kafka import state
 from app.kafka.producer import TransactionalProducer
+from app.messages.envelope import Envelope
 from app.mysql import outbox, shards
 from outbox_relay.relay import ROWS_MAX, ShardRelay
 from tests.support.delivery import SHARDS, Delivery, until
@@ -161,6 +162,49 @@ def test_two_relays_on_one_shard_one_frozen_and_continued_lose_no_row_and_show_n
     delivery.put(*last)
     until(lambda: delivery.waiting() == 0)
     delivery.shows([*messages, *more, *last])
+
+
+class SlowToDelete(ShardRelay):
+    """Its deletes wait for the test."""
+
+    gate = threading.Event()
+
+    def delete(self, rows: Mapping[int, bytes], seq: int) -> None:
+        assert self.gate.wait(60)
+        super().delete(rows, seq)
+
+
+def test_R7_overlaps_the_next_batches_which_leave_out_and_name_what_is_in_flight(delivery: Delivery) -> None:
+    relay = SlowToDelete(
+        shard=0, environment=delivery.environment, bootstrap=delivery.kafka, state_topic=delivery.topics.relay_state, unit_of_work=delivery.unit, owner="me", topology="4/2",
+        nudged=threading.Event(),
+    )  # fmt: skip
+    stop, put = threading.Event(), list[Envelope]()
+    running = threading.Thread(target=relay.run, args=(stop, lambda: None))
+
+    def all_visible() -> bool:
+        return len(delivery.visible()) >= len(put)
+
+    running.start()
+    try:
+        for batch in range(3):
+            put += (more := [delivery.message(f"b{batch}n{n}", 0) for n in range(5)])
+            delivery.put(*more)
+            until(all_visible, 40, "rows to be published while earlier ones cannot be deleted")
+        with delivery.unit("look") as tx:
+            rows = outbox.waiting(tx, shard=0, turn=0, size=100)
+        record = state.last(delivery.kafka, delivery.topics.relay_state, 0)
+        assert record is not None
+        assert (record.ids, record.mids) == ([row.id for row in rows], [row.mid for row in rows])
+        assert len(rows) == 15
+        relay.gate.set()
+        until(lambda: delivery.waiting() == 0)
+        delivery.shows(put)
+        until(lambda: delivery.one("SELECT settled FROM relay_shards WHERE shard = 0") == record.seq)
+    finally:
+        relay.gate.set()
+        stop.set()
+        running.join(30)
 
 
 def test_R5_a_row_kafka_will_never_take_becomes_a_dead_letter_and_blocks_nobody(delivery: Delivery, relay: Callable[..., object]) -> None:
