@@ -35,7 +35,7 @@ def work(lifecycle: Lifecycle) -> None:
 
     def hold(relay: ShardRelay) -> None:
         try:
-            relay.run(lifecycle.stop, lambda: None)
+            relay.run(lifecycle.stop)
         except BaseException as fault:
             faults.append(fault)
 

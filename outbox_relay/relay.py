@@ -6,7 +6,7 @@ the rows that were published, and R4 sends exactly the others. Safety comes from
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -58,18 +58,17 @@ class ShardRelay:
         self.renewed = 0.0
         self.seq = self.producers = 0
 
-    def run(self, stop: threading.Event, turned: Callable[[], None]) -> None:
+    def run(self, stop: threading.Event) -> None:
         """R0 → R7 until stop, then gives the lease up."""
         delay = 0.1
         while not stop.is_set():
-            turned()
             try:
                 if not self.lease():
                     self.facts.role = "spare"
                     stop.wait(0.5)
                     continue
                 self.facts.role = "leasing"
-                self.hold(stop, turned)
+                self.hold(stop)
                 delay = 0.1
             except Fenced as fault:
                 self.fenced(fault, stop)
@@ -105,7 +104,7 @@ class ShardRelay:
             self.log.debug("lease runs out by itself", fault=str(fault))
 
     # ---- R1–R3 ----------------------------------------------------------------------------------------------------------------------------------
-    def hold(self, stop: threading.Event, turned: Callable[[], None]) -> None:
+    def hold(self, stop: threading.Event) -> None:
         """From a new producer on, until the lease is lost or something is not definitely known."""
         failpoint.hit("relay.init.before", shard=self.shard)
         producer = TransactionalProducer(self.bootstrap, self.transactional_id)
@@ -113,7 +112,8 @@ class ShardRelay:
         failpoint.hit("relay.init.after", shard=self.shard)
         try:
             self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
-            self.pump(producer, stop, turned)
+            with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
+                self.pump(producer, settler, stop)
             if producer.worn:
                 self.facts.restarts += 1
                 self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
@@ -141,14 +141,9 @@ class ShardRelay:
             self.seq = record.seq if record is not None else 0
 
     # ---- R4–R7 ----------------------------------------------------------------------------------------------------------------------------------
-    def pump(self, producer: TransactionalProducer, stop: threading.Event, turned: Callable[[], None]) -> None:
-        with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
-            self.rounds(producer, settler, stop, turned)
-
-    def rounds(self, producer: TransactionalProducer, settler: Settler, stop: threading.Event, turned: Callable[[], None]) -> None:
+    def pump(self, producer: TransactionalProducer, settler: Settler, stop: threading.Event) -> None:
         turn, idle = 0, BUSY_SECONDS
         while not stop.is_set() and not producer.worn:
-            turned()
             if time.monotonic() - self.renewed > RENEW_SECONDS and not self.lease():
                 return
             in_flight = settler.in_flight()  # Before the select starts, not after.

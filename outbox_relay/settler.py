@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from app.errors import Transient
 from observability import logs
 
-ROWS_MAX = 4000  # In flight: two full batches; the third waits.
-ROOM_SECONDS = 0.2  # For that long: then the lease has its turn.
+ROWS_MAX, ROOM_SECONDS = 4000, 0.2  # In flight: two full batches. The third waits, in turn with the lease.
 LUMP_SECONDS, LUMP_ROWS = 0.05, 200  # At low load deletes wait for company; nobody waits for them.
 CLOSE_SECONDS = 15.0  # A delete under way ends within the driver's time-outs.
 

@@ -90,5 +90,3 @@ def _dead(culprit: Culprit, group: str, now: datetime) -> DeadLetter:
         offset=received.offset, mid=mid, key=received.key, headers=codec.pack_headers(received.headers or []), payload=received.value or b"",
         experiment_id=subject[1] if len(subject) > 1 and ids.is_id(subject[1], "exp") else None, error_class=culprit.error, error_text=culprit.text, tries=tries, first_seen=now,
     )  # fmt: skip
-
-

@@ -284,8 +284,6 @@ class ConsumerLoop:
         self.consumer.close()
 
 
-
-
 def _decode(fresh: Sequence[Received]) -> tuple[list[tuple[Envelope, Received]], list[aside.Culprit]]:
     decoded, refused = [], []
     for each in fresh:

@@ -92,4 +92,3 @@ def _fill(generated: Generated, plan: Plan) -> None:
     waiting = Counter(edge.to_task for edge in plan.edges)
     generated.tasks = [NewTask(task_ids[task.name], generated.process_id, task.name, task.type, task.model, waiting[task.name]) for task in plan.tasks]
     generated.edges = [Edge(task_ids[edge.from_task], task_ids[edge.to_task], edge.on_end) for edge in plan.edges]
-

@@ -180,7 +180,7 @@ def test_R7_overlaps_the_next_batches_which_leave_out_and_name_what_is_in_flight
         nudged=threading.Event(),
     )  # fmt: skip
     stop, put = threading.Event(), list[Envelope]()
-    running = threading.Thread(target=relay.run, args=(stop, lambda: None))
+    running = threading.Thread(target=relay.run, args=(stop,))
 
     def all_visible() -> bool:
         return len(delivery.visible()) >= len(put)
