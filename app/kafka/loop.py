@@ -260,14 +260,14 @@ class ConsumerLoop:
         halted = [held.halted for held in self.consumer.held.values() if held.halted]
         return f"{len(halted)} partitions halted: {halted[0]}" if halted else None
 
-    def quiet_partitions(self, seconds: float) -> set[int]:
-        """Partition numbers whose end was seen, with nothing read behind it, on *every* topic of this loop for that long, all of them held by this instance."""
+    def quiet(self, seconds: float) -> dict[str, list[int]]:
+        """Topic → partitions held here whose end was seen, with nothing read behind it, for that long."""
         line = time.monotonic() - seconds
-        quiet: dict[int, int] = {}
-        for (_, part), held in self.consumer.held.items():
+        found: dict[str, list[int]] = {topic: [] for topic in self.consumer.topics}
+        for (topic, part), held in sorted(self.consumer.held.items()):
             if held.quiet_since is not None and held.quiet_since < line and not self.pending:
-                quiet[part] = quiet.get(part, 0) + 1
-        return {part for part, count in quiet.items() if count == len(self.consumer.topics)}
+                found[topic].append(part)
+        return found
 
     def facts(self) -> dict[str, object]:
         """For the instance row: what operators see."""

@@ -1,0 +1,81 @@
+"""The sweeper pushes on what nothing else will, also where its two topics lie with two schedulers; it leaves alone whatever may still be pushed."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from app.messages.placement import Placement
+from app.messages.topics import Topics
+from app.mysql import engine, instances, outbox, shards
+from app.mysql.unit_of_work import UnitOfWork, unit_of_work
+from components.task_scheduler.sweeper import Sweeper
+
+TOPICS, PLACEMENT, AFTER_SECONDS = Topics(), Placement(4, 4, 2), 5
+PART = 3
+STUCK = (
+    ("INSERT INTO processes (id, experiment_id, gateway_id, part, state, state_since, version, tasks_total, tasks_open, created_at, updated_at) "
+    "VALUES ('prc_1', 'exp_1', 'gw_1', 3, 'STARTED', UTC_TIMESTAMP(6), 3, 1, 1, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 10 SECOND)"),
+    "INSERT INTO tasks (id, process_id, name, type, state, state_since, waiting_for, attempt, epoch, burned, version) VALUES ('tsk_1', 'prc_1', 'a', 'NOOP', 'RETRY_WAIT', UTC_TIMESTAMP(6), 0, 1, 1, 1, 3)",
+)
+TIMER = "INSERT INTO timers (due_at, mid, process_id, topic, part, k, headers, payload) VALUES (UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, 'm', 'prc_1', 't', 3, 'k', '', '')"
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Engine]:
+    made = engine.connect(database, size=2, idle_seconds=30)
+    with unit_of_work(made)("test.stuck") as tx:
+        shards.ensure(tx, PLACEMENT.shards)
+        for statement in STUCK:
+            tx.exec_driver_sql(statement)
+    yield made
+    made.dispose()
+
+
+def a_sweeper(unit: UnitOfWork, *, timers: Sequence[int], facts: Sequence[int], told: bool = True, name: str = "a") -> Sweeper:
+    """Quiet on these partitions of the scheduler's topic and of the facts; `told`: with its heartbeat."""
+    quiet = {TOPICS.scheduler: list(timers), TOPICS.events: list(facts)}
+    made = Sweeper(unit_of_work=unit, placement=PLACEMENT, topics=TOPICS, after_seconds=AFTER_SECONDS, quiet=lambda _: quiet)
+    if told:
+        with unit("test.beat") as tx:
+            instances.beat(tx, f"scheduler-{name}", component="scheduler", version="0", facts=made.facts())
+    return made
+
+
+def waiting(unit: UnitOfWork) -> list[Any]:
+    with unit("test.read") as tx:
+        return list(outbox.waiting(tx, shard=PART % PLACEMENT.shards, turn=0, size=10))
+
+
+def test_one_scheduler_with_both_topics_pushes_on_what_stands_still_once(store: Engine) -> None:
+    unit = unit_of_work(store)
+    sweeper = a_sweeper(unit, timers=[PART], facts=[PART])
+    assert (sweeper.sweep(), sweeper.sweep()) == (1, 0)
+    (row,) = waiting(unit)
+    assert (row.topic, row.part) == (TOPICS.scheduler, PART)
+
+
+def test_of_two_schedulers_with_one_topic_each_the_one_that_holds_the_timers_pushes(store: Engine) -> None:
+    unit = unit_of_work(store)
+    timers, facts = a_sweeper(unit, timers=[PART], facts=[], name="a"), a_sweeper(unit, timers=[], facts=[PART], name="b")
+    assert (facts.sweep(), timers.sweep()) == (0, 1)
+    assert len(waiting(unit)) == 1
+
+
+def test_nothing_is_pushed_where_nobody_says_that_the_facts_are_read(store: Engine) -> None:
+    unit = unit_of_work(store)
+    timers = a_sweeper(unit, timers=[PART], facts=[], name="a")
+    a_sweeper(unit, timers=[], facts=[PART], name="b")
+    unit_ended = "UPDATE instances SET heartbeat_at = heartbeat_at - INTERVAL 10 SECOND WHERE id = 'scheduler-b'"
+    with unit("test.silent") as tx:
+        tx.exec_driver_sql(unit_ended)
+    assert timers.sweep() == 0
+
+
+@pytest.mark.parametrize("still_pushed", [TIMER, "UPDATE processes SET updated_at = UTC_TIMESTAMP(6)", "UPDATE tasks SET state = 'SCHEDULED'"])
+def test_what_may_still_be_pushed_is_left_alone(store: Engine, still_pushed: str) -> None:
+    unit = unit_of_work(store)
+    with unit("test.pushed") as tx:
+        tx.exec_driver_sql(still_pushed)
+    assert a_sweeper(unit, timers=[PART], facts=[PART]).sweep() == 0
