@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     report.write(judged)
     for each in judged.verdicts:
         if each.verdict != HELD and (each.required or each.witness):
-            print(f"{each.promise.number:<4}{each.verdict:<10} {each.witness.says if each.witness else '; '.join(each.reasons)}")
+            print(f"{each.promise.number:<4}{each.verdict:<10} {each.witness.says if each.witness else '; '.join(each.reasons[:3])}")
     print(f"{judged.verdict}: {sum(each.verdict == HELD for each in judged.verdicts)} of {len(judged.verdicts)} promises held, in {judged.seconds:.1f} s; {judged.run}/report.md")
     return judged.exit_code
 

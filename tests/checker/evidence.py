@@ -125,6 +125,7 @@ class Evidence:
         self.again: dict[str, list[Message]] = {}  # further records of a mid
         self.timers: set[str] = set()
         self.tasks: dict[str, tuple[str, int, int]] = {}  # state, attempt, epoch
+        self.attempts: dict[tuple[str, int], tuple[str, int]] = {}  # task, number → state, epoch
         self.processes: dict[str, str] = {}
         self.positions: dict[tuple[str, str, int], int] = {}  # at the end
         self.committed: dict[str, dict[str, dict[str, int]]] = {}
@@ -313,6 +314,9 @@ class Evidence:
         for _, _, after in tx.changes.get("tasks", ()):
             if after:
                 self.tasks[after["id"]] = (after["state"], after["attempt"], after["epoch"])
+        for _, _, after in tx.changes.get("attempts", ()):
+            if after:
+                self.attempts[after["task_id"], after["number"]] = (after["state"], after["epoch"])
         for _, _, after in tx.changes.get("processes", ()):
             if after:
                 self.processes[after["id"]] = after["state"]

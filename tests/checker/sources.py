@@ -36,6 +36,8 @@ def check(evidence: Evidence) -> dict[str, Source]:
     _binlog(evidence, found["binlog"])
     _tables(evidence, found["tables"])
     _kafka(evidence, found["kafka"], found["groups"])
+    if not evidence.manifest.get("hosts"):
+        found["hosts"].faults.append("no host was looked at")
     for host in evidence.manifest.get("hosts") or ():
         if not (evidence.run / "hosts" / host / "control.jsonl").exists():
             found["hosts"].faults.append(f"hosts/{host}/control.jsonl was not collected")

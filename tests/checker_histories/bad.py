@@ -12,7 +12,7 @@ from tests.checker_histories.world import EVENTS, GATEWAY, GROUPS, JOBS, LAUNCH,
 
 Act = Callable[[Story], None]
 BAD: dict[str, tuple[str, Act]] = {}
-READERS = (("generator", LAUNCH), ("scheduler", SCHEDULER), ("scheduler", EVENTS), ("executor", JOBS))
+READERS = (("generator", LAUNCH), ("scheduler", SCHEDULER), ("scheduler", EVENTS))
 
 
 def breaks(promise: str, *, settled: bool = True) -> Callable[[Act], Act]:
@@ -35,6 +35,13 @@ def history(name: str) -> Story:
 
 
 def settle(s: Story) -> None:
+    s.relay()
+    at = s.rows["positions"][GROUPS["executor"], JOBS, 0]["next_offset"]
+    for order in [each for each in s.log[JOBS][0] if each["o"] >= at]:
+        with s.commit("executor.commit", "executor-job/0") as tx:  # Whatever comes of them: they were heard.
+            tx.over("executor", {**order, "topic": JOBS})
+            told = dict(order["h"])
+            tx.send("JobChanged", subject=told["subject"], key=order["k"], cause=told["mid"], body={"job_id": "job_1"})
     s.relay()
     for role, topic in READERS:
         for part, records in s.log[topic].items():
@@ -351,6 +358,15 @@ def a_plan_is_passed_over(s: Story) -> None:
 
 
 @breaks("P7")
+def a_command_is_passed_over(s: Story) -> None:
+    _two_tasks(s)
+    s.start("three", "t")
+    with s.commit("executor.commit", "executor-job/0") as tx:
+        tx.over("executor", s.find(JOBS, "RunTask", "tsk_t"))
+    _finished(s, "three", "t", "u")
+
+
+@breaks("P7")
 def a_journal_tells_a_gap(s: Story) -> None:
     s.says("scheduler/1", "violation", text="position_gap")
 
@@ -658,6 +674,12 @@ def a_transaction_holds_two_steps(s: Story) -> None:
 
 
 @breaks("P16")
+def a_witness_is_looked_up_without_a_lock(s: Story) -> None:
+    s.claims("scheduler/1", "scheduler", EVENTS, 6)
+    s.journals["scheduler/1"][-1]["next_offset"] -= 1
+
+
+@breaks("P16")
 def what_was_committed_is_nowhere(s: Story) -> None:
     s.says("scheduler/1", "unit.end", unit="scheduler.commit", step="scheduler.commit#feed00000002", outcome="committed", group="", ranges=[], out=["ab" * 16])
 
@@ -793,6 +815,15 @@ def a_partition_is_never_taken_over(s: Story) -> None:
     """The records beyond what scheduler/0 had done were applied, as the binary log says, by a unit that is in no journal of a successor."""
     for lines in s.journals.values():
         lines[:] = [line for line in lines if not (line["who"] == "scheduler/1" and (line["kind"] == "partition.claim" or line.get("ranges")))]
+
+
+@breaks("P24")
+def an_executors_work_is_taken_over_too_late(s: Story) -> None:
+    s.says("executor-job/0", "attempt.start", token="att_x1", number=1, epoch=1)
+    struck = s.wait()
+    s.wait(14.0)
+    s.says("executor-job/1", "attempt.start", token="att_x1", number=1, epoch=2)
+    s.fault("f2", "N1", "executor-job/0", proof={"struck": struck, "takeover": True, "spare": True, "lag_ms": 1.0})
 
 
 @breaks("P24")

@@ -81,6 +81,8 @@ class AppliedOnce(Promise):
             return (attempt, epoch) == (record.attempt, record.epoch) and message_move(state, record.type) == "move"
         if group == "task-scheduler" and record.type == "ProcessPlanned":
             return self.evidence.processes.get(record.process) in {"CREATED", "VALIDATED"}
+        if group == "executor":
+            return self.evidence.attempts.get((record.task, record.attempt)) == ("DISPATCHED", record.epoch)
         return group == "workflow-generator" and self.evidence.processes.get(record.process) == "CREATED"
 
 
@@ -280,9 +282,9 @@ def _over(tx: Transaction, group: str, topic: str, part: int, offset: int) -> bo
 
 
 class NoTornStep(Promise):
-    """`unknown`: units whose COMMIT had no answer; `lost_answers`: those that a nemesis counted; `committed`, `rolled_back`: as journals claim; `steps`: in B."""
+    """`unknown`: units whose COMMIT had no answer; `lost_answers`: those that a nemesis counted; `committed`, `rolled_back`: as journals claim; `steps`: in B; `looked_up`: claims compared with B."""
 
-    number, title, counts = "P16", "no torn step", ("unknown", "lost_answers", "committed", "rolled_back", "steps")
+    number, title, counts = "P16", "no torn step", ("unknown", "lost_answers", "committed", "rolled_back", "steps", "looked_up")
     needs = frozenset({"binlog", "journal"})
 
     def __init__(self, evidence: Any) -> None:
@@ -290,11 +292,14 @@ class NoTornStep(Promise):
         self.claims: dict[str, tuple[str, list[str], Place]] = {}  # step → outcome, messages out, place
         self.steps: dict[str, Place] = {}
         self.written: dict[str, set[Place]] = defaultdict(set)  # mid → the transactions that wrote it
+        self.told: dict[tuple[str, str, int, int], tuple[int, Place]] = {}  # group, topic, partition, epoch → the position that its claim was told
 
     def fault(self, line: Any, place: Place) -> None:
         self.count("lost_answers", int((line.get("evidence") or {}).get("commit_answers_lost", 0)))
 
     def journal(self, line: Any, place: Place) -> None:
+        if line["kind"] == "partition.claim":
+            self.told[line["group"], line["topic"], line["partition"], line["epoch"]] = (line["next_offset"], place)
         if line["kind"] != "unit.end":
             return
         outcome, step = line["outcome"], str(line["step"])
@@ -303,7 +308,18 @@ class NoTornStep(Promise):
         before = self.claims.get(step)
         self.claims[step] = (outcome, [*(before[1] if before else ()), *line.get("out", ())], place)
 
+    def _looked_up(self, tx: Transaction) -> None:
+        """C0 is the look at the witness of a COMMIT without an answer: under its lock it reads the position as it stands."""
+        for kind, before, after in tx.changes.get("positions", ()):
+            if kind == "U" and after["owner_epoch"] > before["owner_epoch"]:
+                found = self.told.get((after["consumer_group"], after["topic"], after["part"], after["owner_epoch"]))
+                if found is not None:
+                    self.count("looked_up")
+                    if found[0] != after["next_offset"]:
+                        self.broken(f"the claim of {after['topic']}[{after['part']}] with epoch {after['owner_epoch']} was told {found[0]}; the row stood at {after['next_offset']}", found[1], tx.place)
+
     def transaction(self, tx: Transaction) -> None:
+        self._looked_up(tx)
         named = {f"{each.unit}#{each.step}" for each in tx.sent if each.step and not each.moved}
         if len(named) > 1:
             self.broken(f"one transaction holds messages of several steps: {', '.join(sorted(named))}", tx.place)

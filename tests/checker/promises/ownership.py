@@ -217,13 +217,18 @@ class TakenOver(Ownership):
         self.times: dict[str, list[float]] = defaultdict(list)
         self.thrown: dict[str, int] = defaultdict(int)
         self.relays: list[tuple[float, str, int, Place]] = []
-        self.attempts: list[tuple[float, str, str, Place]] = []
+        self.works: dict[str, list[tuple[float, str, int, Place]]] = defaultdict(list)  # token → its starts
+        self.over: dict[tuple[str, int], float] = {}  # token and epoch → when its owner was done with it
         self.ends: set[tuple[str, str, int, int]] = set()
 
     def journal(self, line: Any, place: Place) -> None:
         super().journal(line, place)
         if line["kind"] == "relay.transaction" and line.get("outcome") == "committed":
             self.relays.append((line["mono"], line["who"], line["shard"], place))
+        elif line["kind"] == "attempt.start":
+            self.works[line["token"]].append((line["mono"], line["who"], line["epoch"], place))
+        elif line["kind"] == "attempt.end":
+            self.over[line["token"], line["epoch"]] = line["mono"]
 
     def transaction(self, tx: Transaction) -> None:
         self.ends.update((each.group, each.topic, each.part, each.after) for each in tx.advances)
@@ -253,6 +258,7 @@ class TakenOver(Ownership):
                 self._relay(target, proof)
             else:
                 self._consumer(target, component, proof)
+                self._work(target, component, proof)
 
     def _judge(self, component: str, seconds: float, proof: Any, where: str, *places: Place) -> None:
         self.count("takeovers")
@@ -279,6 +285,17 @@ class TakenOver(Ownership):
             if not held or held[-1].who != target or any(name == target and held[-1].mono < mono <= struck for mono, name in self.released[where]):
                 continue
             self._partition(where, component, proof, [each for each in claims if each.mono > struck])
+
+    def _work(self, target: str, component: str, proof: Any) -> None:
+        """Attempts that the struck one had in hand: started again by whoever gets them, in a newer epoch. What nobody needed to start again (its job's id was stored) is not work."""
+        struck = proof["struck"]
+        for token, starts in self.works.items():
+            held = [each for each in sorted(starts) if each[0] <= struck]
+            if not held or held[-1][1] != target or self.over.get((token, held[-1][2]), struck + 1) <= struck:
+                continue
+            after = next((each for each in sorted(starts) if each[0] > struck and each[2] > held[-1][2]), None)
+            if after is not None:
+                self._judge(component, after[0] - struck, {**proof, "bound": "executor-work"}, f"attempt {token}", after[3])
 
     def _partition(self, where: Where, component: str, proof: Any, after: list[Claimed]) -> None:
         """Counts only work that waited when the successor claimed: what came later was never kept waiting by the take-over."""
