@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from app.dev.servers import InOrder
-from tests.chaos.catalogue import known
+from tests.chaos.catalogue import BUILT, known
 from tests.chaos.conftest import Build
-from tests.support.system import COMPONENTS
+from tests.support.evidence import history_is_whole
+from tests.support.system import COMPONENTS, ledger
+
+HOSTED = dict.fromkeys(COMPONENTS, 1)
 
 KINDS = {"life.start", "life.stop", "partition.claim", "unit.begin", "unit.end", "relay.transaction", "attempt.start", "attempt.end", "remote.call", "remote.return", "verdict", "offset", "failpoint.hit"}
 
@@ -78,3 +81,24 @@ def test_the_journals_of_a_run_say_what_happened(build: Build, servers: InOrder,
     on_host = {line.split()[0] for line in (tmp_path / "scratch" / ".airavata" / "hits").read_text().splitlines()}
     assert sorted(each for each in hit | on_host if not known(each)) == []
     assert on_host >= {"host.lock.after", "host.receipt.after", "job.guard.before", "job.exit.after"}
+
+
+def test_every_door_bears_a_failure_that_is_raised_at_its_points(build: Build, servers: InOrder, tmp_path: Path) -> None:
+    """Once at each: at `.before` surely nothing happened, at `.after` nobody knows. Nothing ends, nothing is lost, nothing happens twice."""
+    raised = {name: "raise:definite" if name.endswith(".before") else "raise:unknown" for name, point in BUILT.items() if point.raises and point.module != "operator"}
+    armed = "; ".join(f"{name}={mode}" for name, mode in raised.items())
+    system = build(HOSTED, partitions=12, placement_width=4, lease_seconds=4, failpoints=armed, struck_directory=tmp_path / "struck")
+    gateway = system.gateway
+    effect, book = gateway.effect(gateway.host(servers.ssh_host(), tmp_path / "scratch"), tmp_path / "effect")
+    storage, shape = gateway.storage(tmp_path / "storage"), gateway.shape()
+    launched = [gateway.launch(effect, {"seconds": 0.5}, output_storage_id=storage) for _ in range(3)] + [gateway.launch(shape, {"edges": "a>b a>c b>d c>d"}) for _ in range(5)]
+    assert {gateway.wait(each, 120.0)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}, [gateway.told(each) for each in launched]
+    system.quiet()
+    assert [each.name for each in system.daemons.values() if not system.alive(each)] == []
+    assert len(ledger(book)) == len(set(ledger(book))) == 3
+    assert system.dead_letters() == []
+    history_is_whole(system)
+    struck = {each.name.removesuffix(".struck") for each in (tmp_path / "struck").iterdir()}
+    missed = sorted(name for name, mode in raised.items() if f"{name}.{mode}" not in struck)
+    print(f"raised at {len(struck)} points, not reached: {missed}")
+    assert len(struck) > 60
