@@ -183,6 +183,8 @@ class Executor:
         known = jobs.of_attempts(tx, [order.token]).get(order.token)
         if row.owner != self.instance:  # Our own step 3, repeated after an unknown outcome, has already given the attempt away.
             return known is not None and change.state == "SUBMITTED" and known.scheduler_job_id == change.values["scheduler_job_id"]
+        if known is not None and (known.state, known.epoch) == (change.state, order.epoch):
+            return True  # Repeated after an unknown outcome: it is there, and was told.
         job_id = ids.derived("job", order.token)
         before = known.state if known else job.State.PREPARED
         match change.state:

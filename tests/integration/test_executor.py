@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
+from app import failpoint
 from app.errors import OutcomeUnknown
 from app.messages import codec, ids
 from app.messages.commands import AttemptAbandoned, RunTask
@@ -19,6 +22,7 @@ from app.workflow.attempt import State
 from components.task_executors.executor import Executor
 from components.task_executors.noop import TASK_TYPES
 from components.task_executors.noop.planner import PLANNER
+from components.task_executors.plugin import Commit
 from components.task_scheduler.handler import Handler as Scheduler
 from components.task_scheduler.timers import TimerLoop
 from components.workflow_generator.handler import Handler as Generator
@@ -186,3 +190,22 @@ def test_a_frozen_owner_is_silent_only_after_its_lease(world: World) -> None:
         tx.exec_driver_sql("UPDATE instances SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 11 SECOND")
     loop.take_from_silent()
     assert world.attempt() == ("RUNNING", 1, None)
+
+
+@pytest.mark.parametrize("unknown", ["submit.intent_commit", "doubt.verdict", "submit.id_commit"])
+def test_a_change_of_a_job_repeated_after_an_unknown_commit_is_told_once(world: World, monkeypatch: pytest.MonkeyPatch, unknown: str) -> None:
+    world.launch("a", "a:sleep_ms=60000")
+    executor = world.executor("one")
+    world.give(executor, world.to_commands())
+    world.sent()
+    (work,) = executor.held.values()
+    work = replace(work, order=structs.replace(work.order, snapshot={"host": {"id": "cmp_1"}}))
+    monkeypatch.setattr(failpoint, "hit", failpoint.hit)  # Put back afterwards.
+    failpoint.arm(f"{unknown}.after=raise:unknown", environment="test")
+    changes = (
+        Commit("SUBMITTING", {"work_dir": "/w", "script_sha256": "0" * 64, "wall_time_seconds": 60, "document": {}}),
+        Commit("IN_DOUBT", {"reason": "nobody knows", "evidence": ["receipt: none"]}),
+        Commit("SUBMITTED", {"scheduler_job_id": "7@b", "document": {}}),
+    )
+    assert all(executor.commit_change(work, each) for each in changes)
+    assert [each.body.to_state for each in world.sent()] == ["SUBMITTING", "IN_DOUBT", "SUBMITTED"]
