@@ -145,8 +145,8 @@ class Consumer:
             self.refused = next((claim.fault for claim in claims.values() if claim.recreated), None)
         for place, claim in claims.items():
             self._hold(place, claim, again=False)
-            if claim.fault or self.paused:
-                client.pause([TopicPartition(*place)])
+            held_back = bool(claim.fault) or self.paused
+            (client.pause if held_back else client.resume)([TopicPartition(*place)])  # Said either way: the library keeps a pause beyond the assignment it was made in.
             if claim.fault:
                 self.log.error("partition halted", topic=place[0], partition=place[1], fault=claim.fault)
 

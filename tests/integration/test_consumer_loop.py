@@ -175,6 +175,20 @@ def test_C4_an_unknown_outcome_is_resolved_by_the_positions_applied_or_not(deliv
     assert delivery.one("SELECT COUNT(*) FROM audit WHERE action = 'applied'") == 10
 
 
+def test_C0_a_partition_that_was_paused_when_it_was_lost_is_read_when_it_comes_back(delivery: Delivery, made: list[ConsumerLoop]) -> None:
+    """The library keeps a pause beyond the assignment it was made in."""
+    handler = Applied()
+    loop = a_loop(delivery, made, handler)
+    loop.capacity_full = True
+    loop.turn()
+    loop.consumer.rejoin = True
+    loop.turn()
+    assert (loop.consumer.paused, loop.consumer.held) == (True, {})
+    loop.capacity_full = False
+    publish(delivery, delivery.names(20))
+    turn_until(loop, lambda: len(handler.seen) == 20)
+
+
 def test_a_message_whose_handler_raises_is_set_aside_alone_and_comes_again_for_its_group_only(delivery: Delivery, made: list[ConsumerLoop]) -> None:
     handler = Applied()
     loop = a_loop(delivery, made, handler)
