@@ -1,8 +1,9 @@
-"""A private Apache Kafka (KRaft, broker and controller in one process) under one directory."""
+"""A private Apache Kafka (KRaft, broker and controller in one process): one broker, or a cluster, each under a directory of its own."""
 
 import base64
 import os
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.dev.process import Daemon, NotStarted
@@ -19,28 +20,39 @@ appender.f.layout.pattern=[%d] %p %m (%c)%n
 
 def kafka(base: Path, jars: Path, port: int, controller_port: int) -> tuple[Daemon, str]:
     """The daemon and its bootstrap address. Formats `base` at its first start."""
-    base.mkdir(parents=True, exist_ok=True)
-    properties = base / "server.properties"
-    properties.write_text(
-        "process.roles=broker,controller\nnode.id=1\n"
-        f"controller.quorum.voters=1@127.0.0.1:{controller_port}\n"
-        f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
-        "controller.listener.names=CONTROLLER\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
-        f"log.dirs={base}/data\nnum.partitions=1\nauto.create.topics.enable=false\nunclean.leader.election.enable=false\n"
-        "default.replication.factor=1\nmin.insync.replicas=1\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=8\n"
-        "transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=8\ntransaction.max.timeout.ms=60000\n"
-        "group.min.session.timeout.ms=500\ngroup.initial.rebalance.delay.ms=0\nlog.segment.bytes=16777216\nlog.index.size.max.bytes=1048576\n"
-        "num.network.threads=2\nnum.io.threads=4\nnum.replica.fetchers=1\nlog.cleaner.dedupe.buffer.size=20971520\nlog.cleaner.threads=1\nbackground.threads=2\n"
-    )
-    (base / "log4j2.properties").write_text(LOGGING)
-    java = ["java", *JVM, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
-    if not (base / "data" / "meta.properties").exists():
-        identity = "A" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:22]  # A leading "-" would be taken for an option.
-        done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)], check=False, capture_output=True, timeout=120)
-        if done.returncode:
-            raise NotStarted(f"Kafka could not format {base}: {done.stderr.decode()[-500:]}")
-    bootstrap = f"127.0.0.1:{port}"
-    return Daemon("kafka", base, [*java, "kafka.Kafka", str(properties)], answers=lambda: _answers(bootstrap), start_seconds=120.0), bootstrap
+    (daemon,), bootstrap = cluster({"kafka": base}, jars, [(port, controller_port)])
+    return daemon, bootstrap
+
+
+def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, int]]) -> tuple[list[Daemon], str]:
+    """Brokers by name, each also a controller, with one (client, controller) pair of ports each; three of them replicate everything three times and write with two alive."""
+    voters = ",".join(f"{number}@127.0.0.1:{controller}" for number, (_, controller) in enumerate(ports, 1))
+    replicas = 3 if len(ports) >= 3 else 1
+    identity = "A" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:22]  # A leading "-" would be taken for an option.
+    daemons = []
+    for number, ((name, base), (port, controller)) in enumerate(zip(bases.items(), ports, strict=True), 1):
+        base.mkdir(parents=True, exist_ok=True)
+        properties = base / "server.properties"
+        properties.write_text(
+            f"process.roles=broker,controller\nnode.id={number}\n"
+            f"controller.quorum.voters={voters}\n"
+            f"listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\nadvertised.listeners=PLAINTEXT://127.0.0.1:{port}\n"
+            "controller.listener.names=CONTROLLER\nlistener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+            f"log.dirs={base}/data\nnum.partitions=1\nauto.create.topics.enable=false\nunclean.leader.election.enable=false\n"
+            f"default.replication.factor={replicas}\nmin.insync.replicas={(replicas + 1) // 2}\noffsets.topic.replication.factor={replicas}\noffsets.topic.num.partitions=8\n"
+            f"transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr={(replicas + 1) // 2}\ntransaction.state.log.num.partitions=8\ntransaction.max.timeout.ms=60000\n"
+            "group.min.session.timeout.ms=500\ngroup.initial.rebalance.delay.ms=0\nlog.segment.bytes=16777216\nlog.index.size.max.bytes=1048576\n"
+            "num.network.threads=2\nnum.io.threads=4\nnum.replica.fetchers=1\nlog.cleaner.dedupe.buffer.size=20971520\nlog.cleaner.threads=1\nbackground.threads=2\n"
+        )
+        (base / "log4j2.properties").write_text(LOGGING)
+        java = ["java", *JVM, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
+        if not (base / "data" / "meta.properties").exists():
+            done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)], check=False, capture_output=True, timeout=120)
+            if done.returncode:
+                raise NotStarted(f"Kafka could not format {base}: {done.stderr.decode()[-500:]}")
+        own = f"127.0.0.1:{port}"
+        daemons.append(Daemon(name, base, [*java, "kafka.Kafka", str(properties)], answers=lambda own=own: _answers(own), start_seconds=120.0))  # type: ignore[misc]
+    return daemons, ",".join(f"127.0.0.1:{port}" for port, _ in ports)
 
 
 def _answers(bootstrap: str) -> bool:

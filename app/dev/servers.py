@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from app import instance
-from app.dev.broker import kafka
+from app.dev.broker import cluster, kafka
 from app.dev.compute_host import SshHost, sshd
 from app.dev.databases import DatabaseAddress, mariadb, mysql
 from app.dev.process import Daemon
@@ -95,6 +95,17 @@ class Native:
                 raise Unavailable("there are no broker jars: run `make bootstrap`")
             daemon, self.found["kafka"] = kafka(self.base / "kafka", jars, self.port("kafka"), self.port("kafka-controller"))
             self._run("kafka", daemon)
+        return str(self.found["kafka"])
+
+    def brokers(self, count: int) -> str:
+        """A cluster in place of the one broker, `kafka-1` …; asked for before anything else asks for Kafka."""
+        bases = {f"kafka-{number}": self.base / f"kafka-{number}" for number in range(1, count + 1)}
+        daemons, self.found["kafka"] = cluster(bases, self.library / "kafka", [(self.port(name), self.port(f"{name}-controller")) for name in bases])
+        for each in daemons:
+            self.daemons[each.name] = each
+            each.start()
+        for each in daemons:
+            each.wait()
         return str(self.found["kafka"])
 
     def ssh_host(self, number: int = 1) -> SshHost:

@@ -153,6 +153,10 @@ class Link:
         self.clear()
         self.proxy.run(self._heal())
 
+    def server_ports(self) -> set[int]:
+        """Our ends of the connections to the server, as it sees them."""
+        return {each.server.get_extra_info("sockname")[1] for each in list(self.live)}
+
     def proven(self, *names: str) -> dict[str, int]:
         return {name: self.count[name] for name in names or sorted(self.count)}
 

@@ -163,7 +163,7 @@ class Kafka(Plain):
     def _hold(self, order: Hold, frame: bytes, **seen: Any) -> None:
         order.frame = frame
         self.link.count[f"held.{seen['api']}"] += 1
-        order.strikes(**seen)
+        order.strikes(link=self.link.name, **seen)
         if order.sever:
             raise Severed
 
@@ -172,6 +172,8 @@ class Kafka(Plain):
             frame = await self._frame(DOWN)
             correlation = int.from_bytes(frame[4:8], "big", signed=True)
             api = self.asked.pop(correlation, "?")
+            if api == "JoinGroup":
+                self.link.count["generation"] = max(self.link.count["generation"], int.from_bytes(frame[14:18], "big", signed=True))  # Behind throttle time and error; versions 2–5.
             order = self.swallowed.pop(correlation, None)
             if order is not None:
                 self.link.count[f"swallowed.{api}"] += 1

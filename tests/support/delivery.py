@@ -33,6 +33,7 @@ class Delivery:
     url: str
     kafka: str
     prefix: str
+    replication: int = 1
     unit: UnitOfWork = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Delivery:
     def prepare(self) -> None:
         wanted = kafka_topics.desired(self.topics, environment=self.environment, partitions=PARTITIONS, shards=SHARDS, task_types=["NOOP"])
         client = kafka_topics.admin(self.kafka)
-        assert kafka_topics.apply(client, wanted, self.unit, replication=1).none
+        assert kafka_topics.apply(client, wanted, self.unit, replication=self.replication).none
         self.uuids = {name: uuid for name, (uuid, _) in kafka_topics.described(client, [each.name for each in wanted]).items()}
         with self.unit("test.shards") as tx:
             shards.ensure(tx, SHARDS)
