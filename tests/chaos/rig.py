@@ -22,6 +22,7 @@ from app.dev.servers import ROOT, Native
 from tests.chaos import collect
 from tests.chaos.client import Client
 from tests.chaos.lines import Lines
+from tests.chaos.links import Links
 from tests.chaos.quiet import await_quiet
 from tests.chaos.senses import Sampler, Tick
 from tests.support.system import COMPONENTS, System
@@ -74,10 +75,10 @@ def private_servers(kind: str = "mysql") -> Iterator[Native]:
 
 
 class Rig(System):
-    """Use as a context manager. `run`: the run directory, made here. `plan` is written before anything starts."""
+    """Use as a context manager. `run`: the run directory, made here. `plan` is written before anything starts. `linked`: every connection goes through the fault proxy."""
 
-    def __init__(self, run: Path, native: Native, plan: Document, *, kind: str = "mysql", counts: Mapping[str, int] = TWO, **settings: Any) -> None:
-        self.run, self.native, self.plan, self.kind = run, native, plan, kind
+    def __init__(self, run: Path, native: Native, plan: Document, *, kind: str = "mysql", counts: Mapping[str, int] = TWO, linked: bool = False, **settings: Any) -> None:
+        self.run, self.native, self.plan, self.kind, self.linked = run, native, plan, kind, linked
         self.schema = f"chaos{os.getpid()}_{time.monotonic_ns() % 10**9}"
         run.mkdir(parents=True)
         (run / "plan.json").write_text(json.dumps(plan, indent=1))
@@ -86,6 +87,7 @@ class Rig(System):
         given = {"partitions": 100, "placement_width": 16, **settings}
         super().__init__(native, run / "system", database_url=server.url(self.schema), kafka=native.kafka(), topic_prefix=f"{self.schema}.", counts=counts, **given)
         self.marked = collect.mark(self.database_url)
+        self.links = Links(self.database_url, self.kafka)
         self.client_lines, self.nemesis_lines, self.samples = (Lines(run / f"{name}.jsonl", name) for name in ("client", "nemesis", "samples"))
         self.down: set[str] = set()  # Left alone by the keeper: whoever struck it starts it again.
         self.exits: list[Exit] = []
@@ -116,10 +118,11 @@ class Rig(System):
         """Both copies share a struck directory: a point armed for both strikes one of them."""
         self.lives += 1
         self.points(component, copy).touch()
-        return super()._own(component, copy) | {
+        own = super()._own(component, copy) | {
             "JOURNAL": str(self._directory("journal")), "JOURNAL_WHO": f"{component}/{copy}",
             "FAILPOINTS": f"@{self.points(component, copy)}", "STRUCK_DIRECTORY": str(self.run / "struck" / component),
         }  # fmt: skip
+        return own | (self.links.own(component, copy, internal_url=own.get("INTERNAL_URL", ""), nudge_to=self.environment["AIRAVATA_NUDGE_TO"]) if self.linked else {})
 
     def _directory(self, name: str) -> Path:
         made = self.run / name
@@ -151,6 +154,7 @@ class Rig(System):
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         self.end()
+        self.links.close()
         with suppress(Exception):
             self.native.database(self.kind).execute(f"DROP DATABASE {self.schema}")
 
@@ -167,7 +171,8 @@ class Rig(System):
         hosts = {}
         for number in (1, 2):
             base = self.host_directory(number)
-            host = hosts[number] = client.host(self.native.ssh_host(number), base / "scratch")
+            ssh = self.native.ssh_host(number)
+            host = hosts[number] = client.host(self.links.host(number, ssh) if self.linked else ssh, base / "scratch")
             deployment = {"module_id": module, "compute_resource_id": host, "executable_path": str(EFFECT), "environment": {"LEDGER": str(base / "ledger")}}
             client.post("/application-deployments", deployment)
         return {"storage": storage, "effect": interface, "hosts": hosts, "shape": client.shape()}

@@ -1,0 +1,204 @@
+"""Faults in what consumers are given: copies, offsets moved by hand, members that come and go, poison."""
+
+import json
+import time
+from contextlib import suppress
+from typing import Any
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, Producer, TopicPartition
+
+from app.dev.process import wait_until
+from tests.chaos.nemeses.brokers import client
+from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Undecided, arm, daemon_name, disarm, names, patiently, proven, split
+from tests.chaos.rig import Rig
+
+COPIES, POISON_SECONDS = 5, 5.0
+READER = {"group.id": "nemesis", "isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True, "log_level": 0}
+
+
+def publish(rig: Rig, records: list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]]) -> list[tuple[str, int, int]]:
+    """(topic, partition, key, value, headers) → where each stands now, by the broker's own word."""
+    placed: list[tuple[str, int, int]] = []
+
+    def stands(error: Any, message: Message) -> None:
+        if error is None:
+            placed.append((str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)))
+
+    producer = Producer({"bootstrap.servers": rig.kafka, "enable.idempotence": True, "log_level": 0})
+    for topic, part, key, value, headers in records:
+        producer.produce(topic, value, key, part, headers=headers, on_delivery=stands)
+    if producer.flush(30.0) or len(placed) < len(records):
+        raise Undecided(f"only {len(placed)} of {len(records)} records were taken")
+    return placed
+
+
+class CopiesAndOffsets(Nemesis):
+    """N17. Variants: copies (a consumed record again, with its mid); unknown (a batch that begins below the position and ends beyond it); offsets (set back, and forward)."""
+
+    name, title, weight = "N17", "copies, moved offsets", 4
+    variants = ("copies", "unknown", "offsets")
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        proof: Proof = getattr(self, f"_{self.variant}")(rig, rng)
+        return proof
+
+    def _copies(self, rig: Rig, rng: Random) -> Proof:
+        rows = rig.rows("SELECT topic, part, next_offset FROM positions WHERE next_offset > 0 AND topic NOT LIKE '%%relay-state' GROUP BY topic, part, next_offset")
+        if not rows:
+            raise Undecided("nothing was consumed yet")
+        copies = []
+        for topic, part, end in rng.sample(rows, min(COPIES, len(rows))):
+            found = read(rig, topic, part, rng.randrange(end), end)
+            if found is not None:
+                copies.append((topic, part, found.key(), found.value(), [*(found.headers() or []), ("nemesis", self.name.encode())]))
+        if not copies:
+            raise Undecided("no record stands below a position")
+        struck = time.monotonic()
+        placed = publish(rig, copies)
+        return Proof(struck, {"republished": len(placed), "at": placed})
+
+    def _unknown(self, rig: Rig, rng: Random) -> Proof:
+        target = rng.choice([each for each in names(rig) if each.startswith("scheduler/")])
+        arm(rig, target, "scheduler.commit.after=raise:unknown")
+        struck = time.monotonic()
+        try:
+            proven(lambda: any((rig.run / "struck" / "scheduler").glob("scheduler.commit.after.*")), 40.0, f"{target} committed nothing")
+        finally:
+            disarm(rig, target)
+        return Proof(struck, {"commits_told_unknown": 1, "target": target})
+
+    def _offsets(self, rig: Rig, rng: Random) -> Proof:
+        """With every member gone: a group that lives takes no offsets from a stranger."""
+        component = rng.choice(["scheduler", "generator"])
+        group = str(rig.one("SELECT DISTINCT consumer_group FROM positions WHERE consumer_group LIKE %s", f"%{'task-scheduler' if component == 'scheduler' else 'workflow-generator'}"))
+        mine = [daemon_name(each) for each in names(rig) if split(each)[0] == component]
+        places = rig.rows("SELECT topic, part, next_offset FROM positions WHERE consumer_group = %s AND next_offset > 0", group)
+        if not places:
+            raise Undecided(f"{group} has consumed nothing yet")
+        for each in mine:
+            rig.strike(each)
+        back, forward = places[::2], places[1::2]
+        wanted = [TopicPartition(topic, part, offset // 2) for topic, part, offset in back] + [TopicPartition(topic, part, offset + 1000) for topic, part, offset in forward]
+        kafka, struck = client(rig), time.monotonic()
+
+        def moved() -> bool:
+            with suppress(KafkaException):
+                (future,) = kafka.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)], request_timeout=10.0).values()
+                return all(each.error is None for each in future.result().topic_partitions)
+            return False
+
+        try:
+            proven(moved, 40.0, f"the offsets of {group} could not be moved")
+            (future,) = kafka.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10.0).values()
+            read_back = {(each.topic, each.partition): each.offset for each in future.result().topic_partitions}
+        finally:
+            for each in mine:
+                rig.restart(each)
+        right = sum(read_back.get((each.topic, each.partition)) == each.offset for each in wanted)
+        if not right:
+            raise Undecided(f"the offsets read back are others: {read_back}")
+        told = [[group, each.topic, each.partition, each.offset] for each in wanted]
+        return Proof(struck, {"group": group, "set_back": len(back), "set_forward": len(forward), "read_back": right, "offsets_set": told}, {"offsets_set": told})
+
+    def heal(self, rig: Rig) -> None:
+        """Nothing is left on; where reading starts is the position's word."""
+
+
+def read(rig: Rig, topic: str, part: int, start: int, end: int) -> Message | None:
+    """The first record from `start` on, below `end`."""
+    reader = Consumer({"bootstrap.servers": rig.kafka, **READER})
+    try:
+        reader.assign([TopicPartition(topic, part, start)])
+        message = reader.poll(10.0)
+        return message if message is not None and message.error() is None and (message.offset() or 0) < end else None
+    finally:
+        reader.close()
+
+
+class RebalanceStorm(Nemesis):
+    """N18. A strange member joins a group and leaves it, again and again, until its generation rose by 20."""
+
+    name, title, weight = "N18", "rebalance storm", 1
+    rises, seconds = 20, 120.0
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        group = str(rig.one("SELECT DISTINCT consumer_group FROM positions WHERE consumer_group LIKE '%%task-scheduler'"))
+        topics = [row[0] for row in rig.rows("SELECT DISTINCT topic FROM positions WHERE consumer_group = %s", group)]
+        links = rig.links.proxy.kafka("rogue", rig.kafka)
+        configuration = {
+            **READER, "bootstrap.servers": ",".join(each.address for each in links), "group.id": group, "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": int(rig.settings.get("SESSION_TIMEOUT_MS", "1000")),
+        }  # fmt: skip
+        struck = last = time.monotonic()
+        first, longest, sums = 0, 0.0, self._sum(rig, group)
+        while self._generation(links) - first < self.rises or not first:
+            if time.monotonic() - struck > self.seconds:
+                raise Undecided(f"the generation rose only by {self._generation(links) - first} within {self.seconds:.0f} s")
+            member = Consumer(configuration)
+            member.subscribe(topics)
+            seen = self._generation(links)
+            wait_until(lambda seen=seen, member=member: member.poll(0.05) is None and self._generation(links) > seen, 5.0)  # type: ignore[misc]
+            member.close()
+            first = first or self._generation(links)
+            now = self._sum(rig, group)
+            if now != sums:
+                longest, last, sums = max(longest, time.monotonic() - last), time.monotonic(), now
+        return Proof(struck, {"group": group, "generation_rose": self._generation(links) - first, "longest_without_commit_seconds": round(max(longest, time.monotonic() - last), 1)})
+
+    @staticmethod
+    def _generation(links: list[Any]) -> int:
+        return max(each.count["generation"] for each in links)
+
+    @staticmethod
+    def _sum(rig: Rig, group: str) -> int:
+        return int(rig.one("SELECT COALESCE(SUM(next_offset), 0) FROM positions WHERE consumer_group = %s", group))
+
+    def heal(self, rig: Rig) -> None:
+        """Every strange member has left."""
+
+
+class Poison(Nemesis):
+    """N19. What can never be applied becomes a dead letter at once, and the partition goes on within 5 s."""
+
+    name, title, weight = "N19", "poison", 2
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        prefix, parts = rig.settings["TOPIC_PREFIX"], int(rig.settings["PARTITIONS"])
+        readers: dict[str, list[str]] = {}
+        for topic, group in rig.rows("SELECT DISTINCT topic, consumer_group FROM positions"):
+            readers.setdefault(topic, []).append(group)
+        records = [(prefix + topic, rng.randrange(parts), b"nemesis", *_poison(kind, rng)) for topic in ("airavata-scheduler", "airavata-launch") for kind in KINDS]
+        struck = time.monotonic()
+        placed = publish(rig, [(topic, part, key, value, [*headers, ("nemesis", b"N19")]) for topic, part, key, value, headers in records])
+        waiting = [(group, *place) for place in placed for group in readers[place[0]]]
+
+        def passed() -> bool:
+            waiting[:] = [each for each in waiting if rig.one("SELECT next_offset FROM positions WHERE consumer_group = %s AND topic = %s AND part = %s", *each[:3]) <= each[3]]
+            return not waiting
+
+        in_time = wait_until(passed, POISON_SECONDS, 0.1)
+        seconds = time.monotonic() - struck
+        proven(lambda: patiently(passed), 60.0, f"not consumed: {waiting}")
+        letters = sum(int(rig.one("SELECT COUNT(*) FROM dead_letters WHERE topic = %s AND part = %s AND log_offset = %s", *place) > 0) for place in placed)
+        self.must(letters == len(placed), f"{len(placed)} poisoned records gave {letters} dead letters")
+        self.must(in_time, f"partitions stood still for {seconds:.1f} s behind poison")
+        return Proof(struck, {"sent": len(placed), "dead_letters": letters, "passed_seconds": round(seconds, 2)})
+
+    def heal(self, rig: Rig) -> None:
+        """Dead letters stay, as they must."""
+
+
+KINDS = ("garbage", "version", "headers", "stranger")
+
+
+def _poison(kind: str, rng: Random) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """(payload, headers)."""
+    good = [
+        ("mid", rng.randbytes(16)), ("type", b"RetryDue"), ("schema_version", b"1"), ("subject", b"gw_1/exp_none/prc_none/tsk_none/NOOP/1/1"), ("cause", b"nemesis:00"), ("traceparent", b""), ("at", b""),
+    ]  # fmt: skip
+    return {
+        "garbage": (rng.randbytes(200), []),
+        "version": (b"{}", [(name, b"99" if name == "schema_version" else value) for name, value in good]),
+        "headers": (rng.randbytes(20), [(f"h{n}", rng.randbytes(8)) for n in range(1000)]),
+        "stranger": (json.dumps({}).encode(), good),
+    }[kind]

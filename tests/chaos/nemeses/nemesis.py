@@ -1,0 +1,184 @@
+"""What a nemesis is: a fault that can be struck and healed, with measured proof that it struck. A fault without proof does not count; one that cannot be had here says so.
+
+`unleash` and `tame` write its lines of nemesis.jsonl (tests/checker/formats.py). All state is in the instance, so that several can be on at a time.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from app.dev.process import wait_until
+from tests.chaos.rig import Rig
+
+Evidence = dict[str, Any]
+Random = random.Random
+CONSUMERS = ("generator", "scheduler", "executor-environment", "executor-data", "executor-job", "executor-noop")
+STOPPED = signal.SIGSTOP
+
+
+class Undecided(Exception):
+    """It cannot be had on this machine, or could not be shown to have struck; the text says why."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """`struck`: monotonic time of the blow. `more`: further keys of the line, as `takeover`, `spare`, `zombie`."""
+
+    struck: float
+    evidence: Evidence
+    more: Evidence = field(default_factory=dict)
+
+
+class Nemesis:
+    """`strike` returns only when the fault is on and proven, or raises Undecided and leaves nothing on. `heal` takes it back and may be called after a failed strike."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    weight: ClassVar[int] = 2
+    components: ClassVar[Sequence[str]] = ()
+    variants: ClassVar[Sequence[str]] = ()
+
+    def __init__(self, target: str = "", variant: str = "") -> None:
+        self.target, self.variant = target, variant
+        self.after: Evidence = {}  # What was seen since the strike; goes into fault.end.
+        self.broken: list[str] = []  # What had to hold and did not.
+        self.proof: Proof | None = None
+
+    def aim(self, rig: Rig, rng: Random) -> None:
+        """Draws what the plan left open: the target (`component/copy`; of a component alone a copy that holds something) and the variant."""
+        if self.components and "/" not in self.target:
+            wanted = (self.target,) if self.target else self.components
+            living = [each for each in names(rig) if split(each)[0] in wanted and rig.alive(rig.daemons[daemon_name(each)])]
+            busy = [each for each in living if held_by(rig, rig.pid_of(*split(each)))] if self.target else []
+            self.target = rng.choice(busy or living)
+        if not self.variant and self.variants:
+            self.variant = rng.choice(list(self.variants))
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        raise NotImplementedError
+
+    def heal(self, rig: Rig) -> None:
+        raise NotImplementedError
+
+    def must(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.broken.append(otherwise)
+
+
+def unleash(nemesis: Nemesis, rig: Rig, fault: str, rng: Random) -> Proof:
+    """fault.start, the strike, fault.proof. A proof that times a take-over is written when the harness' own lag is known: by `tame`."""
+    nemesis.aim(rig, rng)
+    rig.nemesis_lines.write("fault.start", fault=fault, fault_kind=nemesis.name, target=nemesis.target, detail={"variant": nemesis.variant})
+    try:
+        nemesis.proof = proof = nemesis.strike(rig, rng)
+    except Undecided as why:
+        rig.nemesis_lines.write("fault.undecided", fault=fault, reason=str(why))
+        raise
+    if not proof.more.get("takeover"):
+        rig.nemesis_lines.write("fault.proof", fault=fault, struck=proof.struck, evidence=proof.evidence, **proof.more)
+    return proof
+
+
+def tame(nemesis: Nemesis, rig: Rig, fault: str) -> None:
+    """The healing and fault.end."""
+    nemesis.heal(rig)
+    proof = nemesis.proof
+    if proof is not None and proof.more.get("takeover"):
+        rig.nemesis_lines.write("fault.proof", fault=fault, struck=proof.struck, evidence=proof.evidence, lag_ms=rig.tick.lag_ms(proof.struck), **proof.more)
+    rig.nemesis_lines.write("fault.end", fault=fault, healed=time.monotonic(), broken=nemesis.broken, **nemesis.after)
+
+
+# ---- where things are ---------------------------------------------------------------------------------------------------------------------------------
+def names(rig: Rig) -> list[str]:
+    """Every copy, as `component/copy`."""
+    return ["/".join(each.rsplit("-", 1)) for each in rig.daemons]
+
+
+def split(target: str) -> tuple[str, int]:
+    component, _, copy = target.rpartition("/")
+    return component, int(copy)
+
+
+def daemon_name(target: str) -> str:
+    return target.replace("/", "-")
+
+
+def others(rig: Rig, target: str) -> list[str]:
+    """The other copies of its component that live."""
+    component, _ = split(target)
+    return [each for each in names(rig) if each != target and split(each)[0] == component and rig.alive(rig.daemons[daemon_name(each)])]
+
+
+def state_of(pid: int) -> str:
+    """The letter in /proc: T is stopped; empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
+
+
+def held_by(rig: Rig, pid: int) -> int:
+    """Partitions, relay shards and hosts that an instance owns as MySQL has it."""
+    tables = ("positions", "relay_shards", "host_watches")
+    return sum(int(rig.one(f"SELECT COUNT(*) FROM {each} WHERE owner LIKE %s", f"%-{pid}-%")) for each in tables)
+
+
+def arm(rig: Rig, target: str, entry: str) -> None:
+    """Arm a running copy by its file; a point that struck before may strike again."""
+    component, copy = split(target)
+    point = entry.partition("=")[0]
+    for struck in (rig.run / "struck" / component).glob(f"{point}.*"):
+        struck.unlink()
+    rig.points(component, copy).write_text(f"{entry}\n")
+
+
+def disarm(rig: Rig, target: str) -> None:
+    rig.points(*split(target)).write_text("")
+
+
+class Tail:
+    """Texts in log files since this was made."""
+
+    def __init__(self, *files: Path) -> None:
+        self.begins = {each: each.stat().st_size if each.exists() else 0 for each in files}
+
+    @classmethod
+    def of(cls, rig: Rig) -> "Tail":
+        """Of all our processes."""
+        return cls(*(each.log for each in rig.daemons.values()))
+
+    def lines(self) -> Iterable[str]:
+        for path, begin in self.begins.items():
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(begin)
+                    yield from file.read().decode(errors="replace").splitlines()
+
+    def count(self, *texts: str) -> int:
+        """Lines with any of them."""
+        return sum(any(text in line for text in texts) for line in self.lines())
+
+    def counts(self, *texts: str) -> dict[str, int]:
+        return {text: self.count(text) for text in texts}
+
+
+def proven(condition: Callable[[], Any], seconds: float, why: str) -> None:
+    """Waits for the proof; without it the fault is Undecided."""
+    if not wait_until(lambda: bool(condition()), seconds, 0.05):
+        raise Undecided(f"{why} (not within {seconds:.0f} s)")
+
+
+def patiently(ask: Callable[[], Any]) -> Any:
+    """Ask MySQL or Kafka while they may be coming back: at most 60 s."""
+    deadline = time.monotonic() + 60.0
+    while True:
+        try:
+            return ask()
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,169 @@
+"""Faults of the relay and of its way to Kafka: two on a shard, an end of a transaction that comes late, one answer lost, a transaction beyond its time."""
+
+import threading
+import time
+from contextlib import suppress
+
+from app.dev.process import wait_until
+from tests.chaos import wire
+from tests.chaos.nemeses.databases import root
+from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, arm, daemon_name, disarm, proven, split
+from tests.chaos.proxy import Link
+from tests.chaos.rig import Rig
+from tests.chaos.wire import Hold, Order, Swallow
+
+TRAFFIC_SECONDS, HELD_SECONDS = 40.0, 15.0
+EPOCH_ERRORS = {47: "INVALID_PRODUCER_EPOCH", 90: "PRODUCER_FENCED"}
+
+
+def relays(rig: Rig) -> list[str]:
+    return sorted(each for each in rig.daemons if each.startswith("relay-") and rig.alive(rig.daemons[each]))
+
+
+def fenced(rig: Rig, name: str) -> float:
+    with suppress(OSError):
+        return rig.metric(name, "airavata_relay_fenced_total")
+    return 0.0
+
+
+def asked(links: list[Link], api: str) -> int:
+    return sum(each.count[f"asked.{api}"] for each in links)
+
+
+class TwoRelays(Nemesis):
+    """N4. Leases off, from outside: a rogue session ends every lease ten times a second, so that each relay thinks the shard is free."""
+
+    name, title = "N4", "two relays a shard"
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        self.two = relays(rig)
+        if len(self.two) < 2:
+            raise Undecided("there are no two relays alive")
+        self.logs = {name: Tail(rig.daemons[name].log) for name in self.two}
+        self.stop = threading.Event()
+        struck = time.monotonic()
+        self.thread = threading.Thread(target=self._end_leases, args=(rig,), name="rogue-leases", daemon=True)
+        self.thread.start()
+        try:
+            proven(lambda: all(self._fenced().values()), 60.0, "not both relays were fenced")
+        except Undecided:
+            self.heal(rig)
+            raise
+        return Proof(struck, {"fenced": self._fenced()})
+
+    def _fenced(self) -> dict[str, int]:
+        return {name: log.count('"fenced"') for name, log in self.logs.items()}
+
+    def _end_leases(self, rig: Rig) -> None:
+        with root(rig) as connection, connection.cursor() as cursor:
+            while not self.stop.wait(0.1):
+                cursor.execute("UPDATE relay_shards SET until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE owner IS NOT NULL")
+
+    def heal(self, rig: Rig) -> None:
+        self.stop.set()
+        self.thread.join(10.0)
+        self.after["fenced"] = self._fenced()
+
+
+class LateEndTxn(Nemesis):
+    """N12. The end of a transaction is held (variant severed: its connection breaks; unanswered: it just stays), and handed over in the third later transaction or after 15 s."""
+
+    name, title, weight = "N12", "late EndTxn", 4
+    variants = ("severed", "severed", "severed", "unanswered")
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        links = [link for name in relays(rig) for link in rig.links.proxy.of(f"{name}>", "kafka")]
+        orders = [(link, Hold("EndTxn", sever=self.variant == "severed")) for link in links]
+        for link, order in orders:
+            link.order(order)
+        try:
+            proven(lambda: any(order.struck.is_set() for _, order in orders), TRAFFIC_SECONDS, "no relay ended a transaction")
+        finally:
+            for link, order in orders:
+                if order in link.orders:
+                    link.orders.remove(order)
+        held = [(link, order) for link, order in orders if order.struck.is_set()]  # More than one, if they came at once; each is handed over.
+        codes = []
+        for link, order in held:
+            of_relay = rig.links.proxy.of(link.name.split(">")[0] + ">", "kafka")
+            ends, begins = asked(of_relay, "EndTxn"), asked(of_relay, "InitProducerId")
+            wait_until(lambda of_relay=of_relay, ends=ends: asked(of_relay, "EndTxn") >= ends + 3, HELD_SECONDS, 0.01)  # type: ignore[misc]
+            told = wire.end_txn(order.frame[4:])
+            code = wire.end_txn_error(order.release(link.target))
+            codes.append(code)
+            self.evidence = {
+                "correlation": order.seen["correlation"], "transactional_id": told.transactional_id, "epoch": told.epoch, "committed": told.committed, "held_seconds": round(order.seen["held_seconds"], 2),
+                "later_ends": asked(of_relay, "EndTxn") - ends, "new_producers": asked(of_relay, "InitProducerId") - begins, "answer": EPOCH_ERRORS.get(code, code), "variant": self.variant,
+            }  # fmt: skip
+        self.must(all(code in EPOCH_ERRORS for code in codes), f"the broker took a late EndTxn: {self.evidence}")
+        if not set(codes) & set(EPOCH_ERRORS):
+            raise Undecided(f"the broker answered {codes}, no epoch error")
+        return Proof(held[0][1].seen["mono"], self.evidence)
+
+    def heal(self, rig: Rig) -> None:
+        """Nothing is left on."""
+
+
+class AnswerLost(Nemesis):
+    """N13. One reply is swallowed and its connection broken. Variants: the request whose answer it is; `api`: the API server's answer to the sink."""
+
+    name, title, weight = "N13", "one answer lost", 5
+    variants = ("EndTxn", "Produce", "InitProducerId", "OffsetCommit", "api")
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        if self.variant == "api":
+            return self._api(rig)
+        mine = relays(rig) if self.variant != "OffsetCommit" else [each for each in rig.daemons if each.split("-")[0] in {"scheduler", "generator", "executor", "event"}]
+        links = [link for name in mine for link in rig.links.proxy.of(f"{name}>", "kafka")]
+        if self.variant == "InitProducerId":  # A relay asks for one when it does not know how its last transaction ended.
+            for link in links:
+                link.order(Swallow("EndTxn"))
+        orders: list[tuple[Link, Order]] = [(link, link.order(Swallow(self.variant))) for link in links]
+        began = time.monotonic()
+        try:
+            proven(lambda: any(order.struck.is_set() for _, order in orders), TRAFFIC_SECONDS, f"no answer to {self.variant} came by")
+        finally:
+            for link in links:
+                link.orders.clear()
+        struck = [(link, order) for link, order in orders if order.struck.is_set()]
+        return Proof(began, {f"swallowed.{self.variant}": sum(link.count[f"swallowed.{self.variant}"] for link, _ in struck), "of": sorted(link.name for link, _ in struck)})
+
+    def _api(self, rig: Rig) -> Proof:
+        links = rig.links.proxy.of("event-sink", "api")
+        before = sum(each.count["cut.down"] for each in links)
+        began = time.monotonic()
+        for each in links:
+            each.cut(1)
+        try:
+            proven(lambda: sum(each.count["cut.down"] for each in links) > before, TRAFFIC_SECONDS, "the sink asked nothing")
+        finally:
+            for each in links:
+                each.cuts.clear()
+        return Proof(began, {"answers_cut": sum(each.count["cut.down"] for each in links) - before})
+
+    def heal(self, rig: Rig) -> None:
+        """One answer; nothing is left on."""
+
+
+class BeyondItsTime(Nemesis):
+    """N14. The relay stands still between its rows and EndTxn for longer than the transaction may take: the broker aborts it, and the client's fault is fatal."""
+
+    name, title, weight = "N14", "transaction over its time", 1
+    components = ("relay",)
+
+    def strike(self, rig: Rig, rng: Random) -> Proof:
+        log = Tail(rig.daemons[daemon_name(self.target)].log)
+        arm(rig, self.target, "relay.commit.before=delay:22000")
+        struck = time.monotonic()
+        component, copy = split(self.target)
+        point = rig.run / "struck" / component
+        try:
+            proven(lambda: any(point.glob("relay.commit.before.*")), TRAFFIC_SECONDS, "the relay reached no commit")
+            struck = time.monotonic()
+            proven(lambda: log.count('"shard starts again"', '"fenced"'), 60.0, f"{component}-{copy} went on with its old producer")
+        finally:
+            disarm(rig, self.target)
+        return Proof(struck, {"delay_ms": 22000, **log.counts('"shard starts again"', '"fenced"', "fatal")})
+
+    def heal(self, rig: Rig) -> None:
+        """Over when it was proven."""
