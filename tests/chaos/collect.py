@@ -103,9 +103,9 @@ def tables(directory: Path, connection: Any) -> tuple[dict[str, int], dict[str, 
     """One consistent snapshot; column names from information_schema, as the binary log needs them."""
     directory.mkdir(parents=True, exist_ok=True)
     columns: dict[str, list[Column]] = {}
-    query = "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
-    for table, name, kind in rows(connection, query):
-        columns.setdefault(table, []).append(Column(name, kind))
+    query = "SELECT table_name, column_name, data_type, IF(data_type = 'binary', character_octet_length, 0) FROM information_schema.columns WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
+    for table, name, kind, size in rows(connection, query):
+        columns.setdefault(table, []).append(Column(name, kind, size))
     with connection.cursor() as cursor:
         cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
     counts = {table: _table(directory / f"{table}.jsonl", connection, table, some) for table, some in columns.items()}
@@ -116,7 +116,7 @@ def tables(directory: Path, connection: Any) -> tuple[dict[str, int], dict[str, 
 def _table(path: Path, connection: Any, table: str, columns: Sequence[Column]) -> int:
     found = rows(connection, f"SELECT {', '.join(f'`{each.name}`' for each in columns)} FROM `{table}`")
     with path.open("w") as out:
-        out.write(json.dumps({"table": table, "columns": dict(columns), "rows": len(found)}) + "\n")
+        out.write(json.dumps({"table": table, "columns": {each.name: each.type for each in columns}, "rows": len(found)}) + "\n")
         for row in found:
             out.write(json.dumps({each.name: _value(value) for each, value in zip(columns, row, strict=True)}, ensure_ascii=False) + "\n")
     return len(found)

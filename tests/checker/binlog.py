@@ -22,8 +22,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Column(NamedTuple):
+    """`bytes`: of a BINARY column, whose trailing zeros the log leaves out; 0 for all others."""
+
     name: str
     type: str  # information_schema.columns.data_type
+    bytes: int = 0
 
 
 class Reader:
@@ -31,7 +34,7 @@ class Reader:
 
     def __init__(self, *, schema: str, columns: Mapping[str, Sequence[Column]], dialect: str) -> None:
         self.schema = schema.encode()
-        self.columns = {table.encode(): [(each.name, each.type in _BINARY, each.type in _NUMBER) for each in some] for table, some in columns.items()}
+        self.columns = {table.encode(): [(each.name, each.type in _BINARY, each.type in _NUMBER, each.bytes) for each in some] for table, some in columns.items()}
         self.escaped = _ESCAPED[dialect]
         self.transactions = self.rows = 0
 
@@ -81,7 +84,7 @@ class Reader:
 class _Row:
     """One row being read: the images of its `WHERE` and `SET`."""
 
-    def __init__(self, kind: str, table: str, columns: list[tuple[str, bool, bool]], escaped: re.Pattern[bytes]) -> None:
+    def __init__(self, kind: str, table: str, columns: list[tuple[str, bool, bool, int]], escaped: re.Pattern[bytes]) -> None:
         self.kind, self.table, self.columns, self.escaped = kind, table, columns, escaped
         self.images: list[dict[str, Any]] = []
 
@@ -91,7 +94,7 @@ class _Row:
 
     def take(self, line: bytes) -> None:
         equal = line.index(b"=", 7)
-        name, binary, number = self.columns[int(line[7:equal]) - 1]
+        name, binary, number, size = self.columns[int(line[7:equal]) - 1]
         end = line.rfind(b" /* ")
         raw = line[equal + 1 : end if end > 0 else None]
         image = self.images[-1]
@@ -99,7 +102,7 @@ class _Row:
             value = raw[1:-1]
             if b"\\" in value:
                 value = self.escaped.sub(_plain, value)
-            image[name] = value.hex() if binary else value.decode(errors="replace")
+            image[name] = value.ljust(size, b"\0").hex() if binary else value.decode(errors="replace")
         elif raw == b"NULL":
             image[name] = None
         else:

@@ -43,7 +43,7 @@ def test_the_binary_log_told_again_is_the_tables(database: str, tmp_path: Path) 
     connection.autocommit(False)
     with connection.cursor() as cursor:
         for number, text in enumerate([*AWKWARD, bytes(range(256)).decode("latin-1")]):
-            cursor.execute(ROW, (number - 3, bytes(range(number, number + 16)), bytes(range(256)), text.encode("latin-1" if len(text) == 256 else "utf-8")))
+            cursor.execute(ROW, (number - 3, bytes(range(number, number + 15)) + b"\0", bytes(range(256)) + b"\0\0", text.encode("latin-1" if len(text) == 256 else "utf-8")))
             if "\\" not in text and len(text) != 256:
                 cursor.execute(
                     "INSERT INTO processes (id, experiment_id, gateway_id, part, state, state_since, version, reason, created_at, updated_at, snapshot) "

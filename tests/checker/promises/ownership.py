@@ -217,6 +217,8 @@ class TakenOver(Ownership):
         self.times: dict[str, list[float]] = defaultdict(list)
         self.thrown: dict[str, int] = defaultdict(int)
         self.relays: list[tuple[float, str, int, Place]] = []
+        self.published: dict[int, float] = {}  # outbox row → when the relay's transaction with it was committed
+        self.rows: dict[str, int] = {}  # mid → outbox row
         self.works: dict[str, list[tuple[float, str, int, Place]]] = defaultdict(list)  # token → its starts
         self.over: dict[tuple[str, int], float] = {}  # token and epoch → when its owner was done with it
         self.ends: set[tuple[str, str, int, int]] = set()
@@ -225,6 +227,7 @@ class TakenOver(Ownership):
         super().journal(line, place)
         if line["kind"] == "relay.transaction" and line.get("outcome") == "committed":
             self.relays.append((line["mono"], line["who"], line["shard"], place))
+            self.published.update(dict.fromkeys(line.get("ids") or (), line["mono"]))
         elif line["kind"] == "attempt.start":
             self.works[line["token"]].append((line["mono"], line["who"], line["epoch"], place))
         elif line["kind"] == "attempt.end":
@@ -232,6 +235,7 @@ class TakenOver(Ownership):
 
     def transaction(self, tx: Transaction) -> None:
         self.ends.update((each.group, each.topic, each.part, each.after) for each in tx.advances)
+        self.rows.update((each.mid, each.id) for each in tx.sent if each.table == "outbox")
 
     def bound(self, component: str, proof: Any) -> float:
         told = self.evidence.plan.get("takeover_seconds") or {}
@@ -324,7 +328,8 @@ class TakenOver(Ownership):
         return next(iter(self.evidence.between(*where, done + 1, offsets[-1] + 1)), None)
 
     def time_of(self, record: Any) -> float:
-        return record_mono(self, record)
+        """When it could be read: as the relay tells it. Its row is older: a relay that is slow, or is taken over itself, keeps no consumer's successor waiting."""
+        return self.published.get(self.rows.get(record.mid, 0)) or record_mono(self, record)
 
 
 __all__ = ["OffsetsBehind", "OneOwner", "TakenOver"]

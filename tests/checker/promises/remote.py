@@ -1,9 +1,12 @@
 """P9 P10 P18: what the hosts remember, written by the application itself and by the helper under its lock, against what the database believes."""
 
+import base64
+import hashlib
 import json
 from collections import defaultdict
 from itertools import pairwise
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from tests.checker.reading import Place
 from tests.checker.tables import terminal
@@ -211,7 +214,11 @@ class WholeFiles(Promise):
 
 
 def _hashes(value: Any) -> set[str]:
-    """Every sha256 that a launch names for its inputs."""
+    """Every sha256 that a launch names for its inputs, and those of what it brings along itself (`data:`)."""
+    if isinstance(value, str) and value.startswith("data:"):
+        kind, _, text = value[5:].partition(",")
+        raw = unquote_to_bytes(text)
+        return {hashlib.sha256(base64.b64decode(raw) if kind.endswith(";base64") else raw).hexdigest()}
     if isinstance(value, dict):
         here = {value["sha256"]} if isinstance(value.get("sha256"), str) else set()
         return here.union(*(_hashes(each) for each in value.values()))
