@@ -105,7 +105,7 @@ def tables(directory: Path, connection: Any) -> tuple[dict[str, int], dict[str, 
     columns: dict[str, list[Column]] = {}
     query = "SELECT table_name, column_name, data_type, IF(data_type = 'binary', character_octet_length, 0) FROM information_schema.columns WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position"
     for table, name, kind, size in rows(connection, query):
-        columns.setdefault(table, []).append(Column(name, kind, size))
+        columns.setdefault(table, []).append(Column(name, kind, int(size)))
     with connection.cursor() as cursor:
         cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
     counts = {table: _table(directory / f"{table}.jsonl", connection, table, some) for table, some in columns.items()}
