@@ -490,6 +490,17 @@ def configuration(objects: list[Object]) -> Iterator[str]:
             yield f"{who}: {fault}"
 
 
+@policy(
+    "No storage of a gateway can lie where the pod's own files and secrets are",
+    lambda them: of(them, "ConfigMap")[_named(them, "shared")]["data"].update(AIRAVATA_POSIX_ROOTS="/"),
+    lambda them: of(them, "ConfigMap")[_named(them, "shared")]["data"].update(AIRAVATA_POSIX_ROOTS="/run"),
+    lambda them: of(them, "ConfigMap")[_named(them, "shared")]["data"].pop("AIRAVATA_POSIX_ROOTS"),
+)
+def storages(objects: list[Object]) -> Iterator[str]:
+    for who in of(objects, "Deployment"):
+        yield from (f"{who}: a storage may lie at {root}" for root in _settings(objects, who).posix_roots if not root.startswith("/data/{gateway}"))
+
+
 def _named(objects: list[Object], stem: str) -> str:
     return next(each for each in of(objects, "ConfigMap") if unhashed(each) == stem)
 

@@ -48,7 +48,9 @@ def test_the_secrets_that_the_page_makes_are_ones_the_product_takes(tmp_path: Pa
     assert [each.rpartition(" ")[2] for each in lines] == ["master-key", "token-key", "internal-token"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for line in lines:
-        subprocess.run(["bash", "-c", f"umask 077; {line}"], cwd=tmp_path, check=True, env={"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}, timeout=120)
+        subprocess.run(
+            ["bash", "-c", f"umask 077; {line}"], cwd=tmp_path, check=True, env={"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}, timeout=120
+        )
     told = {f"AIRAVATA_{each.upper().replace('-', '_')}_FILE": str(tmp_path / each) for each in ("master-key", "token-key", "internal-token")}
     settings = read(told, database=False)
     assert len(secrets.master_key(settings.master_key)) == 32

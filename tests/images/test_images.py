@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import stat
 import time
 from pathlib import Path
 
 import pytest
 
-from app import VERSION
+from app import VERSION, secrets
 from app.dev.servers import free_port
+from app.settings import read
 from tests.deployment import images, release
+from tests.deployment.compose import file
 from tests.deployment.engine import Engine
 from tests.deployment.table import DEPLOYMENTS, EVERYBODY
 from tests.images.conftest import running
@@ -85,3 +88,33 @@ def test_migrations_end_with_a_word_where_there_is_no_database(docker: Engine) -
     with running(docker, "migrations", settings=settings()) as container:
         assert docker.run("wait", container.name, seconds=120) == "6"
         assert "Connection refused" in container.logs() or "Can't connect" in container.logs()
+
+
+def test_compose_makes_its_secrets_once_for_the_user_who_runs_alone(docker: Engine, tmp_path: Path) -> None:
+    """The service `secrets` of compose.yaml, run twice as it stands there."""
+    service = file()["services"]["secrets"]
+    script = service["command"][0].replace("$$", "$")
+
+    made, data = tmp_path / "made", tmp_path / "data"
+    made.mkdir()
+    data.mkdir()
+
+    def run(address: str) -> dict[str, str]:
+        words = [
+            *["--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp", "--user"],
+            service["user"],
+            *(word for each in service["cap_add"] for word in ("--cap-add", each)),
+            *f"--volume {made}:/made --volume {data}:/data --env MYSQL={address}".split(),
+        ]
+        docker.run("run", "--rm", *words, "--entrypoint", service["entrypoint"][0], service["image"], *service["entrypoint"][1:], script)
+        assert {(each.stat().st_uid, stat.S_IMODE(each.stat().st_mode)) for each in made.iterdir()} == {(10001, 0o400)}
+        return {each.name: each.read_text() for each in made.iterdir()}
+
+    first, second = run("mysql:3306"), run("proxy:13306")
+    assert set(first) == {"mysql-password", "mysql-url", "token-key", "master-key", "internal-token"}
+    assert {name for name in first if first[name] != second[name]} == {"mysql-url"}
+    told = read({f"AIRAVATA_{name.upper().replace('-', '_')}_FILE": str(made / name) for name in ("mysql-url", "token-key", "master-key", "internal-token")})
+    assert told.mysql_url == f"mysql://airavata:{first['mysql-password']}@proxy:13306/airavata"
+    assert len(secrets.master_key(told.master_key)) == 32
+    assert secrets.lookup_of(told.internal_token)
+    assert data.stat().st_uid == 10001
