@@ -8,13 +8,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 from app import plugins, secrets
 from app.dev.process import Daemon, wait_until
 from app.dev.servers import ROOT, free_port
-from app.instance import fresh_id
 from app.settings import read
 
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
@@ -83,29 +81,13 @@ class System:
         admin.migrate(settings, say=lambda _: None)
         admin.topics(settings, list(plugins.task_types()), apply=True, say=lambda _: None)
         if not (self.directory / "internal-token").exists():
-            self._keep("internal-token", self.token("service", gateway_id=None, user="event-sink"))
+            self._keep("internal-token", secrets.new_token()[0])
+        admin.service_token(read(self.environment | {"AIRAVATA_INTERNAL_TOKEN_FILE": str(self.directory / "internal-token")}), say=lambda _: None)
 
     def _keep(self, name: str, text: str) -> None:
         path = self.directory / name
         path.touch(mode=0o600)
         path.write_text(text)
-
-    def token(self, role: str, *, gateway_id: str | None, user: str) -> str:
-        """A bearer token, made as `airavata admin bootstrap` makes its first."""
-        from app import admin
-        from app.mysql import access
-        from app.mysql.unit_of_work import now
-
-        settings = read(self.environment)
-        token, lookup = secrets.new_token()
-        with admin.opened(settings) as begin, begin("dev.token") as tx:
-            at = now(tx)
-            row = {
-                "id": fresh_id("tok"), "gateway_id": gateway_id, "lookup": lookup, "digest": secrets.token_digest(token, settings.token_key.encode()), "key_id": "1", "name": user,
-                "user": user, "role": role, "scopes": access.ROLES[role], "expires_at": at + timedelta(days=30), "now": at,
-            }  # fmt: skip
-            access.create_token(tx, row)
-        return token
 
     # ---- processes ----------------------------------------------------------------------------------------------------------------------------------
     def daemon(self, component: str, copy: int = 0, **settings: str) -> Daemon:
