@@ -42,6 +42,7 @@ class Held:
     applied: int
     read: int
     end_seen: int | None = None
+    committed: int = -1
     quiet_since: float | None = None
     halted: str | None = None
 
@@ -245,21 +246,25 @@ class Consumer:
                 self.client.incremental_unassign([TopicPartition(*place)])
                 self.client.incremental_assign([TopicPartition(*place, offset)])
 
-    def commit_offsets(self, *, only: set[Partition] | None = None) -> None:
-        """C5: for lag tools, never for truth. Behind the commit markers where the end was seen, so that lag reaches 0."""
-        offsets = []
+    def commit_offsets(self, *, only: set[Partition] | None = None) -> int:
+        """C5: for lag tools, never for truth. Behind the commit markers where the end was seen, so that lag reaches 0. Returns how many partitions had news."""
+        news = {}
         for place, held in self.held.items():
             if (only is None or place in only) and held.applied > 0 and not held.halted:
                 end = held.end_seen if held.quiet_since is not None and held.end_seen is not None else held.applied
-                offsets.append(TopicPartition(*place, max(end, held.applied)))
-        if offsets:
+                if max(end, held.applied) != held.committed:
+                    news[place] = max(end, held.applied)
+        if news:
             failpoint.hit(f"{self.component}.offsets.before")
             try:
-                self.client.commit(offsets=offsets, asynchronous=True)
+                self.client.commit(offsets=[TopicPartition(*place, end) for place, end in news.items()], asynchronous=True)
             except KafkaException as fault:
                 self.log.debug("offsets not committed", fault=str(fault))
+            else:
+                for place, end in news.items():
+                    self.held[place].committed = end
             failpoint.hit(f"{self.component}.offsets.after")
-            journal.write("offset", group=self.group, offsets=[[each.topic, each.partition, each.offset] for each in offsets])
+        return len(news)
 
     def tick(self) -> None:
         if time.monotonic() - self.committed_at > OFFSETS_EVERY_SECONDS:

@@ -255,6 +255,7 @@ def test_C5_offsets_lie_behind_the_end_so_that_lag_tools_reach_zero(delivery: De
         return sum(loop.consumer.client.get_watermark_offsets(TopicPartition(each.topic, each.partition), timeout=30)[1] - each.offset for each in committed)
 
     turn_until(loop, lambda: lag() == 0)
+    assert loop.consumer.commit_offsets() == 0, "an idle group tells Kafka nothing"
 
 
 def test_two_instances_share_and_a_closed_one_is_taken_over(delivery: Delivery, made: list[ConsumerLoop]) -> None:
