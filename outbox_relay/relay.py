@@ -22,9 +22,10 @@ from app.mysql import dead_letters, outbox, shards
 from app.mysql.dead_letters import DeadLetter
 from app.mysql.unit_of_work import UnitOfWork, now, tell
 from observability import logs
-from outbox_relay.settler import Settler
+from outbox_relay.settler import FEW_ROWS, Settler
 
 ROWS_MAX, BYTES_MAX = 2000, 1 << 20
+IN_FLIGHT_MAX = 2 * ROWS_MAX  # While batches are full. Else the delete of more than a few rows paces the next batch: fewer and larger ones cost the broker half.
 LEASE_SECONDS, RENEW_SECONDS = 2, 0.8
 BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.2  # The nudge ends the wait; only a lost one costs an interval.
 FENCED_MAX = 3
@@ -142,11 +143,11 @@ class ShardRelay:
 
     # ---- R4–R7 ----------------------------------------------------------------------------------------------------------------------------------
     def pump(self, producer: TransactionalProducer, settler: Settler, stop: threading.Event) -> None:
-        turn, idle = 0, BUSY_SECONDS
+        turn, idle, full = 0, BUSY_SECONDS, False
         while not stop.is_set() and not producer.worn:
             if time.monotonic() - self.renewed > RENEW_SECONDS and not self.lease():
                 return
-            in_flight = settler.in_flight()  # Before the select starts, not after.
+            in_flight = settler.in_flight(IN_FLIGHT_MAX if full else FEW_ROWS)  # Before the select starts, not after.
             if in_flight is None:
                 continue
             found = self.select(turn, in_flight)
@@ -160,7 +161,8 @@ class ShardRelay:
                 self.nudged.wait(idle)
                 self.nudged.clear()
                 idle = min(idle * 1.5, IDLE_SECONDS)
-            turn = found[-1].part + 1 if len(found) == ROWS_MAX else 0  # Behind the last partition: start over.
+            full = len(found) == ROWS_MAX
+            turn = found[-1].part + 1 if full else 0  # Behind the last partition: start over.
 
     def select(self, turn: int, in_flight: Mapping[int, bytes]) -> Sequence[Any]:
         """R4: partition-major, a plain read, without what is in flight; cut at 1 MiB."""

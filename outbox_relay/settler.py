@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from app.errors import Transient
 from observability import logs
 
-ROWS_MAX, ROOM_SECONDS = 4000, 0.2  # In flight: two full batches. The third waits, in turn with the lease.
-LUMP_SECONDS, LUMP_ROWS = 0.05, 200  # At low load deletes wait for company; nobody waits for them.
+LUMP_SECONDS, FEW_ROWS = 0.05, 50  # At low load deletes wait for company; nobody waits for them.
+ROOM_SECONDS = 0.2  # Then the lease has its turn.
 CLOSE_SECONDS = 15.0  # A delete under way ends within the driver's time-outs.
 
 
@@ -26,10 +26,10 @@ class Settler:
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
-    def in_flight(self) -> dict[int, bytes] | None:
-        """A copy: id → mid. None: too many to add to. Raises what ended the thread."""
+    def in_flight(self, most: int) -> dict[int, bytes] | None:
+        """A copy: id → mid. None: `most` or more, too many to add to. Raises what ended the thread."""
         with self.changed:
-            room = self.changed.wait_for(lambda: len(self.rows) < ROWS_MAX or self.fault is not None, ROOM_SECONDS)
+            room = self.changed.wait_for(lambda: len(self.rows) < most or self.fault is not None, ROOM_SECONDS)
             if self.fault is not None:
                 raise self.fault
             return dict(self.rows) if room else None
@@ -72,5 +72,5 @@ class Settler:
         """What is in flight, after a moment for more of it. None: closed and empty."""
         with self.changed:
             self.changed.wait_for(lambda: self.rows or self.closing)
-            self.changed.wait_for(lambda: len(self.rows) >= LUMP_ROWS or self.closing, LUMP_SECONDS)
+            self.changed.wait_for(lambda: len(self.rows) >= FEW_ROWS or self.closing, LUMP_SECONDS)
             return (dict(self.rows), self.seq) if self.rows else None

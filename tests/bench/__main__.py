@@ -107,7 +107,7 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=100)
     parser.add_argument("--width", type=int, default=4, help="placement width: 4 as in the embedded system, 16 as in production")
     parser.add_argument("--shards", type=int, default=2)
-    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--kills", type=int, default=20, help="0 leaves w3 and take-over out")
     arguments = parser.parse_args()
     Native.end_leftovers(BASE / "servers")

@@ -27,13 +27,13 @@ class Shape:
     window: int
 
 
-SHAPES = {"w1": Shape(W1, 5, 3000, 400), "w2": Shape(W2, 10, 1500, 200)}
+SHAPES = {"w1": Shape(W1, 5, 3000, 1000), "w2": Shape(W2, 10, 1500, 500)}  # Windows that the load generator can keep full: with 400 and four connections the system waited for launches.
 
 
 class Bench:
     """One system, measured again and again."""
 
-    def __init__(self, system: System, meter: Meter, *, connections: int = 4) -> None:
+    def __init__(self, system: System, meter: Meter, *, connections: int = 16) -> None:
         self.system, self.meter, self.connections = system, meter, connections
         self.interface = system.gateway.shape()
         self.serial = 0
