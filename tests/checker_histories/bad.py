@@ -47,7 +47,7 @@ def settle(s: Story) -> None:
         for part, records in s.log[topic].items():
             key = (GROUPS[role], topic, part)
             if key in s.rows["positions"] and records and records[-1]["o"] >= s.rows["positions"][key]["next_offset"]:
-                with s.commit(f"{role}.commit", f"{role}/0") as tx:
+                with s.commit(f"{role}.commit", s.of(role)) as tx:
                     tx.over(role, {**records[-1], "topic": topic})
     s.sink()
 
@@ -180,7 +180,17 @@ def a_fact_is_written_by_an_older_epoch(s: Story) -> None:
 
 
 @breaks("P4")
-def a_zombie_commits_with_its_old_epoch(s: Story) -> None:
+def a_zombie_commits_by_its_old_claim(s: Story) -> None:
+    """The row is locked and its epoch is not compared: the guard is missing."""
+    with s.commit("lease.expire", "scheduler/0") as tx:
+        tx.send("AttemptAbandoned", topic=SCHEDULER, subject=s.subject("a"), key="prc_one")
+    s.relay()
+    with s.commit("scheduler.commit", "scheduler/0") as tx:
+        tx.over("scheduler", s.find(SCHEDULER, "AttemptAbandoned", "tsk_a"))
+
+
+@breaks("P4")
+def a_journal_says_another_epoch_than_the_row(s: Story) -> None:
     lines = [line for line in s.journals["scheduler/1"] if line["kind"] == "unit.end" and line["ranges"]]
     lines[-1]["ranges"][0][4] = 4
 

@@ -19,6 +19,11 @@ BOOT = "boot-1"
 class Story(World):
     """Acts of the product's components, in the shape their transactions really have."""
 
+    scheduler = "scheduler/0"  # Who holds the partitions now.
+
+    def of(self, role: str) -> str:
+        return self.scheduler if role == "scheduler" else f"{role}/0"
+
     # ---- API ----------------------------------------------------------------------------------------------------------------------------------------
     def asks(self, op: str, operation: str, **more: Any) -> None:
         self.client.append(self.stamp("op.invoke", op=op, operation=operation, **{"tenant": GATEWAY, "session": "c1", "key": None, "body_sha256": "b1", **more}))
@@ -59,10 +64,10 @@ class Story(World):
         self.relay()
 
     # ---- scheduler ------------------------------------------------------------------------------------------------------------------------------------
-    def start(self, name: str, *tasks: str, who: str = "scheduler/0") -> None:
+    def start(self, name: str, *tasks: str, who: str = "") -> None:
         planned = self.find(SCHEDULER, "ProcessPlanned")
         cause = dict(planned["h"])["mid"]
-        with self.commit("scheduler.commit", who) as tx:
+        with self.commit("scheduler.commit", who or self.scheduler) as tx:
             tx.over("scheduler", planned)
             self.move(tx, "processes", f"prc_{name}", "STARTED", cause)
             self.move(tx, "experiments", f"exp_{name}", "EXECUTING", cause)
@@ -105,9 +110,9 @@ class Story(World):
         row = self.rows["tasks"][f"tsk_{task}"]
         tx.send("RunTask", topic=JOBS, subject=self.subject(task), key=f"{row['process_id']}-{row['id']}", cause=cause, body={"attempt_id": f"att_{task}{row['attempt']}"})
 
-    def take(self, record: dict[str, Any], task: str, state: str, *, who: str = "scheduler/0", **changes: Any) -> Any:
+    def take(self, record: dict[str, Any], task: str, state: str, *, who: str = "", **changes: Any) -> Any:
         """A fact makes a task's move; returns the commit, so that more may be done in it."""
-        commit = self.commit("scheduler.commit", who)
+        commit = self.commit("scheduler.commit", who or self.scheduler)
         commit.__enter__()
         commit.over("scheduler", record)
         self.move(commit, "tasks", f"tsk_{task}", state, dict(record["h"])["mid"], **changes)
@@ -152,7 +157,7 @@ class Story(World):
 
     def again(self, task: str) -> None:
         record = self.find(SCHEDULER, "RetryDue", f"tsk_{task}")
-        with self.commit("scheduler.commit", "scheduler/0") as tx:
+        with self.commit("scheduler.commit", self.scheduler) as tx:
             tx.over("scheduler", record)
             self.dispatch(tx, task, dict(record["h"])["mid"])
         self.relay()
@@ -235,7 +240,7 @@ class Story(World):
         """A copy through a timer, for this group alone."""
         told = dict(record["h"])
         before = json.loads(told["origin"]) if "origin" in told else {"mid": told["mid"], "topic": record["topic"], "partition": record["p"], "offset": record["o"]}
-        with self.commit(f"{role}.commit", f"{role}/0") as tx:
+        with self.commit(f"{role}.commit", self.of(role)) as tx:
             if over:
                 tx.over(role, record)
             tx.timer(told["type"], subject=told["subject"], key=record["k"], due_at=DUE, origin={**before, "tries": tries, "error": "Illegal"}, only=GROUPS[role])
@@ -246,16 +251,16 @@ class Story(World):
     def dies(self, record: dict[str, Any], *, over: bool = True, role: str = "scheduler") -> None:
         """A dead letter."""
         told = dict(record["h"])
-        with self.commit(f"{role}.commit", f"{role}/0") as tx:
+        with self.commit(f"{role}.commit", self.of(role)) as tx:
             if over:
                 tx.over(role, record)
             self.insert("dead_letters", id=f"dlt_{next(self.serial)}", consumer_group=GROUPS[role], topic=record["topic"], part=record["p"], log_offset=record["o"], mid=told["mid"], settled=None)
 
     def passes(self, record: dict[str, Any], *, role: str = "scheduler") -> None:
         """Late: the position moves, nothing else does."""
-        with self.commit(f"{role}.commit", f"{role}/0") as tx:
+        with self.commit(f"{role}.commit", self.of(role)) as tx:
             tx.over(role, record)
-        self.says(f"{role}/0", "late")
+        self.says(self.of(role), "late")
 
     # ---- the nemesis ----------------------------------------------------------------------------------------------------------------------------------------
     def fault(self, name: str, kind: str, target: str, *, proof: dict[str, Any] | None = None, end: dict[str, Any] | None = None, planned: bool = True) -> None:
@@ -357,16 +362,17 @@ def _taken_over(s: Story) -> None:
     for topic in (SCHEDULER, EVENTS):
         s.clock += 0.4
         s.claims("scheduler/1", "scheduler", topic, 3)
-    s.start("two", "e", who="scheduler/1")
+    s.scheduler = "scheduler/1"
+    s.start("two", "e")
     s.runs("e")
-    s.started("e", who="scheduler/1")
+    s.started("e")
     s.outcome("e")
     woken = s.wait(2.0)
     s.says("scheduler/0", "unit.end", unit="scheduler.commit", step="scheduler.commit#dead00000001", outcome="fenced", group=GROUPS["scheduler"], ranges=[], out=[])
     s.claims("scheduler/0", "scheduler", EVENTS, 4)
     s.wait(0.5)
     s.claims("scheduler/1", "scheduler", EVENTS, 5)
-    s.completed("e", ends="two", who="scheduler/1")
+    s.completed("e", ends="two")
     s.says("scheduler/1", "unit.end", unit="scheduler.commit", step="scheduler.commit#dead00000002", outcome="unknown", group=GROUPS["scheduler"], ranges=[], out=[])
     s.fault("f1", "N2", "scheduler/0", proof={"struck": struck, "takeover": True, "spare": True, "lag_ms": 3.0, "zombie": True, "late_claim": True}, end={"woken": woken})
 

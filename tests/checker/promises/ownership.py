@@ -26,9 +26,10 @@ class Done(NamedTuple):
 
     mono: float
     who: str
+    life: str
     first: int
     last: int
-    epoch: int
+    epoch: int  # The row's, as it was locked.
     place: Place
 
 
@@ -65,7 +66,7 @@ class Ownership(Promise):
             self.fenced.append((line["mono"], line["who"]))
         if line["outcome"] == "committed":
             for topic, part, first, last, epoch in line.get("ranges") or ():
-                self.done[line.get("group", ""), topic, part].append(Done(line["mono"], line["who"], first, last, epoch, place))
+                self.done[line.get("group", ""), topic, part].append(Done(line["mono"], line["who"], line["life"], first, last, epoch, place))
 
     def sort(self) -> None:
         for some in (self.claims, self.released, self.done):
@@ -117,17 +118,27 @@ class OneOwner(Ownership):
         self.sort()
         self.count("fenced", len(self.fenced))
         for where, done in self.done.items():
+            claims: dict[str, list[Claimed]] = defaultdict(list)
+            for claim in self.claims[where]:
+                claims[claim.life].append(claim)
             for each in done:
-                known = self.ends.get((*where, each.last + 1))
-                if known:
-                    self.count("acts")
-                    if each.epoch not in known:
-                        epoch, place = next(iter(known.items()))
-                        self.broken(f"{each.who} committed {where[1]}[{where[2]}] up to {each.last} with epoch {each.epoch}; the row's was {epoch}", each.place, place)
+                self._acted(where, each, [claim for claim in claims.get(each.life, ()) if claim.mono <= each.mono])
         for lines in self.faults.values():
             proof, end = lines.get("fault.proof", {}), lines.get("fault.end", {})
             if proof.get("zombie") or proof.get("late_claim"):
                 self._returned(str(lines.get("fault.start", {}).get("target", "")), proof, end)
+
+    def _acted(self, where: Where, done: Done, claims: list[Claimed]) -> None:
+        """By the epoch of its own last claim, and with the row under lock: both must be the row's as the transaction left it."""
+        known = self.ends.get((*where, done.last + 1))
+        if not known:
+            return
+        self.count("acts")
+        row, place = next(iter(known.items()))
+        if done.epoch not in known:
+            self.broken(f"{done.who} says that the row of {where[1]}[{where[2]}] had epoch {done.epoch} when it moved to {done.last + 1}; it had {row}", done.place, place)
+        elif claims and claims[-1].epoch not in known:
+            self.broken(f"{done.who} moved {where[1]}[{where[2]}] to {done.last + 1} by its claim of epoch {claims[-1].epoch}; the row's was {row}", claims[-1].place, done.place, place)
 
     def _returned(self, who: str, proof: Any, end: Any) -> None:
         woken = end.get("woken")
