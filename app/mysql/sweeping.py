@@ -16,7 +16,6 @@ class Stuck:
     gateway_id: str
     part: int
     trace_context: str
-    version: int
     task_id: str = ""
     task_type: str = ""
     attempt: int = 0
@@ -27,7 +26,7 @@ def stuck(tx: Transaction, *, partitions: Sequence[int], after_seconds: int, lim
     """Unchanged for long, no open attempt, no timer, no message of their partition waiting in the outbox."""
     shards = tx.exec_driver_sql("SELECT COUNT(*) FROM relay_shards").scalar_one()  # MariaDB cannot ask this inside the NOT EXISTS (1235).
     rows = tx.exec_driver_sql(
-        "SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.trace_context, p.version, t.id, t.type, t.attempt, t.epoch FROM processes p "
+        "SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.trace_context, t.id, t.type, t.attempt, t.epoch FROM processes p "
         "LEFT JOIN tasks t ON t.process_id = p.id AND t.state IN ('RETRY_WAIT', 'BLOCKED', 'IN_DOUBT') "
         f"WHERE p.state IN ('VALIDATED', 'STARTED') AND p.updated_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND AND p.part IN ({marks(partitions)}) "
         "AND (p.state = 'VALIDATED' OR t.id IS NOT NULL) "
@@ -37,4 +36,4 @@ def stuck(tx: Transaction, *, partitions: Sequence[int], after_seconds: int, lim
         "ORDER BY p.state, p.updated_at LIMIT %s",
         (after_seconds, *partitions, shards, limit),
     ).all()
-    return [Stuck(*row[:6], *(row[6:] if row[6] else ())) for row in rows]
+    return [Stuck(*row[:5], *(row[5:] if row[5] else ())) for row in rows]

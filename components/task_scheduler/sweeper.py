@@ -6,6 +6,7 @@ the one that holds the scheduler topic's partition acts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from app import journal
 from app.errors import Transient
@@ -56,7 +57,8 @@ class Sweeper:
         with self.unit_of_work("sweeper.rescue") as tx:
             partitions = self.quiet_on_both(tx, mine)
             stuck = sweeping.stuck(tx, partitions=partitions, after_seconds=self.after_seconds, limit=50) if partitions else []
-            outbox.append(tx, [self.push(each) for each in stuck], placement=self.placement, now=now(tx))
+            at = now(tx)
+            outbox.append(tx, [self.push(each, at) for each in stuck], placement=self.placement, now=at)
         if stuck:
             metrics.RESCUES.inc(len(stuck))
             for each in stuck:
@@ -64,11 +66,11 @@ class Sweeper:
             self.log.error("rescued processes that stood still", processes=[each.process_id for each in stuck])
         return len(stuck)
 
-    def push(self, stuck: sweeping.Stuck) -> Envelope:
-        """A VALIDATED process is started; a waiting task becomes due."""
+    def push(self, stuck: sweeping.Stuck, at: datetime) -> Envelope:
+        """A VALIDATED process is started; a waiting task becomes due. Each push is a message of its own: the one before may have moved nothing."""
         subject = Subject(stuck.gateway_id, stuck.experiment_id, stuck.process_id, stuck.task_id, stuck.task_type, stuck.attempt, stuck.epoch)
         return Envelope(
-            mid=ids.digest("rescue", stuck.process_id, stuck.task_id, str(stuck.attempt), str(stuck.epoch), str(stuck.version)),
+            mid=ids.digest("rescue", stuck.process_id, stuck.task_id, str(stuck.attempt), str(stuck.epoch), at.isoformat()),
             topic=self.topics.scheduler,
             partition=stuck.part,
             subject=subject,

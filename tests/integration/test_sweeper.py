@@ -56,6 +56,18 @@ def test_one_scheduler_with_both_topics_pushes_on_what_stands_still_once(store: 
     assert (row.topic, row.part) == (TOPICS.scheduler, PART)
 
 
+def test_a_push_that_moved_nothing_is_followed_by_another_message_and_not_by_a_copy(store: Engine) -> None:
+    unit, mids = unit_of_work(store), set[bytes]()
+    sweeper = a_sweeper(unit, timers=[PART], facts=[PART])
+    for _ in range(2):
+        assert sweeper.sweep() == 1
+        (row,) = waiting(unit)
+        mids.add(row.mid)
+        with unit("test.sent") as tx:
+            outbox.delete(tx, [row.id], [row.mid])
+    assert len(mids) == 2
+
+
 def test_of_two_schedulers_with_one_topic_each_the_one_that_holds_the_timers_pushes(store: Engine) -> None:
     unit = unit_of_work(store)
     timers, facts = a_sweeper(unit, timers=[PART], facts=[], name="a"), a_sweeper(unit, timers=[], facts=[PART], name="b")
