@@ -23,10 +23,11 @@ bench: bootstrap ## workloads w1, w2, w3: a table, and .dev/reports/bench.json
 	@$(PYTHON) -m tests.bench
 
 LOCK = .venv/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links
-lock: bootstrap ## the three locks from pyproject.toml: everything, what runs in an image, what builds one
+lock: bootstrap ## the four locks from pyproject.toml: everything, what runs in an image, what builds one, what judges manifests
 	@$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
 	@$(LOCK) --extra s3 -c requirements.lock pyproject.toml -o requirements.runtime.lock
 	@$(LOCK) --group build -c requirements.lock -o requirements.build.lock
+	@$(LOCK) --group deployment -c requirements.lock -o requirements.deployment.lock
 
 dist: bootstrap ## sdist and wheel of the checked-out commit, the same bytes for everybody
 	@$(PYTHON) -m tests.deployment.release

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import kubernetes_validate
 import pytest
 
-from tests.deployment import kustomize
+from tests.deployment import kustomize, schemas
 from tests.deployment.kustomize import OVERLAYS, objects
 from tests.deployment.manifests import Object, of
 from tests.deployment.policies import POLICIES, Policy
@@ -25,6 +24,7 @@ SITES_OWN = {"replicas", "keda_scales_consumers"}  # Overlays that are no produc
 def renderer() -> None:
     try:
         kustomize.program()
+        schemas.validator()
     except kustomize.NotHad as fault:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(fault))
 
@@ -37,13 +37,13 @@ def faults(item: Object, version: str) -> list[str]:
 @cache
 def _faults(text: str, version: str) -> list[str]:
     """Once for each object: overlays have most of theirs in common."""
-    item = json.loads(text)
+    item, kubernetes = json.loads(text), schemas.validator()
     try:
         if item["apiVersion"].startswith("keda.sh/"):
             jsonschema.validate(item, KEDA)
         else:
-            kubernetes_validate.validate(item, version, strict=True)
-    except (jsonschema.ValidationError, kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as fault:
+            kubernetes.validate(item, version, strict=True)
+    except (jsonschema.ValidationError, kubernetes.ValidationError, kubernetes.SchemaNotFoundError) as fault:
         return [f"{item['kind']} {item['metadata']['name']}: {fault}"]
     return []
 

@@ -76,7 +76,7 @@ def test_what_runs_in_an_image_is_locked_to_the_very_files_that_were_tested() ->
     tested, shipped = (locked(ROOT / name) for name in ("requirements.lock", "requirements.runtime.lock"))
     assert shipped.items() <= tested.items()
     assert {"pytest", "mypy", "ruff"}.isdisjoint(shipped)
-    for lock in ("requirements.lock", "requirements.runtime.lock", "requirements.build.lock"):
+    for lock in ("requirements.lock", "requirements.runtime.lock", "requirements.build.lock", "requirements.deployment.lock"):
         assert all(hashes for hashes in locked(ROOT / lock).values()), lock
 
 
