@@ -340,17 +340,23 @@ def _staged(s: Story) -> None:
     s.hosts["watch.jsonl"].append({"mono": s.wait(), "path": "/data/result.txt.part", "size": 4, "sha256": "00", "part": True})
 
 
+def abandoned(s: Story) -> list[dict[str, Any]]:
+    return [{**each, "topic": SCHEDULER} for each in s.log[SCHEDULER][0] if dict(each["h"])["type"] == "AttemptAbandoned"]
+
+
 def _aside(s: Story) -> None:
-    """A late fact comes twice: once set aside and applied as a copy, once dead; and one that only an uncommitted reader sees."""
+    """A late fact comes three times: twice set aside and applied as a copy, once dead; and one that only an uncommitted reader sees."""
     with s.commit("lease.expire", "scheduler/0") as tx:
-        for name in ("first", "second"):
+        for name in ("first", "second", "third"):
             tx.send("AttemptAbandoned", topic=SCHEDULER, subject=s.subject("a"), key="prc_one", mid="", body={"name": name})
     s.relay()
-    first, second = [{**each, "topic": SCHEDULER} for each in s.log[SCHEDULER][0] if dict(each["h"])["type"] == "AttemptAbandoned"]
+    first, second, third = abandoned(s)
     s.set_aside(first)
     s.dies(second)
-    s.due()
-    s.passes(s.find(SCHEDULER, "AttemptAbandoned", "tsk_a"))
+    s.set_aside(third)
+    s.due()  # Both copies at once, though two transactions made them.
+    for copy in abandoned(s)[3:]:
+        s.passes(copy)
     s.aborted[LAUNCH].append({**s.log[LAUNCH][0][0], "o": 5, "h": [["mid", "ee" * 16], ["type", "ExperimentLaunched"], ["subject", "//////"], ["cause", "x#1:"]]})
 
 

@@ -291,7 +291,7 @@ class NoTornStep(Promise):
         super().__init__(evidence)
         self.claims: dict[str, tuple[str, list[str], Place]] = {}  # step → outcome, messages out, place
         self.steps: dict[str, Place] = {}
-        self.written: dict[str, set[Place]] = defaultdict(set)  # mid → the transactions that wrote it
+        self.written: dict[str, set[Place]] = defaultdict(set)  # mid → the transactions that wrote it: a timer is written twice
         self.told: dict[tuple[str, str, int, int], tuple[int, Place]] = {}  # group, topic, partition, epoch → the position that its claim was told
 
     def fault(self, line: Any, place: Place) -> None:
@@ -329,8 +329,7 @@ class NoTornStep(Promise):
                 self.broken(f"step {step} is in two transactions", self.steps[step], tx.place)
             self.steps.setdefault(step, tx.place)
         for each in tx.sent:
-            if not each.moved:
-                self.written[each.mid].add(tx.place)
+            self.written[each.mid].add(tx.place)
 
     def conclude(self) -> None:
         for step, (outcome, out, place) in self.claims.items():
