@@ -195,8 +195,8 @@ def test_R7_overlaps_the_next_batches_which_leave_out_and_name_what_is_in_flight
             rows = outbox.waiting(tx, shard=0, turn=0, size=100)
         record = state.last(delivery.kafka, delivery.topics.relay_state, 0)
         assert record is not None
-        assert (record.ids, record.mids) == ([row.id for row in rows], [row.mid for row in rows])
-        assert len(rows) == 15
+        named = dict(zip(record.ids, record.mids, strict=True))
+        assert {row.id: row.mid for row in rows}.items() <= named.items(), "published, not yet deleted, and not named: lost track of"  # A slow commit brings R3, and with it fewer rows.
         relay.gate.set()
         until(lambda: delivery.waiting() == 0)
         delivery.shows(put)
