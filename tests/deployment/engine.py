@@ -1,6 +1,7 @@
 """A container engine for the image lane: the one that answers, else a private dockerd (Debian's package) under `.dev/docker`; and a base image without a registry.
 
-Needs root for the private one. It owns its socket, data and bridge; nothing of the system's engine, if there is one, is touched.
+Needs root for the private one. It owns its socket and data; neither the system's engine, if there is one, nor this machine's network is touched:
+builds and containers are on the network of the host.
 """
 
 import json
@@ -59,7 +60,8 @@ def private() -> Daemon:
     BASE.mkdir(parents=True, exist_ok=True)
     configuration = BASE / "daemon.json"
     told = {
-        "data-root": str(BASE / "data"), "exec-root": str(BASE / "exec"), "pidfile": str(BASE / "engine_pid"), "hosts": [f"unix://{BASE}/docker.sock"], "bip": "172.31.77.1/24",
+        "data-root": str(BASE / "data"), "exec-root": str(BASE / "exec"), "pidfile": str(BASE / "engine_pid"), "hosts": [f"unix://{BASE}/docker.sock"],
+        "bridge": "none", "iptables": False, "ip6tables": False, "ip-forward": False, "ip-masq": False,
         "exec-opts": ["native.cgroupdriver=cgroupfs"], "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 1024}},
     }  # fmt: skip
     configuration.write_text(json.dumps(told))
