@@ -146,12 +146,13 @@ class Story(World):
 
     def due(self) -> None:
         """All timers become due."""
-        with self.commit("timer.move", "scheduler/0"):
+        with self.commit("timer.move", "scheduler/0") as tx:
             for row in list(self.rows["timers"].values()):
                 self.delete("timers", row["id"])
                 moved = {**row, "id": next(self.ids), "shard": 0, "created_at": self.wall(self.clock)}
                 del moved["due_at"]
                 self.insert("outbox", **moved)
+                tx.out.append(moved["mid"])
                 self.waiting.append({**moved, "told": _unpacked(row["headers"]), "value": bytes.fromhex(row["payload"]).decode()})
         self.relay()
 
