@@ -32,14 +32,16 @@ class Client(Gateway):
     def _told(self, operation: str, method: str, url: str, expect: Any, request: Document) -> httpx2.Response:
         op, key = f"{self.session}-{next(_ops)}", (request.get("headers") or {}).get("Idempotency-Key")
         body = request.get("content") or json.dumps(request.get("json"), sort_keys=True).encode()
-        more = {} if expect is None else {"expect": expect}
-        self.lines.write("op.invoke", op=op, operation=operation, tenant=self.tenant, session=self.session, key=key, body_sha256=hashlib.sha256(body).hexdigest(), **more)
+        more: Document = {} if expect is None else {"expect": expect}
+        path = url.split("/v1", 1)[-1].split("?")[0].strip("/").split("/")
+        named = {"experiment": path[1]} if path[0] == "experiments" and len(path) > 1 else {}
+        self.lines.write("op.invoke", op=op, operation=operation, tenant=self.tenant, session=self.session, key=key, body_sha256=hashlib.sha256(body).hexdigest(), **named, **more)
         try:
             answer = self._http.request(method, url, **request)
         except httpx2.TransportError as broken:
             self.lines.write("op.return", op=op, outcome="unknown", why=type(broken).__name__)
             raise
-        told = _answered(operation, answer)
+        told = _answered(operation, answer) | named
         outcome = "ok" if answer.status_code < 400 else "unknown" if answer.status_code == 500 or told["code"] == "outcome_unknown" else "refused"
         self.lines.write("op.return", op=op, outcome=outcome, status=answer.status_code, **told)
         return answer

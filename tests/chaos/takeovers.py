@@ -130,10 +130,10 @@ class _Stamps:
 
     def _records(self, topic: str) -> Iterator[Document]:
         path = self.run / "kafka" / f"{topic}.committed.jsonl"
-        for line in path.open() if path.exists() else ():
-            record = json.loads(line)
-            if "o" in record:
-                yield record
+        if not path.exists():
+            return
+        with path.open() as lines:
+            yield from (record for line in lines if "o" in (record := json.loads(line)))
 
 
 def quantile(values: Sequence[float], share: float) -> float:
