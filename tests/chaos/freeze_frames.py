@@ -204,8 +204,8 @@ def undecided(f: Frame) -> bool:
 
 
 def at_work(f: Frame) -> bool:
-    """A worker died: its attempt is as it was."""
-    return f.any_attempt("RUNNING")
+    """A worker died: its attempt is under way, or the executor that lives has already seen that it was cut off."""
+    return f.any_attempt("RUNNING", "FAILED") and not f.any_attempt("SUCCEEDED")
 
 
 def watched(f: Frame) -> bool:

@@ -64,7 +64,7 @@ class Hits:
         self.rig, self.component = rig, component
         self.read: dict[Path, int] = {path: path.stat().st_size for path in self._files()}
         self.pids: dict[Path, int] = {}
-        self.begun: dict[Path, float] = {}
+        self.open: dict[Path, dict[str, float]] = {}  # Steps that have begun and not ended.
         self.found: list[Hit] = []
 
     def _files(self) -> list[Path]:
@@ -97,7 +97,9 @@ class Hits:
             return Hit(f"host {path.parts[-4]}", point, mono, int(pid), False, mono, {"host": path.parts[-4], "token": token}) if did == mode else None
         told = json.loads(line)
         if told["kind"] == "unit.begin":
-            self.begun[path] = told["mono"]
+            self.open.setdefault(path, {})[told["step"]] = told["mono"]
+        elif told["kind"] == "unit.end":
+            self.open.setdefault(path, {}).pop(told["step"], None)
         if told["kind"] != "failpoint.hit" or told["mode"] != mode:
             return None
         if path not in self.pids:
@@ -105,7 +107,9 @@ class Hits:
                 self.pids[path] = json.loads(file.readline())["pid"]
         words = told["who"].split("/")
         evidence = {key: told[key] for key in ("who", "life", "n", "point", "reached")}
-        return Hit("-".join(words[:2]), told["point"], told["mono"], self.pids[path], len(words) > 2, self.begun.get(path, told["mono"]), evidence)
+        unit = told["point"].rpartition(".")[0]
+        begun = min((at for step, at in self.open.get(path, {}).items() if step.startswith(f"{unit}#")), default=told["mono"])
+        return Hit("-".join(words[:2]), told["point"], told["mono"], self.pids[path], len(words) > 2, begun, evidence)
 
     def proof(self, hit: Hit, mode: str) -> Proof:
         """The first three of the four proofs: the line, the `struck` mark, and the status that the harness itself sees. Raises NotProven."""
