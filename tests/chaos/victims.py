@@ -16,10 +16,11 @@ WATCHES = "SELECT compute_resource_id, 0, IF(until > UTC_TIMESTAMP(6), owner, NU
 
 @dataclass(frozen=True)
 class Victim:
-    """`component` is struck. `group`: its consumer group, empty for what is owned otherwise. `points`: where else than anywhere it is struck, and how."""
+    """`component` is struck. `group`: its consumer group, empty for what is owned otherwise. `busy`: end of the name of the topic whose partitions make it busy; empty: of all."""
 
     component: str
     group: str = ""
+    busy: str = ""
     owned: str = POSITIONS
     copies: int = 2
 
@@ -34,10 +35,10 @@ class Victim:
         return {place: far for place, (owner, far) in self.rows(system).items() if mark in owner}
 
     def busier(self, system: System) -> tuple[int, dict[Place, int], float]:
-        """The copy that owns more of the busy places, what it owns, and its share. Assignment balances partitions, not the busy ones."""
+        """The copy that owns more of the busy places, what it owns, and its share. Assignment balances partitions, not the busy ones, and may give a whole topic to one."""
         busy = {row[0] for row in system.rows("SELECT DISTINCT part FROM processes WHERE state IN ('CREATED', 'VALIDATED', 'STARTED')")}
         held = {copy: self.holds(system, copy) for copy in range(self.copies)}
-        count = {copy: sum(1 for place in places if place[1] in busy or not self.group) for copy, places in held.items()}
+        count = {copy: sum(1 for place in places if not self.group or (place[1] in busy and place[0].endswith(self.busy))) for copy, places in held.items()}
         copy = max(count, key=lambda each: count[each])
         return copy, held[copy], count[copy] / max(1, sum(count.values()))
 
@@ -54,7 +55,7 @@ class Victim:
 
 
 VICTIMS: Mapping[str, Victim] = {
-    "scheduler": Victim("scheduler", "task-scheduler"),
+    "scheduler": Victim("scheduler", "task-scheduler", busy="event-sink"),
     "generator": Victim("generator", "workflow-generator"),
     "relay": Victim("relay", owned=SHARDS),
     "executor": Victim("executor-noop", "executor-noop"),
