@@ -7,6 +7,7 @@ frozen → a new life, balanced again. Take-over times are read afterwards from 
 import json
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,12 +68,13 @@ class Run:
     drawn: int = 0
 
     def launch_eight(self) -> None:
-        for _ in range(8):
-            if not self.waiting:
-                self.waiting = workload.headline(self.seed, self.drawn)
-                self.drawn += len(self.waiting)
-            launch = self.waiting.pop(0)
-            self.launched[self.rig.launch(launch)] = launch
+        """At once, as several users would."""
+        if len(self.waiting) < 8:
+            self.waiting += workload.headline(self.seed, self.drawn)
+            self.drawn += 40
+        eight, self.waiting = self.waiting[:8], self.waiting[8:]
+        with ThreadPoolExecutor(8) as pool:
+            self.launched |= dict(zip(pool.map(self.rig.launch, eight), eight, strict=True))
 
     def top_up(self) -> None:
         """Until 40 experiments are open."""
@@ -80,9 +82,9 @@ class Run:
             self.launch_eight()
 
     def mid_graph(self) -> None:
-        """The condition; where the open ones do not come to it (all wait for a slow host), eight more every few seconds."""
+        """The condition, while 40 are kept open; where those do not come to it (all wait for a slow host), eight more every few seconds."""
         deadline = time.monotonic() + 120.0
-        while not wait_until(lambda: self.rig.one(MID_GRAPH) >= MID_GRAPH_AT_LEAST, 4.0, 0.05):
+        while not wait_until(lambda: self.rig.one(MID_GRAPH) >= MID_GRAPH_AT_LEAST or self.rig.one(STILL_OPEN) < OPEN, 4.0, 0.05) or self.rig.one(MID_GRAPH) < MID_GRAPH_AT_LEAST:
             assert time.monotonic() < deadline, f"only {self.rig.one(MID_GRAPH)} processes are mid-graph, {self.rig.one(STILL_OPEN)} experiments open"
             if self.rig.one(STILL_OPEN) < OPEN_MAX:
                 self.launch_eight()
