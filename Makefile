@@ -13,6 +13,15 @@ demo: bootstrap ## the whole system, one real experiment, one take-over
 test: bootstrap ## every gate and every layer of tests, on both databases
 	@$(PYTHON) tests/run.py
 
+chaos: bootstrap ## every fail point struck once, the scheduler killed mid-graph, a minute of random faults: one page of verdicts
+	@$(PYTHON) -m tests.chaos commit $(if $(SEED),--seed $(SEED))
+
+chaos-hour: bootstrap ## an hour of random faults
+	@$(PYTHON) -m tests.chaos hour $(if $(SEED),--seed $(SEED))
+
+chaos-night: bootstrap ## every point in every mode, hundreds of kills, each fault alone and all together
+	@$(PYTHON) -m tests.chaos night $(if $(SEED),--seed $(SEED))
+
 lint: bootstrap ## ruff, mypy, import directions
 	@$(PYTHON) -m ruff check . && $(PYTHON) -m mypy && $(PYTHON) -m pytest -q tests/architecture
 
@@ -45,4 +54,4 @@ clean: ## stop everything and remove .dev (keeps .venv)
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m app.dev.stack down || true
 	@rm -rf .dev
 
-.PHONY: help bootstrap demo test lint format bench lock dist manifests images test-images clean
+.PHONY: help bootstrap demo test chaos chaos-hour chaos-night lint format bench lock dist manifests images test-images clean

@@ -1,0 +1,146 @@
+"""Random nemeses: a plan is drawn first, then carried out. Every 2–8 s a fault, at most three at a time, kinds by weight, durations log-uniform; last everything is healed.
+
+Who launches, who reads and who harms are threads of their own; each fault is told before it is made (`fault.start`), proven, and told when it is taken back.
+"""
+
+import math
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.dev.servers import Native
+from tests.chaos import workload
+from tests.chaos.nemeses.catalogue import NEMESES
+from tests.chaos.nemeses.nemesis import Nemesis, Undecided
+from tests.chaos.outcome import Case, Outcome, Say
+from tests.chaos.rig import Rig
+
+Document = dict[str, Any]
+GAP_SECONDS, AT_ONCE = (2.0, 8.0), 3
+CLIENTS, LOOK_SECONDS = 8, 0.3
+TRIES = 4  # A fault whose victim has just nothing to lose (no worker, no transaction under way) is aimed anew.
+LASTS: Mapping[str, tuple[float, float]] = {  # Seconds, log-uniform; the others: (1, 8). A kill: until it is started again.
+    "N1": (0.2, 10), "N2": (2, 12), "N3": (2, 4), "N5": (0.2, 20), "N6": (5, 20), "N7": (10, 30), "N10": (0.2, 10), "N16": (4, 15), "N24": (4, 15), "N25": (1, 30), "N33": (0.2, 3),
+}  # fmt: skip
+ORDINARY = (1.0, 8.0)
+HARMS: Mapping[str, str] = {  # Two that harm the same thing are never on at once; those that harm everything are alone. The others harm what their own number says.
+    "N5": "mysql", "N6": "mysql", "N7": "mysql", "N8": "mysql", "N9": "mysql", "N21": "mysql", "N10": "kafka", "N12": "relay", "N13": "relay", "N14": "relay", "N4": "relay", "N3": "locks", "N2": "locks",
+    "N18": "groups", "N25": "host", "N26": "host", "N27": "host", "N30": "everything", "N33": "everything",
+}  # fmt: skip
+REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P18", "P21", "P23")
+
+
+def draw(seed: int, *, seconds: float, kinds: Sequence[str] = (), launches_per_second: float = 0.7) -> Document:
+    """`kinds`: the nemeses to draw from, all by their weights if none is named. No two harm the same thing at once, and never are more than three on."""
+    plan = workload.draw(seed, count=max(20, int(seconds * launches_per_second)), seconds=seconds)
+    plan |= {"kind": "random", "seconds": seconds, "faults": faults(random.Random(seed + 1), seconds, kinds), "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}}}
+    return plan
+
+
+def faults(rng: random.Random, seconds: float, kinds: Sequence[str]) -> list[Document]:
+    pool = [each for each in NEMESES if not kinds or each in kinds]
+    drawn: list[Document] = []
+    at = rng.uniform(*GAP_SECONDS)
+    while at < seconds and pool:
+        active = {HARMS.get(each["kind"], each["kind"]) for each in drawn if each["at"] + each["seconds"] > at}
+        free = [each for each in pool if HARMS.get(each, each) not in active | ({"everything"} if active else set())]
+        if len(active) < AT_ONCE and "everything" not in active and free:
+            kind = rng.choices(free, [NEMESES[each].weight for each in free])[0]
+            low, high = LASTS.get(kind, ORDINARY)
+            lasts = math.exp(rng.uniform(math.log(low), math.log(high)))
+            drawn.append({"fault": f"f{len(drawn) + 1}", "kind": kind, "at": round(at, 3), "seconds": round(lasts, 3), "seed": rng.getrandbits(32)})
+        at += rng.uniform(*GAP_SECONDS)
+    return drawn
+
+
+@dataclass
+class Going:
+    """A run under way."""
+
+    rig: Rig
+    plan: Document
+    say: Say
+    began: float = field(default_factory=time.monotonic)
+    launched: dict[str, Document] = field(default_factory=dict)
+    cases: list[Case] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def until(self, at: float) -> None:
+        time.sleep(max(0.0, self.began + at - time.monotonic()))
+
+    def launch(self, launch: Document) -> None:
+        self.until(launch["at"])
+        self.launched[self.rig.launch(launch)] = launch
+
+    def misbehave(self, number: int, bad: Document) -> None:
+        self.until(bad["at"])
+        good = {"application_interface_id": self.rig.places["shape"], "inputs": {"edges": "a>b"}, "launch": True}
+        self.rig.client.misbehave(bad, good, f"marker-{self.plan['seed']}-{number}")
+
+    def read(self) -> None:
+        """A client that looks at what it launched, for P23."""
+        rng = random.Random(self.plan["seed"] + 2)
+        while not self.over.wait(LOOK_SECONDS):
+            if self.launched:
+                self.rig.client.look(rng.choice(list(self.launched)))
+
+    def harm(self, fault: Document) -> None:
+        """One fault, whole; aimed anew where its victim had nothing to lose. Without proof the checker decides what that costs."""
+        self.until(fault["at"])
+        rng, lines, name = random.Random(fault["seed"]), self.rig.nemesis_lines, fault["fault"]
+        why, nemesis = "", NEMESES[fault["kind"]]()
+        nemesis.aim(self.rig, rng)
+        lines.write("fault.start", fault=name, fault_kind=fault["kind"], target=nemesis.target, detail={"variant": nemesis.variant, "seconds": fault["seconds"]})
+        for _ in range(TRIES):
+            try:
+                nemesis.proof = nemesis.strike(self.rig, rng)
+                why = ""
+                break
+            except Undecided as fault_of_aim:
+                why, nemesis = str(fault_of_aim), NEMESES[fault["kind"]]()
+                nemesis.aim(self.rig, rng)
+        if nemesis.proof is not None:
+            self._take_back(nemesis, name, fault["seconds"])
+        broken = "; ".join(nemesis.broken)
+        self.cases.append(Case(f"{fault['kind']} {name} struck", why or broken))
+        told = f"UNDECIDED: {why}" if why else f"BROKEN: {broken}" if broken else f"{fault['seconds']:.1f} s"
+        self.say(f"{name} {fault['kind']} {nemesis.title} {nemesis.variant} {nemesis.target}: {told}")
+
+    def _take_back(self, nemesis: Nemesis, name: str, seconds: float) -> None:
+        """The proof, the fault's own length, the healing. A proof that times a take-over is written when the harness' own lag is known."""
+        proof, lines = nemesis.proof, self.rig.nemesis_lines
+        assert proof is not None
+        timed = bool(proof.more.get("takeover"))
+        if not timed:
+            lines.write("fault.proof", fault=name, struck=proof.struck, evidence=proof.evidence, **proof.more)
+        time.sleep(seconds)
+        nemesis.heal(self.rig)
+        if timed:
+            lines.write("fault.proof", fault=name, struck=proof.struck, evidence=proof.evidence, lag_ms=self.rig.tick.lag_ms(proof.struck), **proof.more)
+        lines.write("fault.end", fault=name, healed=time.monotonic(), broken=nemesis.broken, **nemesis.after)
+
+
+def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings: Any) -> Outcome:
+    began = time.monotonic()
+    with Rig(directory, native, plan, linked=True, **settings) as rig:
+        going = Going(rig, plan, say)
+        reader = threading.Thread(target=going.read, daemon=True)
+        reader.start()
+        with ThreadPoolExecutor(CLIENTS) as clients, ThreadPoolExecutor(AT_ONCE + 1) as nemeses:
+            asked: list[Future[None]] = [nemeses.submit(going.harm, each) for each in plan["faults"]]
+            asked += [clients.submit(going.launch, each) for each in plan["launches"]]
+            asked += [clients.submit(going.misbehave, n, each) for n, each in enumerate(plan["bad_requests"])]
+            going.until(plan["seconds"])
+            wait(asked)
+        going.over.set()
+        reader.join(80.0)
+        failed = [str(each.exception()) for each in asked if each.exception() is not None]
+        outcome = Outcome("random", directory, rig.finish(going.launched), cases=going.cases)
+    outcome.cases.append(Case("every client got an answer", "; ".join(failed)[:500]))
+    outcome.seconds = time.monotonic() - began
+    return outcome
