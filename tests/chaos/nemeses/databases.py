@@ -156,7 +156,7 @@ class RogueSession(Nemesis):
         if self.variant == "connections":
             self._connections(rig, 10)
         else:
-            self.thread = threading.Thread(target=getattr(self, f"_{self.variant}"), args=(rig,), name=f"rogue-{self.variant}", daemon=True)
+            self.thread = threading.Thread(target=self._rogue, args=(rig,), name=f"rogue-{self.variant}", daemon=True)
             self.thread.start()
         try:
             proven(lambda: self._proof(rig), 60.0, f"the rogue's {self.variant} met nobody: {dict(self.seen)}")
@@ -175,6 +175,13 @@ class RogueSession(Nemesis):
         self.after |= {**self._proof(rig), "ours_met": dict(numbers)}
         letters = patiently(lambda: rig.one("SELECT COUNT(*) FROM dead_letters"))
         self.must(letters == self.letters, f"{letters - self.letters} messages were set aside for a {self.variant}")
+
+    def _rogue(self, rig: Rig) -> None:
+        """Its own session may be lost too, when another fault is on."""
+        try:
+            getattr(self, f"_{self.variant}")(rig)
+        except pymysql.MySQLError as fault:
+            self.seen[f"rogue_lost_{fault.args[0]}"] += 1
 
     def _counters(self, rig: Rig) -> Counter[str]:
         with root(rig) as connection, connection.cursor() as cursor:

@@ -2,7 +2,10 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+
+import pymysql
 
 from app.dev.process import wait_until
 from tests.chaos import wire
@@ -24,6 +27,13 @@ def fenced(rig: Rig, name: str) -> float:
     with suppress(OSError):
         return rig.metric(name, "airavata_relay_fenced_total")
     return 0.0
+
+
+def withdraw(orders: Sequence[tuple[Link, Order]]) -> None:
+    """Those that nothing has fitted yet."""
+    for link, order in orders:
+        if order in link.orders:
+            link.orders.remove(order)
 
 
 def asked(links: list[Link], api: str) -> int:
@@ -55,7 +65,7 @@ class TwoRelays(Nemesis):
         return {name: log.count('"fenced"') for name, log in self.logs.items()}
 
     def _end_leases(self, rig: Rig) -> None:
-        with root(rig) as connection, connection.cursor() as cursor:
+        with suppress(pymysql.MySQLError), root(rig) as connection, connection.cursor() as cursor:  # Lost with its server, when another fault is on.
             while not self.stop.wait(0.1):
                 cursor.execute("UPDATE relay_shards SET until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE owner IS NOT NULL")
 
@@ -79,9 +89,7 @@ class LateEndTxn(Nemesis):
         try:
             proven(lambda: any(order.struck.is_set() for _, order in orders), TRAFFIC_SECONDS, "no relay ended a transaction")
         finally:
-            for link, order in orders:
-                if order in link.orders:
-                    link.orders.remove(order)
+            withdraw(orders)
         held = [(link, order) for link, order in orders if order.struck.is_set()]  # More than one, if they came at once; each is handed over.
         codes = []
         for link, order in held:
@@ -115,16 +123,14 @@ class AnswerLost(Nemesis):
             return self._api(rig)
         mine = relays(rig) if self.variant != "OffsetCommit" else [each for each in rig.daemons if each.split("-")[0] in {"scheduler", "generator", "executor", "event"}]
         links = [link for name in mine for link in rig.links.proxy.of(f"{name}>", "kafka")]
-        if self.variant == "InitProducerId":  # A relay asks for one when it does not know how its last transaction ended.
-            for link in links:
-                link.order(Swallow("EndTxn"))
-        orders: list[tuple[Link, Order]] = [(link, link.order(Swallow(self.variant))) for link in links]
+        apis = ("EndTxn", self.variant) if self.variant == "InitProducerId" else (self.variant,)  # A relay asks for an id when it does not know how its last transaction ended.
+        placed: list[tuple[Link, Order]] = [(link, link.order(Swallow(api))) for api in apis for link in links]
+        orders = [(link, order) for link, order in placed if order.api == self.variant]
         began = time.monotonic()
         try:
             proven(lambda: any(order.struck.is_set() for _, order in orders), TRAFFIC_SECONDS, f"no answer to {self.variant} came by")
         finally:
-            for link in links:
-                link.orders.clear()
+            withdraw(placed)
         struck = [(link, order) for link, order in orders if order.struck.is_set()]
         return Proof(began, {f"swallowed.{self.variant}": sum(link.count[f"swallowed.{self.variant}"] for link, _ in struck), "of": sorted(link.name for link, _ in struck)})
 
