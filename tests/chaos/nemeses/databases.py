@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pymysql
 
-from app.dev.process import Daemon
+from app.dev.process import Daemon, wait_until
 from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, patiently, proven, state_of
 from tests.chaos.proxy import Link
 from tests.chaos.rig import Rig
@@ -211,25 +211,30 @@ class RogueSession(Nemesis):
                         cursor.execute(f"KILL {each}")
 
     def _deadlock(self, rig: Rig) -> None:
-        """Process before experiment, against the product's order; heavy with rows of its own, so that InnoDB lets it live."""
+        """Tasks before their process, against the product's order; heavy with rows of its own, so that InnoDB lets it live. It goes on when somebody waits for it."""
         with root(rig) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE IF NOT EXISTS nemesis_rows (id INT AUTO_INCREMENT PRIMARY KEY, v INT)")
             cursor.execute("SET innodb_lock_wait_timeout = 3")
             while not self.stop.wait(0.05):
                 try:
-                    cursor.execute("SELECT id, experiment_id FROM processes WHERE finished_at IS NULL ORDER BY RAND() LIMIT 1")
+                    cursor.execute("SELECT process_id FROM tasks WHERE state IN ('SCHEDULED', 'EXECUTING') ORDER BY RAND() LIMIT 1")
                     found = cursor.fetchone()
                     if found is None:
                         continue
                     cursor.execute("BEGIN")
                     cursor.execute("INSERT INTO nemesis_rows (v) SELECT 1 FROM information_schema.columns LIMIT 500")
-                    cursor.execute("SELECT id FROM processes WHERE id = %s FOR UPDATE", (found[0],))
-                    self.stop.wait(0.2)
-                    cursor.execute("SELECT id FROM experiments WHERE id = %s FOR UPDATE", (found[1],))
+                    cursor.execute("SELECT id FROM tasks WHERE process_id = %s FOR UPDATE", found)
+                    wait_until(lambda: self.stop.is_set() or self._waited_for(cursor), 1.5, 0.15)
+                    cursor.execute("SELECT id FROM processes WHERE id = %s FOR UPDATE", found)
                 except pymysql.OperationalError as fault:
                     self.seen[f"rogue_{fault.args[0]}"] += 1
                 finally:
                     cursor.execute("ROLLBACK")
+
+    @staticmethod
+    def _waited_for(cursor: Any) -> bool:
+        cursor.execute("SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
+        return bool(cursor.fetchone()[0])
 
     def _lock(self, rig: Rig) -> None:
         """Every position row of the schedulers, for 15 s."""
