@@ -189,7 +189,7 @@ def disk_of_its_own(directory: Path, megabytes: int) -> Iterator[Path]:
 class DiskFull(ApiMustRefuse):
     """N21. A balloon file takes all the room of the database's disk. Only where that disk is one of its own (`disk_of_its_own`)."""
 
-    name, title, weight = "N21", "disk full", 1
+    name, title, weight = "N21", "disk full", 0  # Not drawn: the database must have been put on such a disk before.
 
     def strike(self, rig: Rig, rng: Random) -> Proof:
         daemon = the_daemon(rig)
