@@ -724,6 +724,13 @@ def the_application_saw_another_input(s: Story) -> None:
 
 
 @breaks("P18")
+def the_application_started_before_its_input_was_there(s: Story) -> None:
+    s.hosts["ledger"][0]["inputs"] = {}
+    process = s.rows["processes"]["prc_one"]
+    process["snapshot"] = json.dumps(json.loads(process["snapshot"]) | {"interface": {"inputs": [{"name": "i", "type": "URI", "on_command_line": True}]}})
+
+
+@breaks("P18")
 def half_a_file_stood_under_its_final_name(s: Story) -> None:
     s.hosts["watch.jsonl"].append({"mono": s.wait(), "path": "/data/result.txt", "size": 4, "sha256": "00", "part": False})
 

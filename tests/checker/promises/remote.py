@@ -152,6 +152,7 @@ class WholeFiles(Promise):
         super().__init__(evidence)
         self.outputs: list[tuple[Any, Place]] = []
         self.wanted: dict[str, set[str]] = defaultdict(set)  # experiment's process → hashes told at launch
+        self.given: dict[str, int] = {}  # process → how many staged files its program is given by name
         self.files: dict[str, tuple[Any, Place]] = {}
         self.by_hash: set[str] = set()
         self.starts: list[tuple[Any, Place]] = []
@@ -165,7 +166,9 @@ class WholeFiles(Promise):
             self.outputs.append((row, place))
         elif table == "processes":
             self.process_of[row["experiment_id"]] = row["id"]
-            self.wanted[row["id"]] |= _hashes(json.loads(row["snapshot"] or "{}").get("inputs"))
+            snapshot = json.loads(row["snapshot"] or "{}")
+            self.wanted[row["id"]] |= _hashes(snapshot.get("inputs"))
+            self.given[row["id"]] = _files(snapshot)
 
     def host(self, kind: str, host: str, line: Any, place: Place) -> None:
         if kind == "files":
@@ -189,6 +192,9 @@ class WholeFiles(Promise):
         for row, place in self.outputs:
             self._output(row, place, by_process.get(self.process_of.get(row["experiment_id"], ""), {}), bool(told))
         for line, place in self.starts:
+            saw, given = len(line.get("inputs") or {}), self.given.get(line.get("process", ""), 0)
+            if saw < given:
+                self.missing(f"{line['token']} started with {saw} of the {given} files it was given", place)
             for name, sha in (line.get("inputs") or {}).items():
                 self.count("inputs")
                 sources = self.wanted.get(line.get("process", ""), set())
@@ -223,3 +229,14 @@ def _hashes(value: Any) -> set[str]:
         here = {value["sha256"]} if isinstance(value.get("sha256"), str) else set()
         return here.union(*(_hashes(each) for each in value.values()))
     return set().union(*(_hashes(each) for each in value)) if isinstance(value, list) else set()
+
+
+def _files(snapshot: Any) -> int:
+    """Staged inputs that stand on the command line."""
+    values = snapshot.get("inputs") or {}
+    found = 0
+    for each in (snapshot.get("interface") or {}).get("inputs") or ():
+        value = values.get(each["name"], each.get("default"))
+        if each["type"] in {"URI", "URI_COLLECTION"} and each.get("on_command_line") and each.get("staged") is not False and value is not None:
+            found += len(value) if isinstance(value, list) else 1
+    return found
