@@ -66,7 +66,9 @@ def _make_shards(unit: UnitOfWork, count: int) -> None:
 def _watch(relays: list[ShardRelay], lifecycle: Lifecycle) -> None:
     """A commit can hang in the library for ever: end the process, whose successor will find out what became of it."""
     for relay in relays:
-        if relay.facts.busy_since is not None and time.monotonic() - relay.facts.busy_since > HANG_SECONDS:
+        relay.renew_while_busy()
+        busy_since = relay.facts.busy_since
+        if busy_since is not None and time.monotonic() - busy_since > HANG_SECONDS:
             lifecycle.log.error("a Kafka transaction hangs: ending this process", shard=relay.shard)
             os._exit(EXIT_BUG)
 

@@ -27,6 +27,7 @@ from outbox_relay.settler import FEW_ROWS, Settler
 ROWS_MAX, BYTES_MAX = 2000, 1 << 20
 IN_FLIGHT_MAX = 2 * ROWS_MAX  # While batches are full. Else the delete of more than a few rows paces the next batch: fewer and larger ones cost the broker half.
 LEASE_SECONDS, RENEW_SECONDS = 2, 0.8
+RENEWED_BUSY_SECONDS = 10.0  # The transaction's own time-out: who takes longer is not merely slow.
 BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.2  # The nudge ends the wait; only a lost one costs an interval.
 FENCED_MAX = 3
 
@@ -42,7 +43,7 @@ class Facts:
     fenced: int = 0
     restarts: int = 0
     poison: int = 0
-    busy_since: float | None = field(default=None)
+    busy_since: float | None = field(default=None)  # In R1–R3 or in R5–R6.
 
 
 class ShardRelay:
@@ -97,6 +98,16 @@ class ShardRelay:
             tell(tx, shard=(self.shard,))
             return shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS)
 
+    def renew_while_busy(self) -> None:
+        """From another thread: Kafka being slow is no reason to give a rival the lease, who would fence us and be as slow."""
+        busy_since = self.facts.busy_since
+        if busy_since is None or time.monotonic() - busy_since > RENEWED_BUSY_SECONDS or time.monotonic() - self.renewed < RENEW_SECONDS:
+            return
+        try:
+            self.lease()
+        except Transient as fault:
+            self.log.debug("lease not renewed", shard=self.shard, fault=str(fault))
+
     def give_up(self) -> None:
         try:
             with self.unit_of_work("relay.give_up") as tx:
@@ -107,20 +118,21 @@ class ShardRelay:
     # ---- R1–R3 ----------------------------------------------------------------------------------------------------------------------------------
     def hold(self, stop: threading.Event) -> None:
         """From a new producer on, until the lease is lost or something is not definitely known."""
-        failpoint.hit("relay.init.before", shard=self.shard)
-        producer = TransactionalProducer(self.bootstrap, self.transactional_id)
-        self.producers += 1
-        failpoint.hit("relay.init.after", shard=self.shard)
+        self.facts.busy_since = time.monotonic()
         try:
-            self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
-            with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
-                self.pump(producer, settler, stop)
-            if producer.worn:
-                self.facts.restarts += 1
-                self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
+            failpoint.hit("relay.init.before", shard=self.shard)
+            with closing(TransactionalProducer(self.bootstrap, self.transactional_id)) as producer:
+                self.producers += 1
+                failpoint.hit("relay.init.after", shard=self.shard)
+                self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
+                self.facts.busy_since = None
+                with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
+                    self.pump(producer, settler, stop)
+                if producer.worn:
+                    self.facts.restarts += 1
+                    self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
         finally:
             self.facts.busy_since = None
-            producer.close()
 
     def settle(self, record: StateRecord | None) -> None:
         """R3: delete what the last record names; refuse when Kafka remembers less than MySQL knows it did."""

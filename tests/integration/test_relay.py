@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def test_R0_a_shard_has_one_owner_until_its_lease_ends(delivery: Delivery) -> No
     assert not a_shard(delivery, owner="b").lease()
     assert a_shard(delivery, owner="a").lease()
     until(lambda: a_shard(delivery, owner="b").lease(), 5.0, "the lease to run out")
+
+
+@pytest.mark.parametrize(("busy_seconds", "kept"), [(5.0, True), (11.0, False)])
+def test_R0_a_slow_transaction_keeps_the_lease_and_a_hanging_one_does_not(delivery: Delivery, busy_seconds: float, *, kept: bool) -> None:
+    """The process renews it beside the shard's own thread: a rival would fence what is merely slow."""
+    shard = a_shard(delivery)
+    assert shard.lease()
+    with delivery.unit("test.over") as tx:
+        tx.exec_driver_sql("UPDATE relay_shards SET until = UTC_TIMESTAMP(6) + INTERVAL 1 MICROSECOND WHERE shard = 0")
+    shard.renewed, shard.facts.busy_since = 0.0, time.monotonic() - busy_seconds
+    shard.renew_while_busy()
+    assert a_shard(delivery, owner="rival").lease() is not kept
 
 
 def test_R1_a_new_producer_fences_its_predecessor(delivery: Delivery) -> None:

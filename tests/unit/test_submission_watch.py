@@ -50,6 +50,12 @@ def test_a_program_that_ended_well_just_before_the_kill_has_completed() -> None:
     assert judged(killed=True, code=0).state is State.COMPLETED
 
 
+def test_another_start_that_the_guard_turned_away_is_told_with_the_end() -> None:
+    assert judged(code=0, duplicate=True).evidence == ("duplicate_suppressed: its guard turned another start of this job away",)
+    assert judged(code=0).evidence == ()
+    assert judged(alive="yes", duplicate=True) == Verdict(State.ACTIVE)
+
+
 @pytest.mark.parametrize("seen", [{"alive": "no"}, {"receipt": "", "alive": ""}])
 def test_absence_is_no_verdict_before_its_window_is_over(seen: dict[str, str]) -> None:
     first = judged(**seen)

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app.workflow.execution import Failed, Succeeded
 from app.workflow.job import State
@@ -98,6 +98,13 @@ def _seen(token: str, told: Mapping[str, str]) -> Seen:
 
 def verdict(seen: Seen, *, wall_time_seconds: int, missing_since: datetime | None, now: datetime) -> Verdict:
     """`now` and `missing_since` are MySQL's; how long a job runs is measured by its host alone, so that clocks need not agree."""
+    means = _means(seen, wall_time_seconds=wall_time_seconds, missing_since=missing_since, now=now)
+    if seen.duplicate and means.outcome is not None:
+        return structs.replace(means, evidence=(*means.evidence, "duplicate_suppressed: its guard turned another start of this job away"))
+    return means
+
+
+def _means(seen: Seen, *, wall_time_seconds: int, missing_since: datetime | None, now: datetime) -> Verdict:
     if seen.code is not None:
         return _ended(seen, wall_time_seconds)
     if seen.alive in {"yes", "group"}:
