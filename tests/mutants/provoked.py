@@ -23,6 +23,7 @@ from tests.mutants.planted import some
 
 Recipe = Mapping[str, Any]
 GRAPHS = {"diamond": 0.4, "chain": 0.3, "layered": 0.3}
+SMALL = {"partitions": 12, "placement_width": 4}
 
 
 def draw(seed: int, recipe: Recipe) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def _stopped(pid: int) -> bool:
 def run(directory: Path, plan: Mapping[str, Any], *, kind: str) -> int:
     """The checker's exit code, 1 also where a launch did not come to what its plan says."""
     recipe = plan["recipe"]
-    with private_servers(kind) as native, Rig(directory, native, dict(plan), kind=kind, **recipe.get("settings", {})) as rig:
+    with private_servers(kind) as native, Rig(directory, native, dict(plan), kind=kind, **{**SMALL, **recipe.get("settings", {})}) as rig:
         over, began = threading.Event(), time.monotonic()
         provoker = threading.Thread(target=provoke, args=(rig, recipe, over), daemon=True)
         provoker.start()
