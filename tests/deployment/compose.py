@@ -1,9 +1,8 @@
 """compose.yaml, as `docker compose` would read it. The judge is `docker compose config` where the client has it; else the library it is made of, built from its Go module
-into `.dev/lib` (half a minute, once), which knows the format but no profiles; else nobody but our own rules, and that is said.
+into `.dev/lib` (half a minute, once), which knows the format but no profiles.
 """
 
 import copy
-import os
 import re
 import shutil
 import subprocess
@@ -12,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from tests.deployment.kustomize import ROOT
+from tests.deployment import locked
+from tests.deployment.locked import ROOT
 
 VERSION = "v2.16.2"
 BUILT = ROOT / ".dev" / "lib" / "compose-go" / VERSION
@@ -21,27 +21,18 @@ _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 @cache
-def judge() -> tuple[str, ...] | None:
-    """A command that prints the file as understood, or fails; None where there is none."""
+def judge() -> tuple[str, ...]:
+    """A command that prints the file as understood, or fails. Raises NotHad."""
     if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], check=False, capture_output=True, timeout=30).returncode == 0:
         return ("docker", "compose", *(word for each in PROFILES for word in ("--profile", each)), "-f", "{}", "config")
-    if not (BUILT / "cmd").exists() and shutil.which("go"):
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false", "GOBIN": str(BUILT)}
-        subprocess.run(
-            ["nice", "-n", "19", "go", "install", f"github.com/compose-spec/compose-go/v2/cmd@{VERSION}"],
-            env=environment,
-            check=False,
-            capture_output=True,
-            timeout=600,
-        )
-    return (str(BUILT / "cmd"), "{}") if (BUILT / "cmd").exists() else None
+    if not (BUILT / "cmd").exists():
+        locked.built("github.com/compose-spec/compose-go/v2/cmd", VERSION, BUILT)
+    return (str(BUILT / "cmd"), "{}")
 
 
 def told() -> str:
     """A line for the end of a run."""
     words = judge()
-    if words is None:
-        return "NOT LOOKED AT by any reader but our rules: there is neither `docker compose` nor Go"
     return (
         "read by `docker compose config`"
         if words[0] == "docker"
@@ -51,7 +42,6 @@ def told() -> str:
 
 def asked(path: str) -> "subprocess.CompletedProcess[str]":
     words = judge()
-    assert words is not None
     return subprocess.run([each.replace("{}", path) for each in words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
 
 

@@ -1,29 +1,25 @@
 """Renders an overlay as a cluster would be given it. `python -m tests.deployment.kustomize [OVERLAY …]` writes `.dev/reports/manifests/<overlay>.yaml` (`make manifests`).
 
 The program is the one that is there (`kustomize`, else the one inside `kubectl`); where there is none, a pinned version is built from its Go module into `.dev/lib`
-(two to three minutes, once). Without Go nothing renders, and that is said.
+(two to three minutes, once).
 """
 
 import copy
-import os
 import shutil
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.deployment import locked
+from tests.deployment.locked import ROOT
+
 OVERLAYS = ("dev", "ci", "production", "production-keda")
 VERSION = "v5.8.2"
 BUILT = ROOT / ".dev" / "lib" / "kustomize" / VERSION
 Object = dict[str, Any]
-
-
-class NotHad(RuntimeError):
-    """There is no kustomize and no way to one; the text says what to install."""
 
 
 @cache
@@ -34,33 +30,13 @@ def program() -> tuple[str, ...]:
             return words
     built = BUILT / "kustomize"
     if not built.exists():
-        _build()
+        locked.built("sigs.k8s.io/kustomize/kustomize/v5", VERSION, BUILT)
     return (str(built), "build")
 
 
 def told() -> str:
     """A line for the end of a run."""
-    try:
-        return f"rendered by `{' '.join(program())}`"
-    except NotHad as fault:
-        return f"NOT LOOKED AT: {fault}"
-
-
-def _build() -> None:
-    if not shutil.which("go"):
-        raise NotHad("no manifest was rendered: there is neither kustomize nor kubectl, and no Go (1.24 or later) to build kustomize with")
-    print(f"building kustomize {VERSION}", file=sys.stderr, flush=True)
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath -buildvcs=false", "GOBIN": str(BUILT)}
-    done = subprocess.run(
-        ["nice", "-n", "19", "go", "install", f"sigs.k8s.io/kustomize/kustomize/v5@{VERSION}"],
-        env=environment,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    if done.returncode:
-        raise NotHad(f"no manifest was rendered: kustomize {VERSION} could not be built:\n{done.stderr[-2000:]}")
+    return f"rendered by `{' '.join(program())}`"
 
 
 @cache
@@ -92,5 +68,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except NotHad as fault:
+    except locked.NotHad as fault:
         sys.exit(str(fault))

@@ -1,6 +1,5 @@
 """compose.yaml is a valid file, starts things in the order they need, and confines what is ours; each rule notices a file that breaks it."""
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from app.dev import broker, databases
 from app.settings import read
 from tests.deployment import compose
 from tests.deployment.compose import PROFILES, file
-from tests.deployment.kustomize import ROOT
+from tests.deployment.locked import ROOT
 from tests.deployment.manifests import of
 from tests.deployment.table import DEPLOYMENTS
 
@@ -22,13 +21,7 @@ Services = dict[str, Any]
 
 
 # ---- the format ----------------------------------------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def judge() -> None:
-    if compose.judge() is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(compose.told())
-
-
-def test_the_file_is_valid(judge: None) -> None:
+def test_the_file_is_valid() -> None:
     done = compose.asked("compose.yaml")
     assert done.returncode == 0, done.stderr
     assert {*DEPLOYMENTS, "mysql", "kafka", "prometheus", "compute-host", "kafka-3"} <= set(yaml.safe_load(done.stdout)["services"])
@@ -42,7 +35,7 @@ def test_the_file_is_valid(judge: None) -> None:
         "services: {api: {image: x, read_only: perhaps}}",
     ],
 )
-def test_a_file_that_is_not_valid_is_noticed(judge: None, text: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_valid_is_noticed(text: str, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(text)
     assert compose.asked(str(tmp_path / "compose.yaml")).returncode != 0
 

@@ -12,7 +12,7 @@ import pytest
 from app import admin, secrets
 from app.settings import read
 from tests.deployment import kustomize
-from tests.deployment.kustomize import ROOT
+from tests.deployment.locked import ROOT
 from tests.deployment.manifests import of, pods, secret_files
 from tests.deployment.table import DEPLOYMENTS
 
@@ -22,10 +22,7 @@ COMMANDS = [line.split(" #")[0].strip() for block in re.findall(r"```sh\n(.*?)``
 
 @pytest.fixture
 def production() -> list[kustomize.Object]:
-    try:
-        return kustomize.objects("production")
-    except kustomize.NotHad as fault:
-        pytest.skip(str(fault))
+    return kustomize.objects("production")
 
 
 def test_the_table_is_the_one_the_manifests_are_held_to() -> None:

@@ -7,7 +7,7 @@ import pytest
 from app.dev.system import COMPONENTS
 from tests.deployment.engine import targets
 from tests.deployment.images import python_image
-from tests.deployment.kustomize import ROOT
+from tests.deployment.locked import ROOT
 from tests.deployment.table import DEPLOYMENTS, EVERYBODY, PORTS
 
 TEXT = (ROOT / "Dockerfile").read_text()

@@ -1,7 +1,6 @@
 """Every overlay renders, is what three versions of Kubernetes know, and keeps each policy of docs/operators.md §2; and each policy notices a manifest that breaks it."""
 
 import json
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.deployment import kustomize, schemas
+from tests.deployment import schemas
 from tests.deployment.kustomize import OVERLAYS, objects
 from tests.deployment.manifests import Object, of
 from tests.deployment.policies import POLICIES, Policy
@@ -18,15 +17,6 @@ from tests.deployment.policies import POLICIES, Policy
 KUBERNETES = ("1.35", "1.36", "1.37")
 KEDA = json.loads((Path(__file__).parent / "keda.json").read_text())
 SITES_OWN = {"replicas", "keda_scales_consumers"}  # Overlays that are no production say how many of each themselves.
-
-
-@pytest.fixture(autouse=True, scope="module")
-def renderer() -> None:
-    try:
-        kustomize.program()
-        schemas.validator()
-    except kustomize.NotHad as fault:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(fault))
 
 
 def faults(item: Object, version: str) -> list[str]:
