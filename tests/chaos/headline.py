@@ -23,7 +23,9 @@ from tests.support.system import System
 Document = dict[str, Any]
 LAG_MS_MAX = 250.0
 AGAIN_MAX = 8  # Rounds thrown away because the harness lagged, before the run gives up.
-OPEN, OPEN_MAX = 40, 120
+OPEN, OPEN_MAX, CLIENTS = 40, 120, 16
+LAUNCHES = 400  # In the plan; a longer run begins with the first again, under other keys.
+MID_GRAPH_SECONDS = 120.0
 STILL_OPEN = "SELECT COUNT(*) FROM experiments WHERE launched_at IS NOT NULL AND finished_at IS NULL"
 MID_GRAPH_AT_LEAST = 10
 MID_GRAPH = """SELECT COUNT(*) FROM processes p WHERE p.state = 'STARTED' AND EXISTS (SELECT 1 FROM tasks t WHERE t.process_id = p.id AND t.state = 'COMPLETED')
@@ -53,7 +55,8 @@ def draw(seed: int, *, victim: str = "scheduler", rounds: int = 8) -> Document:
     faults = [{"fault": each["fault"], "kind": "N2" if each.get("mode") == "pause" else "N1", "target": component} for each in drawn]
     zombies = sum(each["how"] == "scheduler.poll.after" for each in drawn)
     required = {**EXERCISED, "P24": {"takeovers": rounds}} | ({"P4": {"zombies": zombies}} if zombies else {})
-    return {"seed": seed, "kind": "headline", "rounds": drawn, "faults": faults, "required": required, "takeover_seconds": {component: P24_SECONDS[component]}, "lag_ms_max": LAG_MS_MAX}
+    launches = [each for n in range(LAUNCHES // OPEN) for each in workload.headline(seed, n * OPEN)]
+    return {"seed": seed, "kind": "headline", "launches": launches, "rounds": drawn, "faults": faults, "required": required, "takeover_seconds": {component: P24_SECONDS[component]}, "lag_ms_max": LAG_MS_MAX}
 
 
 @dataclass
@@ -61,39 +64,38 @@ class Run:
     """The state of a headline run: what was launched, and what each round came to."""
 
     rig: Rig
-    seed: int
     launched: dict[str, Document] = field(default_factory=dict)  # Experiment → its launch.
-    waiting: list[Document] = field(default_factory=list)
     rounds: list[Document] = field(default_factory=list)
     drawn: int = 0
 
-    def launch_eight(self) -> None:
-        """At once, as several users would."""
-        if len(self.waiting) < 8:
-            self.waiting += workload.headline(self.seed, self.drawn)
-            self.drawn += 40
-        eight, self.waiting = self.waiting[:8], self.waiting[8:]
-        with ThreadPoolExecutor(8) as pool:
-            self.launched |= dict(zip(pool.map(self.rig.launch, eight), eight, strict=True))
+    def launch(self, count: int) -> None:
+        """At once, as many users would; the plan's launches in their order, round and round."""
+        launches = self.rig.plan["launches"]
+        some = [launches[(self.drawn + n) % len(launches)] for n in range(count)]
+        again = [each | {"key": f"{each['key']}-{(self.drawn + n) // len(launches)}"} for n, each in enumerate(some)]
+        self.drawn += count
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            self.launched |= dict(zip(pool.map(self.rig.launch, again), again, strict=True))
 
     def top_up(self) -> None:
         """Until 40 experiments are open."""
-        while self.rig.one(STILL_OPEN) < OPEN:
-            self.launch_eight()
+        while (missing := OPEN - self.rig.one(STILL_OPEN)) > 0:
+            self.launch(missing)
 
     def mid_graph(self) -> None:
-        """The condition, while 40 are kept open; where those do not come to it (all wait for a slow host), eight more every few seconds."""
-        deadline = time.monotonic() + 120.0
-        while not wait_until(lambda: self.rig.one(MID_GRAPH) >= MID_GRAPH_AT_LEAST or self.rig.one(STILL_OPEN) < OPEN, 4.0, 0.05) or self.rig.one(MID_GRAPH) < MID_GRAPH_AT_LEAST:
+        """The condition, while 40 are kept open; where those do not come to it (all wait for a slow host), more every few seconds."""
+        deadline = time.monotonic() + MID_GRAPH_SECONDS
+        while self.rig.one(MID_GRAPH) < MID_GRAPH_AT_LEAST:
             assert time.monotonic() < deadline, f"only {self.rig.one(MID_GRAPH)} processes are mid-graph, {self.rig.one(STILL_OPEN)} experiments open"
-            if self.rig.one(STILL_OPEN) < OPEN_MAX:
-                self.launch_eight()
+            wait_until(lambda: self.rig.one(MID_GRAPH) >= MID_GRAPH_AT_LEAST or self.rig.one(STILL_OPEN) < OPEN, 4.0, 0.05)
+            if self.rig.one(STILL_OPEN) < OPEN_MAX and self.rig.one(MID_GRAPH) < MID_GRAPH_AT_LEAST:
+                self.launch(max(8, OPEN - self.rig.one(STILL_OPEN)))
 
 
 def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings: Any) -> Outcome:
     began, outcome = time.monotonic(), Outcome("headline", directory)
     with Rig(directory, native, plan, **settings) as rig:
-        going = Run(rig, plan["seed"])
+        going = Run(rig)
         victim = VICTIMS[plan["rounds"][0]["victim"]]
         rig.until(victim.balanced(rig), 120.0, lambda: "not balanced")
         again = 0
@@ -105,7 +107,8 @@ def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings
         (directory / "rounds.json").write_text(json.dumps(going.rounds, indent=1, default=str))
         outcome.verdict = rig.finish(going.launched)
         broken_down = takeovers.broken_down(directory, victim, going.rounds)
-        told = {"victim": going.rounds[0]["victim"], "summary": takeovers.summary(broken_down), "rounds": broken_down}
+        verdict = json.loads((directory / "verdict.json").read_text()).get("takeover", {}).get(victim.component, {}) if (directory / "verdict.json").exists() else {}
+        told = {"victim": going.rounds[0]["victim"], "summary": takeovers.summary(broken_down, verdict), "rounds": broken_down}
         (directory / "takeovers.json").write_text(json.dumps(told, indent=1))
     outcome.seconds = time.monotonic() - began
     return outcome

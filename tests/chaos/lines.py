@@ -33,8 +33,16 @@ class Lines:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a torn last one is left out."""
+    """Every whole line; a torn last one is left out, and one whose lists go on in the next (`more`) is put together again."""
     if not path.exists():
         return []
-    text = path.read_bytes()
-    return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+    text, found, first = path.read_bytes(), list[dict[str, Any]](), None
+    for line in text[: text.rfind(b"\n") + 1].splitlines():
+        told = json.loads(line)
+        goes_on = told.pop("more", False)
+        if first is not None:
+            told = first | {name: first.get(name, []) + value for name, value in told.items() if isinstance(value, list)}
+        first = told if goes_on else None
+        if not goes_on:
+            found.append(told)
+    return found

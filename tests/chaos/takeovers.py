@@ -1,16 +1,13 @@
-"""Take-over times, read from what a headline run left behind: kill → out of the group → assigned → claimed → committed.
+"""A take-over broken down: kill → out of the group → assigned → claimed, read from what a headline run left behind. The last part, → committed, is the checker's (P24).
 
-For each partition the victim held: the successor's claim, and its first commit if a message waited there before the claim (by its time in the topic). Partitions with nothing to
-do are told apart, to their claim. Every time is CLOCK_MONOTONIC of a journal line; the blow's is the harness' own. The verdict on P24 is the checker's, not this table's.
+Every time is CLOCK_MONOTONIC of a journal line, or of a look at the broker; the blow's is the harness' own.
 """
 
-import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,36 +53,25 @@ class Membership:
 
 
 def broken_down(run: Path, victim: Victim, rounds: Sequence[Document]) -> list[Document]:
-    """One entry a round that was not thrown away: seconds since the blow, and the gaps of its partitions."""
-    journals = [line for path in (run / "journal").glob(f"{victim.component}-*.jsonl") for line in read(path)]
+    """One entry a round that was not thrown away: seconds since the blow, until the last of what the victim held was claimed."""
+    journals = [line for path in (run / "journal").glob(f"{victim.component}-[0-9].*.jsonl") for line in read(path)]
     journals.sort(key=lambda line: line["mono"])
-    stamps = _Stamps(run)
     ends = [each["struck"] for each in rounds[1:]] + [math.inf]
-    return [_one(journals, stamps, victim, each, end) for each, end in zip(rounds, ends, strict=True) if each["good"]]
+    return [_one(journals, each, end) for each, end in zip(rounds, ends, strict=True) if each["good"]]
 
 
-def _one(journals: Sequence[Document], stamps: "_Stamps", victim: Victim, round_: Document, end: float) -> Document:
-    struck, dead = round_["struck"], round_["target"]
-    after = [line for line in journals if struck < line["mono"] < end and line["who"] != dead]
+def _one(journals: Sequence[Document], round_: Document, end: float) -> Document:
+    struck = round_["struck"]
+    after = [line for line in journals if struck < line["mono"] < end and line["who"] != round_["target"]]
     held = {tuple(place) for place in round_["held"]}
-    claims: dict[Place, Document] = {}
-    committed: dict[Place, float] = {}
+    claims: dict[Place, float] = {}
     for line in after:
         for place in _claims(line, held):
-            claims.setdefault(place, line)
-        for place, first in _commits(line, held):
-            claim = claims.get(place)
-            if claim is not None and (first is None or stamps.at(*place, first) <= _wall(claim)):
-                committed.setdefault(place, line["mono"])
+            claims.setdefault(place, line["mono"])
     begun = [line["mono"] for line in after if line["kind"] == "unit.begin" and line["unit"].endswith((".claim", "relay.lease"))]
-    return {
-        "fault": round_["fault"], "how": round_["how"], "mode": round_.get("mode", ""), "share": round_["share"], "lag_ms": round_["lag_ms"],
-        "out_of_group": _since(struck, round_.get("left_at")), "assigned": _since(struck, min(begun, default=None)),
-        "claimed": _since(struck, max((line["mono"] for line in claims.values()), default=None)),
-        "committed": sorted(_since(struck, mono) for mono in committed.values()),
-        "idle_claimed": sorted(_since(struck, line["mono"]) for place, line in claims.items() if place not in committed),
-        "unclaimed": len(held - set(claims)),
-    }  # fmt: skip
+    times = {"out_of_group": round_.get("left_at"), "assigned": min(begun, default=None), "claimed": max(claims.values(), default=None)}
+    told = {name: round_.get(name, "") for name in ("fault", "how", "mode", "share", "lag_ms")}
+    return {**told, **{name: None if mono is None else round(mono - struck, 3) for name, mono in times.items()}, "unclaimed": len(held - set(claims))}
 
 
 def _claims(line: Document, held: set[Place]) -> list[Place]:
@@ -97,55 +83,12 @@ def _claims(line: Document, held: set[Place]) -> list[Place]:
     return [("shard", each) for each in line.get("shard", ())] if line["unit"] == "relay.settle" else list(held) if line["unit"] == "watch.claim" else []
 
 
-def _commits(line: Document, held: set[Place]) -> list[tuple[Place, int | None]]:
-    """What this line did in places of the victim's, and the first record it was about."""
-    if line.get("outcome") != "committed":
-        return []
-    if line["kind"] == "relay.transaction":
-        return [(("shard", line["shard"]), None)]
-    if line["kind"] == "unit.end" and line["unit"] == "watch.commit":
-        return [(place, None) for place in held]
-    return [((topic, part), first) for topic, part, first, *_ in line.get("ranges", ()) if (topic, part) in held]
-
-
-def _since(struck: float, mono: float | None) -> Any:
-    return None if mono is None else round(mono - struck, 3)
-
-
-def _wall(line: Document) -> float:
-    return datetime.fromisoformat(line["wall"]).timestamp()
-
-
-class _Stamps:
-    """When a record was written (the time of its transaction, MySQL's clock), by place."""
-
-    def __init__(self, run: Path) -> None:
-        self.run, self.found = run, dict[str, dict[tuple[int, int], float]]()
-
-    def at(self, topic: str, part: int, offset: int) -> float:
-        """Infinity for what is not there (a marker)."""
-        if topic not in self.found:
-            self.found[topic] = {(each["p"], each["o"]): each["ts"] / 1000 for each in self._records(topic)}
-        return self.found[topic].get((part, offset), math.inf)
-
-    def _records(self, topic: str) -> Iterator[Document]:
-        path = self.run / "kafka" / f"{topic}.committed.jsonl"
-        if not path.exists():
-            return
-        with path.open() as lines:
-            yield from (record for line in lines if "o" in (record := json.loads(line)))
-
-
-def quantile(values: Sequence[float], share: float) -> float:
+def quantile(values: Sequence[float], share: float) -> float | None:
     ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
-def summary(rounds: Sequence[Document]) -> Document:
-    """Of all partitions with waiting facts: n, p50, p99, max; and the medians of the parts."""
-    gaps = [gap for each in rounds for gap in each["committed"]]
-    slowest = [max(each["committed"]) for each in rounds if each["committed"]]
-    if not gaps:
-        return {"n": 0}
-    parts = {name: quantile([each[name] for each in rounds if each[name] is not None] or [math.nan], 0.5) for name in ("out_of_group", "assigned", "claimed")}
-    return {"n": len(gaps), "kills": len(rounds), "p50": quantile(gaps, 0.5), "p99": quantile(gaps, 0.99), "max": max(gaps), "slowest_p50": quantile(slowest, 0.5), **parts}
+def summary(rounds: Sequence[Document], verdict: Document) -> Document:
+    """Medians of the parts, and the checker's figures for the whole: of all partitions where work waited."""
+    parts = {name: quantile([each[name] for each in rounds if each[name] is not None], 0.5) for name in ("out_of_group", "assigned", "claimed")}
+    return {"kills": len(rounds), **parts, **verdict}

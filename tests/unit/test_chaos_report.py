@@ -60,18 +60,12 @@ def a_line(kind: str, mono: float, who: str = "scheduler/1", **more: Any) -> str
     return json.dumps({"n": 1, "who": who, "life": "b", "mono": mono, "wall": f"2026-11-25T00:00:{mono - 100:09.6f}Z", "kind": kind, **more}) + "\n"
 
 
-def test_a_take_over_ends_with_the_first_commit_where_a_message_waited_and_with_the_claim_elsewhere(tmp_path: Path) -> None:
+def test_a_take_over_is_broken_down_until_the_last_of_what_the_victim_held_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "journal").mkdir()
-    (tmp_path / "kafka").mkdir()
     lines = a_line("unit.begin", 111.2, unit="scheduler.claim", step="s")
-    lines += "".join(a_line("partition.claim", 111.3, topic="t", partition=part, epoch=2, next_offset=5) for part in (1, 2, 3))
-    lines += a_line("unit.end", 111.6, unit="scheduler.commit", outcome="committed", ranges=[["t", 1, 5, 6, 2], ["t", 2, 5, 5, 2]])
+    lines += "".join(a_line("partition.claim", 111.2 + part / 10, topic="t", partition=part, epoch=2, next_offset=5) for part in (1, 2))
     (tmp_path / "journal" / "scheduler-1.b.jsonl").write_text(lines)
-    midnight = 1795564800  # 2026-11-25 UTC
-    records = [{"p": 1, "o": 5, "ts": (midnight + 11) * 1000}, {"p": 2, "o": 5, "ts": int((midnight + 11.5) * 1000)}]
-    (tmp_path / "kafka" / "t.committed.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
     struck = {"fault": "h1", "how": "kill", "target": "scheduler/0", "struck": 110.0, "share": 0.5, "lag_ms": 3.0, "good": True, "held": [["t", 1], ["t", 2], ["t", 3]], "left_at": 111.1}
-    (found,) = takeovers.broken_down(tmp_path, VICTIMS["scheduler"], [struck])
-    assert (found["out_of_group"], found["assigned"], found["claimed"]) == (1.1, 1.2, 1.3)
-    assert (found["committed"], found["idle_claimed"], found["unclaimed"]) == ([1.6], [1.3, 1.3], 0)
-    assert takeovers.summary([found])["max"] == 1.6
+    (found,) = takeovers.broken_down(tmp_path, VICTIMS["scheduler"], [struck, struck | {"struck": 200.0, "good": False}])
+    assert (found["out_of_group"], found["assigned"], found["claimed"], found["unclaimed"]) == (1.1, 1.2, 1.4, 1)
+    assert takeovers.summary([found], {"n": 7, "max": 1.6}) == {"kills": 1, "out_of_group": 1.1, "assigned": 1.2, "claimed": 1.4, "n": 7, "max": 1.6}

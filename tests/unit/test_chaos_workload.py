@@ -55,3 +55,9 @@ def test_lines_are_numbered_and_a_torn_last_one_is_left_out(tmp_path: Path) -> N
     with lines.path.open("ab") as file:
         file.write(b'{"n":3,"kin')
     assert [(each["n"], each["kind"]) for each in read(lines.path)] == [(1, "op.invoke"), (2, "op.return")]
+
+
+def test_a_line_whose_lists_go_on_in_the_next_is_put_together_again(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"n":1,"kind":"unit.end","outcome":"committed","in":["a"],"more":true}\n{"n":2,"kind":"unit.end","in":["b"]}\n{"n":3,"kind":"late"}\n')
+    assert read(path) == [{"n": 1, "kind": "unit.end", "outcome": "committed", "in": ["a", "b"]}, {"n": 3, "kind": "late"}]
