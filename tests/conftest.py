@@ -21,6 +21,13 @@ DATABASES = os.environ.get("AIRAVATA_TEST_DATABASES", "mysql,mariadb").split(","
 _serial = itertools.count()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what runs on each database, so that one database's half can be run alone (tests/run.py)."""
+    for item in items:
+        if "database_kind" in getattr(item, "fixturenames", ()):
+            item.add_marker("database")
+
+
 @pytest.fixture(scope="session")
 def native_servers() -> Iterator[Native]:
     for run in RUNS.glob("[0-9]*"):  # Of runs that were killed; a run that lives keeps its servers.
