@@ -63,7 +63,7 @@ def test_exit_codes_without_a_server(tmp_path: Path, words: tuple[str, ...], cod
 def test_settings_faults_are_told_line_by_line(tmp_path: Path) -> None:
     told = airavata("admin", "migrate", home=tmp_path, AIRAVATA_PARTITIONS="many", AIRAVATA_WHAT="1", AIRAVATA_MYSQL_URL="nonsense://user:hidden@host/x")
     assert told.returncode == 78
-    assert "AIRAVATA_PARTITIONS: expected a number from 1 to 1000" in told.stderr
+    assert "AIRAVATA_PARTITIONS: expected a whole number from 1 to 1000" in told.stderr
     assert "AIRAVATA_WHAT: unknown setting" in told.stderr
     assert "AIRAVATA_MYSQL_URL: expected A URL" in told.stderr
     assert "hidden" not in told.stderr
