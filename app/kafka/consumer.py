@@ -263,6 +263,7 @@ class Consumer:
             else:
                 for place, end in news.items():
                     self.held[place].committed = end
+                journal.write("offset", group=self.group, offsets=[[*place, end] for place, end in news.items()])
             failpoint.hit(f"{self.component}.offsets.after")
         return len(news)
 
