@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from app.dev.process import wait_until
 from app.dev.servers import Native
+from app.messages.placement import Placement
 from tests.chaos import freeze_frames, proofs, workload
 from tests.chaos.catalogue import BUILT, POINTS, known
 from tests.chaos.expectations import unmet
@@ -30,8 +31,10 @@ from tests.chaos.rig import Rig
 
 Document = dict[str, Any]
 MODES = ("crash", "pause", "delay:3000", "raise:unknown", "raise:definite")
-SETTINGS = {"lease_seconds": 3, "sweep_after_seconds": 3, "partitions": 12, "placement_width": 4}
+PLACEMENT = Placement(12, 4, 2)
+SETTINGS = {"lease_seconds": 3, "sweep_after_seconds": 3, "partitions": PLACEMENT.partitions, "placement_width": PLACEMENT.width}
 CASE_SECONDS = 60.0  # Twice what the page allows: two cores that others use, too.
+ARMED_SECONDS = 0.1  # A running process looks at its file every 50 ms.
 PAUSE_SECONDS = 5.0  # Past session and lease.
 REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P18")
 COMPONENT = {  # By the first word of a point: the component it strikes in.
@@ -39,6 +42,7 @@ COMPONENT = {  # By the first word of a point: the component it strikes in.
     "lease": "scheduler", "executor": "executor-noop", "ssh": "executor-environment", "staging": "executor-data", "submit": "executor-job", "host": "executor-job", "job": "executor-job",
     "watch": "executor-job", "doubt": "executor-job", "sink": "event-sink",
 }  # fmt: skip
+LOST = ("host.receipt.after", "job.exit.before")  # The job's wrapper dies and leaves no exit file: nobody can tell how it ended, and after a search of 60 s it is LOST. Judged at the end.
 HOSTED = ("ssh", "staging", "submit", "host", "job", "watch", "doubt")
 
 
@@ -55,9 +59,10 @@ def act(point: str) -> str:
 def draw(seed: int, *, mode: str = "crash", hit: int = 1, only: Sequence[str] = ()) -> Document:
     rng = random.Random(seed)
     cases = []
-    for n, point in enumerate(interleaved([each for each in BUILT if word(each) in COMPONENT and fits(each, mode)])):
+    points = [each for each in BUILT if word(each) in COMPONENT and fits(each, mode)]
+    for n, point in enumerate([*interleaved([each for each in points if each not in LOST]), *(each for each in points if each in LOST)]):
         if not only or point in only or act(point) in only:
-            spare = (seed + n) % 2 == 1 and COMPONENT[word(point)] != "api"  # A sink has one API server of its own here: it cannot go on without it.
+            spare = (seed + n) % 2 == 1 and COMPONENT[word(point)] != "api" and act(point) not in FIRST  # A sink cannot go on without its API server, and nobody when two have died.
             cases.append({"point": point, "mode": mode, "hit": hit, "spare": spare, "launch": workload.keyed(rng, seed, n, a_launch(rng, point)) | {"repeat_after": []}})
     faults = [{"fault": each["point"], "kind": "N1", "target": COMPONENT[word(each["point"])]} for each in cases]
     return {"seed": seed, "kind": "points", "mode": mode, "eight": workload.eight(rng, seed, 1000), "cases": cases, "faults": faults, "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}}}
@@ -79,7 +84,8 @@ def interleaved(points: Sequence[str]) -> list[str]:
 def a_launch(rng: random.Random, point: str) -> Document:
     """What reaches the point: the planner's graph, a task that is tried again, one that lasts, or a diamond."""
     if word(point) in HOSTED:
-        return workload.planned(rng, manner="plain", host=1, size=4096) | {"cleanup_strategy": "NONE"}
+        made = workload.planned(rng, manner="plain", host=1, size=4096) | {"cleanup_strategy": "NONE"}
+        return made | ({"expect": {"state": "FAILED", "outcome": "LOST_JOB"}} if point in LOST else {})
     behaviour = {"timer": "a:fail=1", "sweeper": "a:fail=1"}.get(word(point), "a:sleep_ms=4000" if act(point) == "lease.expire" else "a:sleep_ms=20")
     edges = workload.diamond(rng)
     return {"shape": "diamond", "application": "shape", "inputs": {"edges": " ".join(edges), "behaviour": behaviour}, "expect": workload.COMPLETED}
@@ -122,7 +128,8 @@ class Going:
 
 
 def kind_of(planned: Document) -> str:
-    return f"{planned['application']} {planned['inputs'].get('edges', '')} {planned['inputs'].get('behaviour', '')} {planned.get('cleanup_strategy', '')}"
+    inputs = planned["inputs"]
+    return " ".join(str(each) for each in (planned["application"], *(inputs.get(name, "") for name in ("edges", "behaviour", "manner", "status")), planned.get("cleanup_strategy", "")))
 
 
 def run(directory: Path, native: Native, plan: Document, *, say: Say, kind: str = "mysql") -> Outcome:
@@ -185,6 +192,8 @@ def entry(rig: Rig, case: Document, subject: Subject) -> str:
         aim = f"?process={subject.process}"
     elif "group" in tells:  # Not the sink's heartbeat, which carries nothing.
         aim = f"?group={rig.settings['ENVIRONMENT']}.event-sink"
+    elif "shard" in tells:
+        aim = f"?shard={PLACEMENT.shard(PLACEMENT.of_experiment(subject.experiment))}"
     else:
         aim = ""
     return f"{point}={case['mode']}" + (f"@{case['hit']}" if case["hit"] != 1 else "") + aim
@@ -200,13 +209,14 @@ def single(going: Going, case: Document) -> Case:
     before, hits = freeze_frames.look(rig), proofs.Hits(rig, component)
     rig.down |= set(copies)
     first = FIRST.get(act(point))
-    rig.arm(component, *([f"{first[1]}=crash?process={subject.process}" if component == "executor-job" else f"{first[1]}=crash"] if first else []), entry(rig, case, subject))
+    rig.arm(component, *([entry(rig, {"point": first[1], "mode": "crash", "hit": 1}, subject)] if first else []), entry(rig, case, subject))
     extra: Document = {}
+    time.sleep(ARMED_SECONDS)
     provoking = threading.Thread(target=lambda: extra.update(PROVOKED.get(act(point), launch)(rig, subject)), daemon=True)
     provoking.start()
     try:
         hit = hits.wait(point, case["mode"])
-        seen = FRAMES[point](Frame(rig, subject, before, hit.mono, hit.begun, hit.name, hit.pid, extra))
+        seen = FRAMES[point](Frame(rig, subject, before, hit.mono, hit.begun, hit.name, hit.pid))
         proof = hits.proof(hit, case["mode"])
     except proofs.NotProven as fault:
         seen, proof, why = False, None, f"UNDECIDED: {fault}"
@@ -225,11 +235,11 @@ def single(going: Going, case: Document) -> Case:
             os.kill(hit.pid, signal.SIGCONT)
     if "restart" in extra:
         rig.restart(extra["restart"])
-    ended = wait_until(lambda: going.ended(subject), CASE_SECONDS, 0.02)
+    ended = point in LOST or wait_until(lambda: going.ended(subject), CASE_SECONDS, 0.02)
     raise_the_dead(rig, copies)
     rig.nemesis_lines.write("fault.end", fault=point, healed=time.monotonic())
     going.struck |= {point} if not why else set()
-    faults = going.faults(subject) if ended else [f"not ended within {CASE_SECONDS:.0f} s: {going.tasks(subject)}"]
+    faults = [] if point in LOST else going.faults(subject) if ended else [f"not ended within {CASE_SECONDS:.0f} s: {going.tasks(subject)}"]
     return Case(f"{point} {case['mode']}", "; ".join([why, *faults] if why else faults))
 
 

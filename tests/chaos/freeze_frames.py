@@ -17,6 +17,7 @@ from app.messages import ids
 from tests.chaos.rig import Rig
 
 SECONDS_TO_READ = 10.0
+CLOCKS_SECONDS = 0.2  # How far apart two clocks that are asked one after the other may seem; leases are renewed every 0.5 s or later.
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Subject:
     def launched(self) -> bytes:
         """The mid of its first message."""
         return ids.digest(self.experiment, "ExperimentLaunched")
+
+    @cached_property
+    def too_large(self) -> bytes:
+        """The mid of the row that its provocation puts into the outbox and Kafka never takes."""
+        return ids.digest("too large", self.experiment)
 
     def task(self, name: str) -> str:
         return ids.derived("tsk", self.process, name)
@@ -71,7 +77,6 @@ class Frame:
     begun: float
     victim: str  # Component and copy.
     pid: int
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def now(self) -> Look:
@@ -117,7 +122,7 @@ class Frame:
     def renewed(self, statement: str, *values: Any) -> bool:
         """Some lease of the victim's was renewed in the struck unit: its time (MySQL's clock, as seconds) lies behind the unit's begin."""
         shift = self.now.mysql - self.now.mono
-        return any(row[0] is not None and float(row[0]) - shift >= self.begun - 0.01 for row in self.rig.rows(statement, *values))
+        return any(row[0] is not None and float(row[0]) - shift >= self.begun - CLOCKS_SECONDS for row in self.rig.rows(statement, *values))
 
     @property
     def mine(self) -> str:
@@ -145,11 +150,10 @@ class Frame:
         found = {each.name for each in self.control.iterdir()} if self.control.is_dir() else set()
         return set(present) <= found and not found & set(absent)
 
-    def staged(self, *, part: bool, final: bool) -> bool:
-        """The input in the work directory: a part file, its final name."""
-        work = self.rig.host_directory(self.subject.host) / "scratch/airavata" / self.subject.process
-        names = [each.name for each in work.iterdir()] if work.is_dir() else []
-        return any(".part." in each for each in names) == part and ("data" in names) == final
+    @property
+    def staged(self) -> bool:
+        """The input lies in the work directory under its final name."""
+        return (self.rig.host_directory(self.subject.host) / "scratch/airavata" / self.subject.process / "data").exists()
 
 
 def _is_there(rig: Rig, place: TopicPartition, mid: bytes) -> bool:
@@ -256,8 +260,7 @@ FRAMES: Mapping[str, Seen] = {
     "purge.before": lambda f: f.has("idempotency WHERE created_at < UTC_TIMESTAMP() - INTERVAL 7 DAY"), "purge.after": lambda f: not f.has("idempotency WHERE created_at < UTC_TIMESTAMP() - INTERVAL 7 DAY"),
     "executor.outcome_commit.before": lambda f: f.attempt("a", "RUNNING"), "executor.outcome_commit.after": lambda f: f.attempt("a", "SUCCEEDED"),
     "ssh.connect.before": at_work, "ssh.connect.after": at_work, "ssh.exec.before": at_work, "ssh.exec.after": at_work,
-    "staging.part.after": lambda f: f.staged(part=True, final=False), "staging.rename.before": lambda f: f.staged(part=True, final=False),
-    "staging.rename.after": lambda f: f.staged(part=False, final=True), "staging.manifest.after": lambda f: f.staged(part=False, final=True),
+    "staging.part.after": lambda f: not f.staged, "staging.rename.before": lambda f: not f.staged, "staging.rename.after": lambda f: f.staged, "staging.manifest.after": lambda f: f.staged,
     "submit.intent_commit.before": lambda f: f.job() and not f.control.exists(), "submit.intent_commit.after": lambda f: f.job("SUBMITTING") and not f.control.exists(),
     "submit.id_commit.before": lambda f: f.job("SUBMITTING") and f.on_host("receipt"), "submit.id_commit.after": lambda f: f.job("SUBMITTED", "ACTIVE") and f.on_host("receipt"),
     "host.lock.after": lambda f: f.on_host("lock.1", absent=("epoch", "intent", "receipt")), "host.epoch.after": lambda f: f.on_host("lock.1", "epoch", absent=("intent", "receipt")),
@@ -270,6 +273,6 @@ FRAMES: Mapping[str, Seen] = {
     "doubt.verdict.before": lambda f: f.job("SUBMITTING"), "doubt.verdict.after": lambda f: f.job("IN_DOUBT"),
     "sink.claim.before": lambda f: not f.claimed("event-sink"), "sink.claim.after": lambda f: f.claimed("event-sink"),
     **lazy("sink"), "sink.post.before": lambda f: not f.told, "sink.post.after": lambda f: f.told,
-    "dead_letter.replay.before": lambda f: f.has("dead_letters WHERE id = %s AND settled IS NULL", f.extra["letter"]),
-    "dead_letter.replay.after": lambda f: f.has("dead_letters WHERE id = %s AND settled = 'REPLAYED'", f.extra["letter"]),
+    "dead_letter.replay.before": lambda f: f.has("dead_letters WHERE mid = %s AND settled IS NULL", f.subject.too_large),
+    "dead_letter.replay.after": lambda f: f.has("dead_letters WHERE mid = %s AND settled = 'REPLAYED'", f.subject.too_large),
 }  # fmt: skip

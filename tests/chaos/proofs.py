@@ -134,10 +134,12 @@ def _status(rig: Rig, name: str, mode: str, *, worker: bool, pid: int) -> dict[s
         if not wait_until(lambda: not Path(f"/proc/{pid}").exists() or state(pid) == "Z", 5.0):
             raise NotProven(f"worker {pid} of {name} lives on")
         return {"gone": pid}
-    status = rig.await_end(name)
+    if not wait_until(lambda: rig.status_of(pid) is not None, 10.0, 0.005):
+        raise NotProven(f"{name} lives on")
+    status = rig.status_of(pid)
     if status != STATUSES[mode]:
         raise NotProven(f"{name} ended with {status}, not {STATUSES[mode]}")
-    return {"wait_status": abs(status)}
+    return {"wait_status": abs(STATUSES[mode])}
 
 
 def state(pid: int) -> str:

@@ -1,7 +1,6 @@
 """How a point off the straight road is reached: one provocation each. All others are reached by an experiment that is launched.
 
-A provocation is carried out when the point is armed and the case's experiment is a draft; it launches the experiment itself where that is part of it. It may return what the
-freeze frame needs to know.
+A provocation is carried out when the point is armed and the case's experiment is a draft, and launches it. It may name a component that it left dead (`restart`).
 """
 
 import os
@@ -15,7 +14,7 @@ from confluent_kafka import Producer
 
 from app.dev.process import wait_until
 from app.dev.servers import ROOT
-from app.messages import codec, ids
+from app.messages import codec
 from app.messages.envelope import Envelope
 from app.messages.envelope import Subject as Addressee
 from app.messages.events import ProcessPlanned
@@ -61,7 +60,7 @@ def another_relay(rig: Rig, subject: Subject) -> Extra:
 def too_large(rig: Rig, subject: Subject) -> Extra:
     """An outbox row that Kafka will never take: a message of ours in all but its size."""
     about = Addressee("gw_chaos", subject.experiment, subject.process)
-    message = Envelope(mid=ids.digest("too large", subject.experiment), topic=f"{rig.settings['TOPIC_PREFIX']}event-sink", partition=0, subject=about, body=ProcessPlanned())
+    message = Envelope(mid=subject.too_large, topic=f"{rig.settings['TOPIC_PREFIX']}event-sink", partition=0, subject=about, body=ProcessPlanned())
     record = codec.encode(message)
     with rig.connection() as connection, connection.cursor() as cursor:
         values = (record.mid, record.topic, record.key, record.headers, b" " * TOO_LARGE)
@@ -109,13 +108,13 @@ def old_rows(rig: Rig, subject: Subject) -> Extra:
 def a_replay(rig: Rig, subject: Subject) -> Extra:
     """An operator sends a dead letter again."""
     too_large(rig, subject)
-    letter = _wait(rig, "SELECT id FROM dead_letters WHERE settled IS NULL AND consumer_group = 'relay' ORDER BY created_at DESC LIMIT 1")
+    letter = _wait(rig, "SELECT id FROM dead_letters WHERE settled IS NULL AND mid = %s", subject.too_large)
     operator = Gateway(rig.client.urls, rig.tokens["operator_token"])
     try:
         operator.post(f"/operator/dead-letters/{letter}/replays", {"reason": "chaos"}, f"replay-{letter}")
     finally:
         operator.close()
-    return {"letter": letter}
+    return {}
 
 
 def command(rig: Rig, *argv: str, schema: str, point: str = "") -> int:

@@ -52,6 +52,7 @@ class Exit:
     """A component ended; `code` as Popen tells it (-9: SIGKILL). `asked`: the harness meant it to."""
 
     name: str
+    pid: int
     code: int
     mono: float
     asked: bool
@@ -92,7 +93,7 @@ class Rig(System):
         self.down: set[str] = set()  # Left alone by the keeper: whoever struck it starts it again.
         self.exits: list[Exit] = []
         self.lives = 0
-        self._stack = ExitStack()
+        self._stack, self._reviving = ExitStack(), threading.RLock()
 
     # ---- life -------------------------------------------------------------------------------------------------------------------------------------
     def __enter__(self) -> "Rig":
@@ -196,14 +197,16 @@ class Rig(System):
         while not self._stopped.wait(0.05):
             for name, daemon in list(self.daemons.items()):
                 if name not in self.down and daemon.child is not None and not self.alive(daemon):
-                    self.exits.append(Exit(name, daemon.child.returncode, time.monotonic(), asked=False))
+                    self.exits.append(Exit(name, daemon.child.pid, daemon.child.returncode, time.monotonic(), asked=False))
                     time.sleep(RESTART_SECONDS)
                     self.restart(name)
 
     def restart(self, name: str, *, wait: bool = False, looked_after: bool = True) -> None:
         """A new life of a component; the keeper looks after it again, unless told otherwise."""
         component, _, copy = name.rpartition("-")
-        self.revive(component, int(copy), wait=wait)
+        with self._reviving:  # Whoever comes second finds it alive.
+            if not self.alive(self.daemons[name]):
+                self.revive(component, int(copy), wait=wait)
         if looked_after:
             self.down.discard(name)
 
@@ -233,8 +236,15 @@ class Rig(System):
         child = self.daemons[name].child
         assert child is not None
         code = child.wait(seconds)
-        self.exits.append(Exit(name, code, time.monotonic(), asked=True))
+        self.exits.append(Exit(name, child.pid, code, time.monotonic(), asked=True))
         return code
+
+    def status_of(self, pid: int) -> int | None:
+        """How a life of a component ended, whoever saw it; None while it lives."""
+        for daemon in list(self.daemons.values()):
+            if daemon.child is not None and daemon.child.pid == pid and daemon.child.poll() is not None:
+                return daemon.child.returncode
+        return next((each.code for each in self.exits if each.pid == pid), None)
 
     def signal(self, name: str, number: int) -> float:
         child = self.daemons[name].child
