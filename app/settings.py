@@ -123,6 +123,7 @@ class Settings:
     watch_interval_ms: int = setting(_number(50, 600_000), 1000)
     lease_seconds: int = setting(_number(2, 600), 10)
     sweep_after_seconds: int = setting(_number(2, 3600), 60)
+    purge_every_seconds: int = setting(_number(1, 86_400), 3600)
     failpoints: str = setting(_text, "")
     struck_directory: str = setting(_text, "")
     journal: str = setting(_text, "")  # A directory; refused in production like fail points.

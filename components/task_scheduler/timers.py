@@ -18,14 +18,13 @@ from app.mysql.unit_of_work import UnitOfWork, now
 from observability import logs
 
 BATCH = 500
-PURGE_EVERY_SECONDS = 3600.0
 
 
 class TimerLoop:
     """Runs in a thread of its own with a connection of its own."""
 
-    def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, lease_seconds: int) -> None:
-        self.unit_of_work, self.placement, self.topics, self.lease_seconds = unit_of_work, placement, topics, lease_seconds
+    def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, lease_seconds: int, purge_every_seconds: int = 3600) -> None:
+        self.unit_of_work, self.placement, self.topics, self.lease_seconds, self.purge_every_seconds = unit_of_work, placement, topics, lease_seconds, purge_every_seconds
         self.log = logs.logger("timers")
         self.purged = time.monotonic()
         self.looked_for_silent = 0.0
@@ -74,8 +73,8 @@ class TimerLoop:
         )
 
     def purge(self) -> None:
-        """Hourly, in bounded bites: a bite a turn, until nothing is left to take."""
-        if time.monotonic() - self.purged < PURGE_EVERY_SECONDS:
+        """Hourly (by setting), in bounded bites: a bite a turn, until nothing is left to take."""
+        if time.monotonic() - self.purged < self.purge_every_seconds:
             return
         with self.unit_of_work("purge") as tx:
             taken = purge.bite(tx, now=now(tx)) + instances.purge(tx, before=now(tx) - timedelta(hours=1), limit=BATCH)

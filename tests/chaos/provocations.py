@@ -18,6 +18,7 @@ from app.messages import codec
 from app.messages.envelope import Envelope
 from app.messages.envelope import Subject as Addressee
 from app.messages.events import ProcessPlanned
+from app.messages.placement import Placement
 from tests.chaos.freeze_frames import Subject
 from tests.chaos.rig import Rig
 from tests.support.gateway import Gateway
@@ -63,8 +64,10 @@ def too_large(rig: Rig, subject: Subject) -> Extra:
     message = Envelope(mid=subject.too_large, topic=f"{rig.settings['TOPIC_PREFIX']}event-sink", partition=0, subject=about, body=ProcessPlanned())
     record = codec.encode(message)
     with rig.connection() as connection, connection.cursor() as cursor:
-        values = (record.mid, record.topic, record.key, record.headers, b" " * TOO_LARGE)
-        cursor.execute("INSERT INTO outbox (shard, part, mid, topic, k, headers, payload, created_at) VALUES (0, 0, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))", values)
+        placement = Placement(int(rig.settings["PARTITIONS"]), int(rig.settings["PLACEMENT_WIDTH"]))
+        part = placement.of_experiment(subject.experiment)
+        values = (placement.shard(part), part, record.mid, record.topic, record.key, record.headers, b" " * TOO_LARGE)
+        cursor.execute("INSERT INTO outbox (shard, part, mid, topic, k, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))", values)
     return launch(rig, subject)
 
 

@@ -81,7 +81,7 @@ WRITERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "processes": {"CREATED": ("api",), "VALIDATED": ("generator",), "*": ("scheduler",)},
     "tasks": {"CREATED": ("generator",), "*": ("scheduler",)},
     "attempts": {"DISPATCHED": ("scheduler",), "CANCELED": ("scheduler",), "*": ("executor", "watch")},
-    "jobs": {"*": ("executor", "submit", "watch")},
+    "jobs": {"*": ("executor", "submit", "doubt", "watch")},
 }
 
 
