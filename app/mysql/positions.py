@@ -46,6 +46,7 @@ def claim(tx: Transaction, group: str, partitions: Iterable[Partition], *, owner
     if not wanted:
         return {}
     found = lock(tx, group, wanted).rows
+    tell(tx, group=group)
     where, values = _these(group, wanted)
     tx.exec_driver_sql(f"UPDATE positions SET owner = %s, owner_epoch = owner_epoch + 1 WHERE {where}", (owner, *values))
     return {key: Position(row.topic_uuid, row.next_offset, owner, row.owner_epoch + 1) for key, row in found.items()}

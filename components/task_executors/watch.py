@@ -19,7 +19,7 @@ from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, hosts, jobs, outbox, processes
 from app.mysql.jobs import Job
-from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now
+from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now, tell
 from app.workflow import execution
 from app.workflow.attempt import State
 from app.workflow.execution import Failed, Succeeded
@@ -88,6 +88,7 @@ class Watcher:
             wanted = jobs.hosts_with_open_jobs(tx)
             hosts.ensure_watch(tx, wanted)
             mine = hosts.claim_watches(tx, wanted, owner=self.instance, seconds=self.lease_seconds)
+            tell(tx, host=mine)
         self.hosts = {each: self.hosts.get(each) or Watched(each) for each in mine} | {each.id: each for each in self.hosts.values() if each.looking or each.killing}
 
     # ---- look -------------------------------------------------------------------------------------------------------------------------------------------

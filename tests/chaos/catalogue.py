@@ -71,7 +71,7 @@ def consumer(component: str, listed: str, commit: str = "commit") -> Points:
     def point(name: str, step: str, *frame: str, raises: bool = True) -> tuple[str, Point]:
         return f"{component}.{name}", Point(component, step, frame, raises=raises, page=name in listed.split())
 
-    yield from unit(f"{component}.claim", component, "C0", page=("claim.before" in listed, "claim.after" in listed))
+    yield from unit(f"{component}.claim", component, "C0", "group", page=("claim.before" in listed, "claim.after" in listed))
     yield point("poll.after", "C1→C2, a batch in hand", "mysql before", raises=False)
     yield point("position.after", "C2, positions locked", "mysql open")
     yield point("aside.after", "C3, copy or dead letter written", "mysql open")
@@ -136,7 +136,7 @@ def all_points() -> Points:
     yield "api.state.after", Point("api", "launch: state written, message not", ("mysql open", "unanswered"), ("process",))
     yield from unit("api.launch_commit", "api", "launch", *MESSAGES)
     yield from unit("api.cancel_commit", "api", "cancel", *MESSAGES, part="cancel")
-    yield from unit("api.positions_commit", "api", "C0 for the sink")
+    yield from unit("api.positions_commit", "api", "C0 for the sink", "group")
     yield from unit("api.events_commit", "api", "events, the sink's position, dead letters", "group")
     yield from relay()
     yield from consumer("generator", "claim.after poll.after aside.after offsets.after")
@@ -155,7 +155,7 @@ def all_points() -> Points:
     yield from unit("submit.intent_commit", "submit", "submission 1", "process", "token", "out")
     yield from unit("submit.id_commit", "submit", "submission 3", "process", "token", "out")
     yield from unit("submit.release", "submit", "submission 4", part="batch systems")
-    yield from unit("watch.claim", "watch", "host_watches row")
+    yield from unit("watch.claim", "watch", "host_watches row", "host")
     yield from unit("watch.commit", "watch", "verdicts", "process", "out")
     yield from unit("doubt.verdict", "doubt", "evidence gathered", "process", "token", "out")
     yield "cancel.tombstone.after", Point("cancel", "tombstone written, nothing killed", (), WORKER, part="cancel")

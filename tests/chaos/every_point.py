@@ -43,6 +43,7 @@ COMPONENT = {  # By the first word of a point: the component it strikes in.
     "watch": "executor-job", "doubt": "executor-job", "sink": "event-sink",
 }  # fmt: skip
 LOST = ("host.receipt.after", "job.exit.before")  # The job's wrapper dies and leaves no exit file: nobody can tell how it ended, and after a search of 60 s it is LOST. Judged at the end.
+GROUP = {"api": "event-sink", "generator": "workflow-generator", "scheduler": "task-scheduler", "executor": "executor-noop"}
 HOSTED = ("ssh", "staging", "submit", "host", "job", "watch", "doubt")
 
 
@@ -192,8 +193,10 @@ def entry(rig: Rig, case: Document, subject: Subject) -> str:
     point, tells = case["point"], BUILT[case["point"]].tells
     if "process" in tells:
         aim = f"?process={subject.process}"
-    elif "group" in tells:  # Not the sink's heartbeat, which carries nothing.
-        aim = f"?group={rig.settings['ENVIRONMENT']}.event-sink"
+    elif "group" in tells:  # Not the sink's heartbeat, which carries nothing, nor a claim of nothing.
+        aim = f"?group={rig.settings['ENVIRONMENT']}.{GROUP[word(point)]}"
+    elif "host" in tells:
+        aim = f"?host={rig.places['hosts'][subject.host]}"
     elif "shard" in tells:
         aim = f"?shard={PLACEMENT.shard(PLACEMENT.of_experiment(subject.experiment))}"
     else:
@@ -201,16 +204,13 @@ def entry(rig: Rig, case: Document, subject: Subject) -> str:
     return f"{point}={case['mode']}" + (f"@{case['hit']}" if case["hit"] != 1 else "") + aim
 
 
-OWNERS = {  # Who renews a lease; the others only look whether it is free.
-    "relay.lease": "SELECT owner FROM relay_shards WHERE until > UTC_TIMESTAMP(6) AND shard = %s", "watch.claim": "SELECT owner FROM host_watches WHERE until > UTC_TIMESTAMP(6) AND 0 <= %s",
-}  # fmt: skip
+LEASE = "SELECT owner FROM relay_shards WHERE until > UTC_TIMESTAMP(6) AND shard = %s"
 
 
 def armed_copies(rig: Rig, point: str, subject: Subject) -> list[int]:
-    """All, but for a lease only whoever holds it."""
-    component, statement = COMPONENT[word(point)], OWNERS.get(act(point))
-    shard = PLACEMENT.shard(PLACEMENT.of_experiment(subject.experiment))
-    owners = [row[0] for row in rig.rows(statement, shard)] if statement else []
+    """All; of the relays whoever holds the lease, where it is renewed: the other only looks whether it is free."""
+    component = COMPONENT[word(point)]
+    owners = [row[0] for row in rig.rows(LEASE, PLACEMENT.shard(PLACEMENT.of_experiment(subject.experiment)))] if act(point) == "relay.lease" else []
     copies = range(rig.counts[component])
     return [copy for copy in copies if any(f"-{rig.pid_of(component, copy)}-" in owner for owner in owners)] or list(copies)
 

@@ -251,7 +251,7 @@ FRAMES: Mapping[str, Seen] = {
     **consumer("generator", "workflow-generator", lambda f: f.process("CREATED"), lambda f: not f.process("CREATED")), "generator.graph.after": lambda f: f.process("CREATED"),
     **consumer("scheduler", "task-scheduler", undecided, lambda f: f.any_attempt("DISPATCHED", "RUNNING", "SUCCEEDED")), "scheduler.load.after": undecided, "scheduler.state.after": undecided,
     **consumer("executor", "executor-noop", lambda f: f.attempt("a", "DISPATCHED"), lambda f: f.attempt("a", "RUNNING"), commit="start_commit"),
-    "timer.move.before": lambda f: f.timer and not f.waits, "timer.move.after": lambda f: not f.timer,
+    "timer.move.before": lambda f: f.timer, "timer.move.after": lambda f: not f.timer,
     "lease.heartbeat.before": lambda f: not f.renewed(BEAT, f.mine), "lease.heartbeat.after": lambda f: f.renewed(BEAT, f.mine),
     "lease.expire.before": lambda f: f.has("attempts WHERE process_id = %s AND owner IS NOT NULL", f.subject.process),
     "lease.expire.after": lambda f: f.has("attempts WHERE process_id = %s AND owner IS NULL AND state = 'RUNNING'", f.subject.process),
