@@ -41,6 +41,7 @@ ROUNDS: Mapping[str, list[Document]] = {  # How each round strikes; other victim
         {"how": "scheduler.position.after", "mode": "pause"},
     ]
 }
+EACH_SECONDS, MANY = 10.0, 30  # One take-over may take so long on a machine that others use; with many rounds the 99th percentile must keep the promise, else the median.
 P24_SECONDS = {"scheduler": 3.0, "generator": 3.0, "relay": 5.0, "event-sink": 3.0, "executor-noop": 3.0, "executor-job": 13.0}
 EXERCISED: Mapping[str, Document] = {  # How often a run of N rounds must have exercised what it decides.
     "P1": {}, "P2": {}, "P3": {}, "P5": {}, "P6": {}, "P7": {}, "P8": {}, "P9": {}, "P10": {}, "P11": {}, "P12": {}, "P13": {}, "P14": {}, "P16": {"committed": 1}, "P18": {}, "P24": {},
@@ -56,7 +57,7 @@ def draw(seed: int, *, victim: str = "scheduler", rounds: int = 8) -> Document:
     zombies = sum(each["how"] == "scheduler.poll.after" for each in drawn)
     required = {**EXERCISED, "P24": {"takeovers": rounds}} | ({"P4": {"zombies": zombies}} if zombies else {})
     launches = [each for n in range(LAUNCHES // OPEN) for each in workload.headline(seed, n * OPEN)]
-    return {"seed": seed, "kind": "headline", "launches": launches, "rounds": drawn, "faults": faults, "required": required, "takeover_seconds": {component: P24_SECONDS[component]}, "lag_ms_max": LAG_MS_MAX}
+    return {"seed": seed, "kind": "headline", "launches": launches, "rounds": drawn, "faults": faults, "required": required, "takeover_seconds": {component: max(EACH_SECONDS, P24_SECONDS[component])}, "lag_ms_max": LAG_MS_MAX}
 
 
 @dataclass
@@ -105,12 +106,19 @@ def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings
             outcome.cases.append(Case(f"round {round_['fault']} {round_['how']} {round_.get('mode', '')}".strip()))
         (directory / "rounds.json").write_text(json.dumps(going.rounds, indent=1, default=str))
         outcome.verdict = rig.finish(going.launched)
-        broken_down = takeovers.broken_down(directory, victim, going.rounds)
-        verdict = json.loads((directory / "verdict.json").read_text()).get("takeover", {}).get(victim.component, {}) if (directory / "verdict.json").exists() else {}
-        told = {"victim": going.rounds[0]["victim"], "summary": takeovers.summary(broken_down, verdict), "rounds": broken_down}
-        (directory / "takeovers.json").write_text(json.dumps(told, indent=1))
+        outcome.cases.append(timed(directory, victim, going.rounds, len(plan["rounds"])))
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def timed(directory: Path, victim: Victim, rounds: list[Document], planned: int) -> Case:
+    """Take-over times, left in takeovers.json: the checker's, and what they are made of."""
+    verdict = json.loads((directory / "verdict.json").read_text()).get("takeover", {}).get(victim.component, {})
+    broken_down = takeovers.broken_down(directory, victim, rounds)
+    told = {"victim": rounds[0]["victim"], "summary": takeovers.summary(broken_down, verdict), "rounds": broken_down}
+    (directory / "takeovers.json").write_text(json.dumps(told, indent=1))
+    name, bound = "p99" if planned >= MANY else "p50", P24_SECONDS[victim.component]
+    return Case(f"take-over {name} ≤ {bound:.0f} s", "" if 0 < verdict.get(name, 0.0) <= bound else f"{name} is {verdict.get(name)}")
 
 
 def strike(going: Run, victim: Victim, round_: Document, again: int, *, say: Say) -> bool:
