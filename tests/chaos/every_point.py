@@ -184,8 +184,9 @@ def record(going: Going) -> list[Case]:
 
 
 def reached(rig: Rig) -> set[str]:
-    marks = {each.name.split(".count")[0] for each in (rig.run / "struck").glob("*/*.count.struck")}
-    return marks | {each.name.removeprefix("struck.").split(".count")[0] for each in (rig.run / "scratch").glob("*/scratch/.airavata/struck.*.count")}
+    """By the marks of our processes, and the `hits` of the hosts."""
+    hits = [line for path in (rig.run / "scratch").glob("*/scratch/.airavata/hits") for line in path.read_text().splitlines()]
+    return {each.name.split(".count")[0] for each in (rig.run / "struck").glob("*/*.count.struck")} | {line.split()[0] for line in hits}
 
 
 def entry(rig: Rig, case: Document, subject: Subject) -> str:
@@ -221,6 +222,8 @@ def single(going: Going, case: Document) -> Case:
     copies = [f"{component}-{copy}" for copy in range(rig.counts[component])]
     rig.until(lambda: all(rig.ready(each) is None for each in copies) and rig.outbox_rows() == 0, 60.0, lambda: f"{component} is not ready")
     subject = going.draft(case["launch"])
+    if component != "api":  # Else whoever launches waits for the frame before it asks the other server.
+        subject.looked.set()
     rig.nemesis_lines.write("fault.start", fault=point, fault_kind="N1", target=component, detail={"mode": case["mode"], "spare": case["spare"]})
     before, hits = freeze_frames.look(rig), proofs.Hits(rig, component)
     rig.down |= set(copies)

@@ -3,6 +3,7 @@
 Who launches, who reads and who harms are threads of their own; each fault is told before it is made (`fault.start`), proven, and told when it is taken back.
 """
 
+import itertools
 import math
 import random
 import threading
@@ -22,7 +23,7 @@ from tests.chaos.rig import Rig
 
 Document = dict[str, Any]
 GAP_SECONDS, AT_ONCE = (2.0, 8.0), 3
-CLIENTS, LOOK_SECONDS = 8, 0.3
+CLIENTS, LOOK_SECONDS, AGAIN_SECONDS = 8, 0.3, 1.0
 TRIES = 4  # A fault whose victim has just nothing to lose (no worker, no transaction under way) is aimed anew.
 LASTS: Mapping[str, tuple[float, float]] = {  # Seconds, log-uniform; the others: (1, 8). A kill: until it is started again.
     "N1": (0.2, 10), "N2": (2, 12), "N3": (2, 4), "N5": (0.2, 20), "N6": (5, 20), "N7": (10, 30), "N10": (0.2, 10), "N16": (4, 15), "N24": (4, 15), "N25": (1, 30), "N33": (0.2, 3),
@@ -76,6 +77,14 @@ class Going:
     def launch(self, launch: Document) -> None:
         self.until(launch["at"])
         self.launched[self.rig.launch(launch)] = launch
+
+    def keep_busy(self, harms: Sequence[Future[None]]) -> None:
+        """The plan's launches again under other keys, while a fault still waits for something to strike."""
+        for n, launch in enumerate(itertools.cycle(self.plan["launches"])):
+            if all(each.done() for each in harms):
+                return
+            self.launch(launch | {"at": 0.0, "key": f"{launch['key']}-again-{n}"})
+            time.sleep(AGAIN_SECONDS)
 
     def misbehave(self, number: int, bad: Document) -> None:
         self.until(bad["at"])
@@ -132,10 +141,11 @@ def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings
         reader = threading.Thread(target=going.read, daemon=True)
         reader.start()
         with ThreadPoolExecutor(CLIENTS) as clients, ThreadPoolExecutor(AT_ONCE + 1) as nemeses:
-            asked: list[Future[None]] = [nemeses.submit(going.harm, each) for each in plan["faults"]]
-            asked += [clients.submit(going.launch, each) for each in plan["launches"]]
+            harms = [nemeses.submit(going.harm, each) for each in plan["faults"]]
+            asked: list[Future[None]] = [*harms, *(clients.submit(going.launch, each) for each in plan["launches"])]
             asked += [clients.submit(going.misbehave, n, each) for n, each in enumerate(plan["bad_requests"])]
             going.until(plan["seconds"])
+            asked.append(clients.submit(going.keep_busy, harms))
             wait(asked)
         going.over.set()
         reader.join(80.0)
