@@ -36,13 +36,14 @@ class Claim:
 
 @dataclass
 class Held:
-    """A partition of ours: `applied` is where reading began or the last applied end; `read` the offset after the last record polled."""
+    """A partition of ours: `applied` is where reading began or the last applied end; `read` the offset after the last record polled, `given` after the last one handed out."""
 
     epoch: int
     applied: int
     read: int
     end_seen: int | None = None
     committed: int = -1
+    given: int = 0
     quiet_since: float | None = None
     halted: str | None = None
 
@@ -203,6 +204,7 @@ class Consumer:
         if (kind and kind not in self.wants) or (only and only != self.group):
             self.passed_over += 1
             return None
+        held.given = offset + 1
         key = message.key()
         return Received(place[0], place[1], offset, key.decode(errors="replace") if isinstance(key, bytes) else str(key or ""), headers, message.value(), message.timestamp()[1])
 
@@ -238,7 +240,7 @@ class Consumer:
         """Read again from here: the only other way a delivered message leaves memory."""
         held = self.held.get(place)
         if held is not None:
-            held.applied = held.read = offset
+            held.applied = held.read = held.given = offset
             held.quiet_since = None
             try:
                 self.client.seek(TopicPartition(*place, offset))
@@ -247,11 +249,11 @@ class Consumer:
                 self.client.incremental_assign([TopicPartition(*place, offset)])
 
     def commit_offsets(self, *, only: set[Partition] | None = None) -> int:
-        """C5: for lag tools, never for truth. Behind the commit markers where the end was seen, so that lag reaches 0. Returns how many partitions had news."""
+        """C5: for lag tools, never for truth. Behind the commit markers where the end was seen and all before it is applied, so that lag reaches 0. Returns how many partitions had news."""
         news = {}
         for place, held in self.held.items():
             if (only is None or place in only) and held.applied > 0 and not held.halted:
-                end = held.end_seen if held.quiet_since is not None and held.end_seen is not None else held.applied
+                end = held.end_seen if held.quiet_since is not None and held.end_seen is not None and held.given <= held.applied else held.applied
                 if max(end, held.applied) != held.committed:
                     news[place] = max(end, held.applied)
         if news:
