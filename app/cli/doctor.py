@@ -16,7 +16,7 @@ import migrations
 from app import admin, clock
 from app.cli import host_keys, show
 from app.cli.session import Format
-from app.errors import AiravataError, Misconfigured
+from app.errors import AiravataError, Misconfigured, StoreUnavailable
 from app.mysql import engine
 from app.mysql.hosts import catalogued
 from app.mysql.unit_of_work import now, unit_of_work
@@ -88,7 +88,7 @@ def database(found: Examination, connected: Engine) -> bool:
     try:
         engine.check_settings(connected)
         found.fine("mysql settings", where, "durable, row based, READ COMMITTED")
-    except Misconfigured as fault:
+    except (Misconfigured, StoreUnavailable) as fault:
         found.wrong("mysql settings", where, str(fault), "change them on the server (my.cnf), restart it, ask again")
     match migrations.check(connected):
         case Schema.BEHIND:

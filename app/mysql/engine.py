@@ -14,7 +14,7 @@ from pymysql.converters import conversions
 from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 
-from app.errors import Misconfigured
+from app.errors import Misconfigured, StoreUnavailable
 from app.mysql.unit_of_work import unit_of_work
 
 DRIVER_TIMEOUT_SECONDS = 5
@@ -74,8 +74,8 @@ def _throw_away_stale(engine: Engine, after_seconds: float) -> None:
 
 
 def check_settings(engine: Engine) -> None:
-    """Ask the server, not the file, for what the protocol needs. Raises Misconfigured naming each setting; StoreUnavailable while it is away."""
-    wanted = {"innodb_flush_log_at_trx_commit": {"1"}, "read_only": {"0", "OFF"}}
+    """Ask the server, not the file, for what the protocol needs. Raises Misconfigured naming each setting; StoreUnavailable while it is away or read-only, as in a failover."""
+    wanted = {"innodb_flush_log_at_trx_commit": {"1"}}
     if_binlog = {"sync_binlog": {"1"}, "binlog_format": {"ROW"}, "binlog_row_image": {"FULL"}}
     with unit_of_work(engine)("settings.check.read") as tx:
         found = {row[0]: str(row[1]) for row in tx.exec_driver_sql("SHOW GLOBAL VARIABLES")}
@@ -87,6 +87,8 @@ def check_settings(engine: Engine) -> None:
         faults.append(f"this session's isolation is {isolation}, must be READ-COMMITTED")
     if faults:
         raise Misconfigured("unsafe MySQL settings: " + "; ".join(faults) + ". Set them on the server and start again")
+    if found.get("read_only", "OFF").upper() not in {"0", "OFF"}:
+        raise StoreUnavailable("the server is read-only")
 
 
 def found_session(connection: Any) -> str:

@@ -109,15 +109,16 @@ def test_a_recreated_topic_is_told_and_mended_as_its_runbook_says(airavata: Aira
     assert examined(airavata) == {}
 
 
-def test_unsafe_server_settings(airavata: Airavata, root_of: Engine) -> None:
+@pytest.mark.parametrize(("setting", "values", "says"), [("innodb_flush_log_at_trx_commit", (2, 1), "innodb_flush_log_at_trx_commit is 2, must be 1"), ("read_only", (1, 0), "read-only")])
+def test_unsafe_server_settings(airavata: Airavata, root_of: Engine, setting: str, values: tuple[int, int], says: str) -> None:
     made_whole(airavata)
     with root_of.connect() as connection:
-        connection.exec_driver_sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+        connection.exec_driver_sql(f"SET GLOBAL {setting} = {values[0]}")
         try:
             found = examined(airavata)
         finally:
-            connection.exec_driver_sql("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
-    assert "innodb_flush_log_at_trx_commit is 2, must be 1" in found["mysql settings"]["text"]
+            connection.exec_driver_sql(f"SET GLOBAL {setting} = {values[1]}")
+    assert says in found["mysql settings"]["text"]
     assert set(found) == {"mysql settings"}
 
 

@@ -79,6 +79,19 @@ def test_kafka_away_at_the_start_is_waited_for_and_a_stop_ends_the_wait(start: C
     assert process.ended()[0] == 0
 
 
+def test_a_server_that_is_read_only_at_the_start_is_waited_for(start: Callable[..., Process], database: str) -> None:
+    engine = create_engine(make_url(database).set(drivername="mysql+pymysql"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET GLOBAL read_only = 1")
+        try:
+            process = start(API, database.replace("mysql+pymysql", "mysql"))
+            until(lambda: process.waits_for("read-only"))
+        finally:
+            connection.exec_driver_sql("SET GLOBAL read_only = 0")
+    engine.dispose()
+    until(process.is_ready)
+
+
 def test_a_schema_that_is_behind_is_waited_for(start: Callable[..., Process], empty_database: str) -> None:
     process = start(API, empty_database.replace("mysql+pymysql", "mysql"))
     until(lambda: process.waits_for("airavata admin migrate"))
