@@ -8,6 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -16,6 +17,7 @@ from tests.chaos.lines import Lines
 from tests.support.gateway import Gateway, Refused
 
 Document = dict[str, Any]
+REFUSED_SECONDS, AGAIN_SECONDS = 120.0, 0.5
 _ops = itertools.count(1)
 
 
@@ -61,13 +63,14 @@ class Client(Gateway):
         body = json.dumps({**good, "name": marker, **bad.get("body", {})}).encode() if "raw" not in bad else str(bad["raw"]).encode()
         headers = {"Content-Type": "application/json"} | ({} if "key" in bad else {"Idempotency-Key": f"bad-{marker}"})
         expect = {"status": [bad["status"]], "code": bad["code"], "marker": marker}
-        for url in self.urls:  # A server that is away is not the request's fault.
-            try:
+        deadline = time.monotonic() + REFUSED_SECONDS
+        for url in itertools.cycle(self.urls):  # A server, or its store, that is away is not the request's fault.
+            with suppress(httpx2.TransportError):
                 answer = self._told("refused", "POST", f"{url}/v1/experiments", expect, {"content": body, "headers": headers})
-            except httpx2.TransportError:
-                continue
-            if answer.status_code < 500:
-                return
+                if answer.status_code not in {500, 503}:
+                    return
+            assert time.monotonic() < deadline, f"{marker} was not answered"
+            time.sleep(AGAIN_SECONDS)
 
     def look(self, experiment: str) -> Document | None:
         """The experiment as answered now, for P23; None while nobody answers."""

@@ -174,6 +174,9 @@ class OneKey(Promise):
                 self.broken(f"{experiment} has {len(places)} processes for one launch", *places[:2])
 
 
+UNAVAILABLE = (503, "unavailable")  # While a store is away nobody is told whether a request was good; whoever asked asks again.
+
+
 class Refused(Promise):
     """`refusals`: bad requests whose answer was told beforehand."""
 
@@ -193,7 +196,7 @@ class Refused(Promise):
                     self.markers[str(line["marker"])] = place
         elif line["op"] in self.asked:
             asked, at = self.asked.pop(line["op"])
-            if line["outcome"] == "unknown":
+            if line["outcome"] == "unknown" or (line["status"], line.get("code")) == UNAVAILABLE:
                 return
             self.count("refusals", line["outcome"] == "refused")
             wants = asked["expect"]
