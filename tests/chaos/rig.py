@@ -91,6 +91,7 @@ class Rig(System):
         self.links = Links(self.database_url, self.kafka)
         self.client_lines, self.nemesis_lines, self.samples = (Lines(run / f"{name}.jsonl", name) for name in ("client", "nemesis", "samples"))
         self.down: set[str] = set()  # Left alone by the keeper: whoever struck it starts it again.
+        self.hosts_died: set[int] = set()  # By their numbers: a job that was under way there may be lost.
         self.exits: list[Exit] = []
         self.lives = 0
         self._stack, self._reviving = ExitStack(), threading.RLock()

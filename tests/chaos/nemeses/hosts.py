@@ -64,6 +64,7 @@ class HostDies(OneHost):
             self._namespace(daemon)
         proven(lambda: running(book) and processes_below(scratch), MET_SECONDS, f"no job ran on {self.target}")
         struck, pid = time.monotonic(), daemon.pid
+        rig.hosts_died.add(self.number)
         victims = set(processes_below(scratch)) | (set(children_of(pid)) if pid else set())
         daemon.kill()
         for each in victims | set(processes_below(scratch)):
