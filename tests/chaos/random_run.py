@@ -24,6 +24,7 @@ from tests.chaos.rig import Rig
 Document = dict[str, Any]
 GAP_SECONDS, AT_ONCE = (2.0, 8.0), 3
 CLIENTS, LOOK_SECONDS, AGAIN_SECONDS = 8, 0.3, 1.0
+PROVEN_SHARE = 0.75  # Of faults and of kinds: where chance aims, some find nothing to strike. They do not count, and the report names them.
 TRIES = 4  # A fault whose victim has just nothing to lose (no worker, no transaction under way) is aimed anew.
 LASTS: Mapping[str, tuple[float, float]] = {  # Seconds, log-uniform; the others: (1, 8). A kill: until it is started again.
     "N1": (0.2, 10), "N2": (2, 12), "N3": (2, 4), "N5": (0.2, 20), "N6": (5, 20), "N7": (10, 30), "N10": (0.2, 10), "N16": (4, 15), "N24": (4, 15), "N25": (1, 30), "N33": (0.2, 3),
@@ -40,7 +41,8 @@ def draw(seed: int, *, seconds: float, kinds: Sequence[str] = (), launches_per_s
     """`kinds`: the nemeses to draw from, all by their weights if none is named. No two harm the same thing at once, and never are more than three on."""
     plan = workload.draw(seed, count=max(20, int(seconds * launches_per_second)), seconds=seconds)
     plan |= {"kind": "random", "seconds": seconds, "faults": faults(random.Random(seed + 1), seconds, kinds), "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}}}
-    return plan
+    counts = {"faults": len(plan["faults"]), "kinds": len({each["kind"] for each in plan["faults"]})}
+    return plan | {"proven_at_least": {what: math.ceil(count * PROVEN_SHARE) for what, count in counts.items()}}
 
 
 def faults(rng: random.Random, seconds: float, kinds: Sequence[str]) -> list[Document]:
@@ -116,7 +118,8 @@ class Going:
         if nemesis.proof is not None:
             self._take_back(nemesis, name, fault["seconds"])
         broken = "; ".join(nemesis.broken)
-        self.cases.append(Case(f"{fault['kind']} {name} struck", why or broken))
+        if broken or not why:
+            self.cases.append(Case(f"{fault['kind']} {name} struck", broken))
         told = f"UNDECIDED: {why}" if why else f"BROKEN: {broken}" if broken else f"{fault['seconds']:.1f} s"
         self.say(f"{name} {fault['kind']} {nemesis.title} {nemesis.variant} {nemesis.target}: {told}")
 

@@ -35,7 +35,7 @@ def _part(outcome: Outcome) -> Document:
     verdict, takeovers, unmet, points = (_json(outcome.run / name) for name in ("verdict.json", "takeovers.json", "unmet.json", "points.json"))
     return {
         "part": outcome.part, "run": str(outcome.run.relative_to(ROOT)), "seconds": round(outcome.seconds), "exit": outcome.verdict, "cases": [vars(each) for each in outcome.cases],
-        "promises": verdict.get("promises", {}), "faults": verdict.get("faults", {}), "counts": verdict.get("counts", {}), "takeovers": takeovers, "points": points, **(unmet or {}),
+        "promises": verdict.get("promises", {}), "faults": verdict.get("faults", {}), "unproven": verdict.get("unproven", []), "counts": verdict.get("counts", {}), "takeovers": takeovers, "points": points, **(unmet or {}),
     }  # fmt: skip
 
 
@@ -74,6 +74,7 @@ def page(found: Mapping[str, Any]) -> str:
     if found["points"]:
         points = found["points"]
         lines += [f"Fail points: {points['known']} in the catalogue, {points['reached']} reached, {points['struck']} struck with four proofs; parts that do not exist yet: {points['absent']}.", ""]
+    lines += [f"Not proven, so not counted: {each}" for part in found["parts"] for each in part["unproven"]]
     lines += [f"Failed: {each}" for each in found["failed"]] + [f"Not as planned: {each}" for part in found["parts"] for each in part.get("unmet", [])[:10] + part.get("bugs", [])[:10]]
     lines += ["", f"Seed {found['seed']}, commit {found['commit']}, {found['machine']}, load {found['load']}, {found['seconds']} s. Repeat it: `{found['repeat']}`. Evidence:"]
     lines += [f"- {each['part']}: `{each['run']}` ({each['seconds']} s, checker {each['exit']})" for each in found["parts"]]

@@ -24,6 +24,7 @@ plan.json
   required        promise → how often at least it must have been exercised, by the names of counts in the promises' docstrings; {} stands for once, by the first of them.
                   A promise that is not named is judged and shown, and does not decide the exit code, unless it is BROKEN.
   faults          each must have start, proof and end in nemesis.jsonl under the same `fault`, or the promises it was planned for (`for`: ["P4"]; all required ones if left out) are UNDECIDED.
+  proven_at_least {"faults": 600, "kinds": 20}, of faults drawn by chance: instead of each, so many must be proven, or all promises are UNDECIDED. Left out: each.
   not_run         [{"kind": "N11", "reason": "no root here"}]: named in the report.
   left_in_place   conditions that the plan never lifts: a task BLOCKED by one of them counts as ended (P2).
   takeover_seconds  component → bound of P24 in place of the checker's own (promises.md); lag_ms_max: beyond it a take-over is thrown away unseen.

@@ -69,6 +69,7 @@ def page(judged: Judgement, whole: dict[str, Any]) -> str:
             lines += [f"- `{each['file']}:{each['line']}` `{each['text'].replace('`', chr(39))}`" for each in one["witness"]["records"]]
     open_ones = [f"- {number}: {'; '.join(one['reasons'][:3])}" for number, one in whole["promises"].items() if one["verdict"] not in {HELD, BROKEN}]
     lines += _section("Undecided", open_ones)
+    lines += _section("Not proven, and not counted", [f"- {why}" for why in whole["unproven"]])
     lines += _section("Not run", [f"- {each['kind']}: {each['reason']}" for each in judged.evidence.plan.get("not_run") or ()])
     lines += _section("Sources", [f"- {name}: {each['records']} records, {each['torn']} torn" + "".join(f"; {fault}" for fault in each["faults"][:3]) for name, each in whole["sources"].items()])
     lines += _section("Counts", [f"- {name}: {count}" for name, count in whole["counts"].items()])

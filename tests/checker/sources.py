@@ -98,14 +98,21 @@ def _kafka(evidence: Evidence, source: Source, groups: Source) -> None:
 
 @dataclass
 class Faults:
-    """Planned and proven, by kind; `unproven`: fault → why, with the promises it was planned for (empty: all)."""
+    """Planned and proven, by kind; `unproven`: fault → why, with the promises it was planned for (empty: all).
+
+    `at_least`: how many a plan of faults by chance asks for, {"faults": 600, "kinds": 20}; those that found nothing to strike are then only not counted.
+    """
 
     planned: Counter[str] = field(default_factory=Counter)
     proven: Counter[str] = field(default_factory=Counter)
     unproven: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    at_least: dict[str, int] = field(default_factory=dict)
 
     def for_promise(self, number: str) -> list[str]:
-        return [why for why, promises in self.unproven if not promises or number in promises]
+        if not self.at_least:
+            return [why for why, promises in self.unproven if not promises or number in promises]
+        found = {"faults": self.proven.total(), "kinds": len(+self.proven)}
+        return [f"{found[what]} {what} were proven, {least} asked" for what, least in self.at_least.items() if found[what] < least]
 
 
 def faults(plan: dict[str, Any], lines: list[Any]) -> Faults:
@@ -114,7 +121,7 @@ def faults(plan: dict[str, Any], lines: list[Any]) -> Faults:
     for line in lines:
         if str(line.get("kind", "")).startswith("fault."):
             said[str(line.get("fault"))][line["kind"]] = line
-    found = Faults()
+    found = Faults(at_least=dict(plan.get("proven_at_least") or {}))
     planned = {str(each["fault"]): each for each in plan.get("faults") or ()}
     for name in [*planned, *(each for each in said if each not in planned)]:
         one, lines_of = planned.get(name, {}), said[name]

@@ -120,6 +120,16 @@ def test_a_fault_that_was_planned_for_one_promise_leaves_the_others_alone(tmp_pa
     assert judged.exit_code == 2
 
 
+@pytest.mark.parametrize(("faults", "kinds", "code"), [(1, 1, 0), (2, 1, 2), (1, 2, 2)])
+def test_faults_drawn_by_chance_need_as_many_proofs_as_the_plan_asks(tmp_path: Path, faults: int, kinds: int, code: int) -> None:
+    story = planned(good(), 1)
+    story.plan["proven_at_least"] = {"faults": faults, "kinds": kinds}
+    judged = judge(story.write(tmp_path))
+    assert judged.exit_code == code
+    assert [why for why, _ in judged.faults.unproven] == ["N9 f2: no fault.proof, no fault.end"]
+    assert code == 0 or "were proven, 2 asked" in of(judged, "P1")[1]
+
+
 def test_a_nemesis_that_does_nothing_leaves_its_promises_unexercised(tmp_path: Path) -> None:
     story = good()
     story.nemesis = [line for line in story.nemesis if not line["kind"].startswith("fault.")]
