@@ -10,14 +10,16 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from app.dev.servers import Native
 from tests.chaos import workload
 from tests.chaos.nemeses.catalogue import NEMESES
-from tests.chaos.nemeses.nemesis import Nemesis, Undecided
+from tests.chaos.nemeses.nemesis import AWAY, Nemesis, Undecided, patiently
 from tests.chaos.outcome import Case, Outcome, Say
 from tests.chaos.rig import Rig
 
@@ -104,17 +106,19 @@ class Going:
         """One fault, whole; aimed anew where its victim had nothing to lose. Without proof the checker decides what that costs."""
         self.until(fault["at"])
         rng, lines, name = random.Random(fault["seed"]), self.rig.nemesis_lines, fault["fault"]
-        why, nemesis = "", NEMESES[fault["kind"]]()
-        nemesis.aim(self.rig, rng)
-        lines.write("fault.start", fault=name, fault_kind=fault["kind"], target=nemesis.target, detail={"variant": nemesis.variant, "seconds": fault["seconds"]})
-        for _ in range(TRIES):
+        for number in range(TRIES):
+            why, nemesis = "", NEMESES[fault["kind"]]()
             try:
+                nemesis.aim(self.rig, rng)
+                lines.write("fault.start", fault=name, fault_kind=fault["kind"], target=nemesis.target, detail={"variant": nemesis.variant, "seconds": fault["seconds"], "tries": number})
                 nemesis.proof = nemesis.strike(self.rig, rng)
-                why = ""
                 break
             except Undecided as fault_of_aim:
-                why, nemesis = str(fault_of_aim), NEMESES[fault["kind"]]()
-                nemesis.aim(self.rig, rng)
+                why = str(fault_of_aim)
+            except AWAY as fault_of_another:  # Another fault took away what this one needed; what it had begun is undone.
+                why = f"its own question was not answered: {fault_of_another}"
+                with suppress(AttributeError):  # It had not come far enough to have anything to undo.
+                    patiently(partial(nemesis.heal, self.rig))
         if nemesis.proof is not None:
             self._take_back(nemesis, name, fault["seconds"])
         broken = "; ".join(nemesis.broken)
@@ -131,7 +135,7 @@ class Going:
         if not timed:
             lines.write("fault.proof", fault=name, struck=proof.struck, evidence=proof.evidence, **proof.more)
         time.sleep(seconds)
-        nemesis.heal(self.rig)
+        patiently(partial(nemesis.heal, self.rig))
         if timed:
             lines.write("fault.proof", fault=name, struck=proof.struck, evidence=proof.evidence, lag_ms=self.rig.tick.lag_ms(proof.struck), **proof.more)
         lines.write("fault.end", fault=name, healed=time.monotonic(), broken=nemesis.broken, **nemesis.after)

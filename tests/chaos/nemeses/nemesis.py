@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx2
+import pymysql
+from confluent_kafka import KafkaException
+
 from app.dev.process import wait_until
 from tests.chaos.rig import Rig
 
@@ -54,6 +58,8 @@ class Nemesis:
             wanted = (self.target,) if self.target else self.components
             living = [each for each in names(rig) if split(each)[0] in wanted and rig.alive(rig.daemons[daemon_name(each)])]
             busy = [each for each in living if held_by(rig, rig.pid_of(*split(each)))] if self.target else []
+            if not living:
+                raise Undecided(f"none of {', '.join(wanted)} lives just now")
             self.target = rng.choice(busy or living)
         if not self.variant and self.variants:
             self.variant = rng.choice(list(self.variants))
@@ -172,13 +178,16 @@ def proven(condition: Callable[[], Any], seconds: float, why: str) -> None:
         raise Undecided(f"{why} (not within {seconds:.0f} s)")
 
 
+AWAY = (pymysql.MySQLError, KafkaException, httpx2.HTTPError, OSError)  # What a question of the harness meets while another fault is on.
+
+
 def patiently(ask: Callable[[], Any]) -> Any:
     """Ask MySQL or Kafka while they may be coming back: at most 60 s."""
     deadline = time.monotonic() + 60.0
     while True:
         try:
             return ask()
-        except Exception:
+        except AWAY:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
