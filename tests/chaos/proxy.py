@@ -33,7 +33,8 @@ class Connection:
         self.writers = {UP: server[1], DOWN: client[1]}
         self.maimed = False
         for each in (self.client, self.server):
-            each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # It may have gone again already.
+                each.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def serve(self) -> None:
         """Both ways until both ends have said their last, or one was cut."""

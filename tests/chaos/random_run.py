@@ -8,9 +8,9 @@ import math
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,8 @@ class Going:
     launched: dict[str, Document] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+    turn: threading.Condition = field(default_factory=threading.Condition)
+    on: dict[str, tuple[str, set[str]]] = field(default_factory=dict)  # Fault → what it harms, and the faults that were on with it.
 
     def until(self, at: float) -> None:
         time.sleep(max(0.0, self.began + at - time.monotonic()))
@@ -102,12 +104,38 @@ class Going:
             if self.launched:
                 self.rig.client.look(rng.choice(list(self.launched)))
 
+    @contextmanager
+    def its_turn(self, name: str, harms: str) -> Iterator[set[str]]:
+        """Not before it may be on together with those that are: the plan sees to that, and a slow fault before it delays it. Yields its company, which may yet grow."""
+
+        def free() -> bool:
+            others = {other for other, _ in self.on.values()}
+            return len(self.on) < AT_ONCE and harms not in others and "everything" not in others and (harms != "everything" or not others)
+
+        with self.turn:
+            self.turn.wait_for(free)
+            company = set(self.on)
+            for _, seen in self.on.values():
+                seen.add(name)
+            self.on[name] = (harms, company)
+        try:
+            yield company
+        finally:
+            with self.turn:
+                del self.on[name]
+                self.turn.notify_all()
+
     def harm(self, fault: Document) -> None:
-        """One fault, whole; aimed anew where its victim had nothing to lose. Without proof the checker decides what that costs."""
         self.until(fault["at"])
+        with self.its_turn(fault["fault"], HARMS.get(fault["kind"], fault["kind"])) as company:
+            self._harm(fault, company)
+
+    def _harm(self, fault: Document, company: set[str]) -> None:
+        """One fault, whole; aimed anew where its victim had nothing to lose. Without proof the checker decides what that costs."""
         rng, lines, name = random.Random(fault["seed"]), self.rig.nemesis_lines, fault["fault"]
         for number in range(TRIES):
             why, nemesis = "", NEMESES[fault["kind"]]()
+            nemesis.company = company
             try:
                 nemesis.aim(self.rig, rng)
                 lines.write("fault.start", fault=name, fault_kind=fault["kind"], target=nemesis.target, detail={"variant": nemesis.variant, "seconds": fault["seconds"], "tries": number})

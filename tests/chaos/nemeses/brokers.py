@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from app import admin, plugins
 from app.dev.process import Daemon, wait_until
 from app.settings import read
-from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, patiently, proven
+from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, apart, patiently, proven
 from tests.chaos.rig import Rig
 
 EXIT_SECONDS = 60.0
@@ -23,8 +23,12 @@ def brokers(rig: Rig) -> dict[str, Daemon]:
     return found
 
 
+def admin_client(kafka: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": kafka, "log_level": 0, "socket.timeout.ms": 10_000})
+
+
 def client(rig: Rig) -> AdminClient:
-    return AdminClient({"bootstrap.servers": rig.kafka, "log_level": 0, "socket.timeout.ms": 10_000})
+    return admin_client(rig.kafka)
 
 
 def watermarks(rig: Rig, topic: str) -> dict[int, tuple[int, int]]:
@@ -42,6 +46,15 @@ def answering(rig: Rig) -> int:
     with suppress(KafkaException):
         return len(client(rig).list_topics(timeout=5.0).brokers)
     return 0
+
+
+def delete_group(kafka: str, group: str) -> bool:
+    """Whether it is gone."""
+    known = admin_client(kafka)
+    with suppress(KafkaException):
+        known.delete_consumer_groups([group])[group].result(15.0)
+        return group not in {each.group_id for each in known.list_consumer_groups().result(15.0).valid}  # type: ignore[attr-defined]
+    return False
 
 
 class BrokerDown(Nemesis):
@@ -132,24 +145,13 @@ class MemoryLost(Nemesis):
         """A deleted group has no effect: positions are rows."""
         mine = self._down(rig, "scheduler", signal.SIGKILL)
         group = str(rig.one("SELECT DISTINCT consumer_group FROM positions WHERE consumer_group LIKE '%%task-scheduler'"))
-        kafka, struck = client(rig), time.monotonic()
-
-        def delete() -> bool:
-            try:
-                kafka.delete_consumer_groups([group])[group].result(15.0)
-            except KafkaException as fault:
-                self.why = str(fault)
-                return False
-            return True
-
-        self.why = ""
+        struck = time.monotonic()
         try:
-            proven(delete, 30.0, "the group could not be deleted")
-            left = [each.group_id for each in kafka.list_consumer_groups().result(15.0).valid if each.group_id == group]  # type: ignore[attr-defined]
+            proven(lambda: apart(delete_group, rig.kafka, group), 30.0, "the group could not be deleted")
         finally:
             for each in mine:
                 rig.restart(each)
-        return Proof(struck, {"group_deleted": group, "still_listed": left})
+        return Proof(struck, {"group_deleted": group})
 
     def heal(self, rig: Rig) -> None:
         """The operator's command: Kafka's memory counts from here on."""

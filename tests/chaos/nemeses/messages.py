@@ -8,12 +8,12 @@ from typing import Any
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, Producer, TopicPartition
 
 from app.dev.process import wait_until
-from tests.chaos.nemeses.brokers import client
-from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Undecided, arm, daemon_name, disarm, names, patiently, proven, split
+from tests.chaos.nemeses.brokers import admin_client
+from tests.chaos.nemeses.nemesis import KEY, POISONED, Nemesis, Proof, Random, Undecided, apart, arm, daemon_name, disarm, names, patiently, proven, split
 from tests.chaos.rig import Rig
 
+FORWARD = (1, 2, 1000)  # Past a record or two that wait, and far past the end of the log.
 COPIES, POISON_SECONDS, LETTERS_SECONDS = 5, 5.0, 120.0
-KEY = b"nemesis"
 READER = {"group.id": "nemesis", "isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True, "log_level": 0}
 
 
@@ -79,30 +79,36 @@ class CopiesAndOffsets(Nemesis):
         for each in mine:
             rig.strike(each)
         back, forward = places[::2], places[1::2]
-        wanted = [TopicPartition(topic, part, offset // 2) for topic, part, offset in back] + [TopicPartition(topic, part, offset + 1000) for topic, part, offset in forward]
-        kafka, struck = client(rig), time.monotonic()
-
-        def moved() -> bool:
-            with suppress(KafkaException):
-                (future,) = kafka.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, wanted)], request_timeout=10.0).values()
-                return all(each.error is None for each in future.result().topic_partitions)
-            return False
-
+        wanted = [(topic, part, offset // 2) for topic, part, offset in back] + [(topic, part, offset + rng.choice(FORWARD)) for topic, part, offset in forward]
+        struck = time.monotonic()
         try:
-            proven(moved, 40.0, f"the offsets of {group} could not be moved")
-            (future,) = kafka.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10.0).values()
-            read_back = {(each.topic, each.partition): each.offset for each in future.result().topic_partitions}
+            proven(lambda: apart(move_offsets, rig.kafka, group, wanted), 40.0, f"the offsets of {group} could not be moved")
+            read_back = apart(offsets_of, rig.kafka, group)
         finally:
             for each in mine:
                 rig.restart(each)
-        right = sum(read_back.get((each.topic, each.partition)) == each.offset for each in wanted)
+        right = sum(read_back.get((topic, part)) == offset for topic, part, offset in wanted)
         if not right:
             raise Undecided(f"the offsets read back are others: {read_back}")
-        told = [[group, each.topic, each.partition, each.offset] for each in wanted]
+        told = [[group, *each] for each in wanted]
         return Proof(struck, {"group": group, "set_back": len(back), "set_forward": len(forward), "read_back": right, "offsets_set": told}, {"offsets_set": told})
 
     def heal(self, rig: Rig) -> None:
         """Nothing is left on; where reading starts is the position's word."""
+
+
+def move_offsets(kafka: str, group: str, wanted: list[tuple[str, int, int]]) -> bool:
+    """Whether Kafka took all of them."""
+    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*each) for each in wanted])
+    with suppress(KafkaException):
+        (future,) = admin_client(kafka).alter_consumer_group_offsets([asked], request_timeout=10.0).values()
+        return all(each.error is None for each in future.result().topic_partitions)
+    return False
+
+
+def offsets_of(kafka: str, group: str) -> dict[tuple[str, int], int]:
+    (future,) = admin_client(kafka).list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10.0).values()
+    return {(each.topic, each.partition): each.offset for each in future.result().topic_partitions}
 
 
 def read(rig: Rig, topic: str, part: int, start: int, end: int) -> Message | None:
@@ -185,14 +191,13 @@ class Poison(Nemesis):
         seconds = time.monotonic() - taken
         dead = wait_until(lambda: patiently(lambda: self._letters(rig)) - before >= len(placed), LETTERS_SECONDS, 0.2)
         letters = self._letters(rig) - before
-        self.must(dead and letters == len(placed), f"{len(placed)} poisoned records gave {letters} dead letters")
-        self.must(in_time, f"partitions stood still for {seconds:.1f} s behind poison")
+        self.must(dead and letters == len(placed), f"{len(placed)} poisoned records gave {letters} dead letters", alone=True)
+        self.must(in_time, f"partitions stood still for {seconds:.1f} s behind poison", alone=True)
         return Proof(struck, {"sent": len(placed), "dead_letters": letters, "passed_seconds": round(seconds, 2)})
 
     @staticmethod
     def _letters(rig: Rig) -> int:
-        """A requeued copy has the key of what it is about."""
-        return int(rig.one("SELECT COUNT(*) FROM dead_letters WHERE k = %s OR k LIKE '%%\\_none%%'", KEY.decode()))
+        return int(rig.one(f"SELECT COUNT(*) FROM dead_letters WHERE {POISONED}", KEY.decode()))
 
     def heal(self, rig: Rig) -> None:
         """Dead letters stay, as they must."""

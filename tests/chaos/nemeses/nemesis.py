@@ -7,7 +7,10 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +25,9 @@ Evidence = dict[str, Any]
 Random = random.Random
 CONSUMERS = ("generator", "scheduler", "executor-environment", "executor-data", "executor-job", "executor-noop")
 STOPPED = signal.SIGSTOP
+KEY = b"nemesis"  # Of poisoned records.
+POISONED = "k = %s OR k LIKE '%%\\_none%%'"  # A requeued copy has the key of what it is about.
+APART_SECONDS = 60.0
 
 
 class Undecided(Exception):
@@ -50,6 +56,7 @@ class Nemesis:
         self.target, self.variant = target, variant
         self.after: Evidence = {}  # What was seen since the strike; goes into fault.end.
         self.broken: list[str] = []  # What had to hold and did not.
+        self.company: set[str] = set()  # Other faults that were on at any time since this one began.
         self.proof: Proof | None = None
 
     def aim(self, rig: Rig, rng: Random) -> None:
@@ -70,9 +77,10 @@ class Nemesis:
     def heal(self, rig: Rig) -> None:
         raise NotImplementedError
 
-    def must(self, holds: bool, otherwise: str) -> None:
+    def must(self, holds: bool, otherwise: str, *, alone: bool = False) -> None:
+        """`alone`: it can be asked only of a system that bears no other fault besides; in company it is told and no more."""
         if not holds:
-            self.broken.append(otherwise)
+            (self.after.setdefault("in_company", []) if alone and self.company else self.broken).append(otherwise)
 
 
 def unleash(nemesis: Nemesis, rig: Rig, fault: str, rng: Random) -> Proof:
@@ -179,6 +187,15 @@ def proven(condition: Callable[[], Any], seconds: float, why: str) -> None:
 
 
 AWAY = (pymysql.MySQLError, KafkaException, httpx2.HTTPError, OSError)  # What a question of the harness meets while another fault is on.
+
+
+def apart(question: Callable[..., Any], *arguments: Any) -> Any:
+    """In a process of its own: the library's admin client ends its process, by an assertion, when the coordinator dies under a question. Raises OSError when it did."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(question, *arguments).result(APART_SECONDS)
+        except (BrokenProcessPool, TimeoutError) as fault:
+            raise OSError(f"{question.__name__} was not answered: {type(fault).__name__}") from fault
 
 
 def patiently(ask: Callable[[], Any]) -> Any:

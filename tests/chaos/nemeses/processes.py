@@ -61,7 +61,7 @@ class Killed(Nemesis):
         struck = time.monotonic()
         os.kill(victim, signal.SIGKILL)
         proven(lambda: state_of(victim) in {"", "Z"}, 10.0, "the worker did not go")
-        self.must(rig.alive(rig.daemons[daemon_name(self.target)]), f"{self.target} ended with its worker")
+        self.must(rig.alive(rig.daemons[daemon_name(self.target)]), f"{self.target} ended with its worker", alone=True)
         return Proof(struck, {"worker": victim, "gone": True, "executor_alive": rig.alive(rig.daemons[daemon_name(self.target)])})
 
     def heal(self, rig: Rig) -> None:
@@ -120,16 +120,16 @@ class Frozen(Nemesis):
         if alive and self.proof is not None and self.proof.more.get("spare"):
             taken = wait_until(lambda: patiently(lambda: held_by(rig, self.pid)) < max(1, self.held), TAKEN_SECONDS, 0.05)  # An idle partition may bear its name for long.
             self.after["successor_claimed_first"] = taken
-            self.must(taken, f"nobody took over from {self.target} within {TAKEN_SECONDS:.0f} s")
+            self.must(taken, f"nobody took over from {self.target} within {TAKEN_SECONDS:.0f} s", alone=True)
         still = state_of(self.pid) == "T"
-        self.must(still or not alive, f"{self.target} did not stay stopped")
+        self.must(still or not alive, f"{self.target} did not stay stopped", alone=True)
         self.after["woken"] = time.monotonic()
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
         if alive and self.variant == "batch" and self.proof is not None and self.proof.more.get("spare"):
             seen = wait_until(lambda: self._fenced(rig) > self.fenced, 15.0, 0.1)
             self.after["fenced"] = self._fenced(rig) - self.fenced
-            self.must(seen, f"{self.target} came back with a batch in hand and was not fenced")
+            self.must(seen, f"{self.target} came back with a batch in hand and was not fenced", alone=True)
 
     def _fenced(self, rig: Rig) -> float:
         with suppress(OSError):
@@ -167,7 +167,7 @@ class FrozenWithLocks(Frozen):
         waited = wait_until(lambda: rig.one(WAITING) > 0, 4.0, 0.15)  # InnoDB renews that table when nobody read it for 100 ms.
         ended = wait_until(lambda: not _open_transactions(rig, daemon_name(self.target)), 12.0, 0.15)
         seconds = time.monotonic() - struck
-        self.must(ended, f"the transaction of the frozen {self.target} was still open after {seconds:.1f} s")
+        self.must(ended, f"the transaction of the frozen {self.target} was still open after {seconds:.1f} s", alone=True)
         evidence = {"state": "T", "somebody_waited_for_a_lock": waited, "transaction_ended_seconds": round(seconds, 2)}
         return Proof(struck, evidence, {"spare": bool(spare)})
 
