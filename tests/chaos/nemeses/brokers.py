@@ -10,7 +10,8 @@ from confluent_kafka.admin import AdminClient
 from app import admin, plugins
 from app.dev.process import Daemon, wait_until
 from app.settings import read
-from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, apart, patiently, proven
+from tests.chaos.nemeses.apart import apart
+from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, patiently, proven
 from tests.chaos.rig import Rig
 
 EXIT_SECONDS = 60.0
@@ -23,12 +24,8 @@ def brokers(rig: Rig) -> dict[str, Daemon]:
     return found
 
 
-def admin_client(kafka: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": kafka, "log_level": 0, "socket.timeout.ms": 10_000})
-
-
 def client(rig: Rig) -> AdminClient:
-    return admin_client(rig.kafka)
+    return AdminClient({"bootstrap.servers": rig.kafka, "log_level": 0, "socket.timeout.ms": 10_000})
 
 
 def watermarks(rig: Rig, topic: str) -> dict[int, tuple[int, int]]:
@@ -46,15 +43,6 @@ def answering(rig: Rig) -> int:
     with suppress(KafkaException):
         return len(client(rig).list_topics(timeout=5.0).brokers)
     return 0
-
-
-def delete_group(kafka: str, group: str) -> bool:
-    """Whether it is gone."""
-    known = admin_client(kafka)
-    with suppress(KafkaException):
-        known.delete_consumer_groups([group])[group].result(15.0)
-        return group not in {each.group_id for each in known.list_consumer_groups().result(15.0).valid}  # type: ignore[attr-defined]
-    return False
 
 
 class BrokerDown(Nemesis):
@@ -147,7 +135,7 @@ class MemoryLost(Nemesis):
         group = str(rig.one("SELECT DISTINCT consumer_group FROM positions WHERE consumer_group LIKE '%%task-scheduler'"))
         struck = time.monotonic()
         try:
-            proven(lambda: apart(delete_group, rig.kafka, group), 30.0, "the group could not be deleted")
+            proven(lambda: apart("delete_group", rig.kafka, group), 30.0, "the group could not be deleted")
         finally:
             for each in mine:
                 rig.restart(each)

@@ -155,8 +155,9 @@ class RogueSession(Nemesis):
 
     def strike(self, rig: Rig, rng: Random) -> Proof:
         self.stop, self.seen, self.logs = threading.Event(), Counter[str](), Tail.of(rig)
+        self.session = root(rig)  # Kept: once connections are few, nobody gets another.
         self.letters = letters_of(rig)
-        self.begins = self._counters(rig)
+        self.begins = self._counters()
         struck = time.monotonic()
         if self.variant == "connections":
             self._connections(rig, 10)
@@ -164,11 +165,11 @@ class RogueSession(Nemesis):
             self.thread = threading.Thread(target=self._rogue, args=(rig,), name=f"rogue-{self.variant}", daemon=True)
             self.thread.start()
         try:
-            proven(lambda: self._proof(rig), 60.0, f"the rogue's {self.variant} met nobody: {dict(self.seen)}")
+            proven(self._proof, 60.0, f"the rogue's {self.variant} met nobody: {dict(self.seen)}")
         except Undecided:
             self.heal(rig)
             raise
-        return Proof(struck, self._proof(rig))
+        return Proof(struck, self._proof())
 
     def heal(self, rig: Rig) -> None:
         self.stop.set()
@@ -177,7 +178,8 @@ class RogueSession(Nemesis):
         else:
             self.thread.join(60.0)
         numbers = Counter(MYSQL_NUMBER.findall("\n".join(self.logs.lines())))
-        self.after |= {**self._proof(rig), "ours_met": dict(numbers)}
+        self.after |= {**self._proof(), "ours_met": dict(numbers)}
+        self.session.close()
         letters = patiently(lambda: letters_of(rig))
         self.must(letters == self.letters, f"{letters - self.letters} messages were set aside for a {self.variant}")
 
@@ -188,15 +190,15 @@ class RogueSession(Nemesis):
         except pymysql.MySQLError as fault:
             self.seen[f"rogue_lost_{fault.args[0]}"] += 1
 
-    def _counters(self, rig: Rig) -> Counter[str]:
-        with root(rig) as connection, connection.cursor() as cursor:
+    def _counters(self) -> Counter[str]:
+        with self.session.cursor() as cursor:
             cursor.execute("SELECT name, count FROM information_schema.innodb_metrics WHERE name IN ('lock_deadlocks', 'lock_timeouts')")
             found = Counter({str(name): int(count) for name, count in cursor.fetchall()})
             cursor.execute("SHOW GLOBAL STATUS LIKE 'Connection_errors_max_connections'")
             return found + Counter({"refused": int(cursor.fetchone()[1])})
 
-    def _proof(self, rig: Rig) -> dict[str, int]:
-        now = self._counters(rig)
+    def _proof(self) -> dict[str, int]:
+        now = self._counters()
         now.subtract(self.begins)
         told = {
             "deadlock": {"errors_1213": now["lock_deadlocks"] - self.seen["rogue_1213"]},
@@ -207,7 +209,7 @@ class RogueSession(Nemesis):
         return told if next(iter(told.values())) > 0 else {}
 
     def _connections(self, rig: Rig, number: int) -> None:
-        with root(rig) as connection, connection.cursor() as cursor:
+        with self.session.cursor() as cursor:
             cursor.execute(f"SET GLOBAL max_connections = {number}")
             if number < 100:  # Those that are in stay in: what waits for a new one is refused from here on.
                 cursor.execute("SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = %s AND command = 'Sleep'", (rig.schema,))

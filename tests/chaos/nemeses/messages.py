@@ -2,14 +2,13 @@
 
 import json
 import time
-from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from app.dev.process import wait_until
-from tests.chaos.nemeses.brokers import admin_client
-from tests.chaos.nemeses.nemesis import KEY, POISONED, Nemesis, Proof, Random, Undecided, apart, arm, daemon_name, disarm, names, patiently, proven, split
+from tests.chaos.nemeses.apart import apart
+from tests.chaos.nemeses.nemesis import KEY, POISONED, Nemesis, Proof, Random, Undecided, arm, daemon_name, disarm, names, patiently, proven, split
 from tests.chaos.rig import Rig
 
 FORWARD = (1, 2, 1000)  # Past a record or two that wait, and far past the end of the log.
@@ -82,8 +81,8 @@ class CopiesAndOffsets(Nemesis):
         wanted = [(topic, part, offset // 2) for topic, part, offset in back] + [(topic, part, offset + rng.choice(FORWARD)) for topic, part, offset in forward]
         struck = time.monotonic()
         try:
-            proven(lambda: apart(move_offsets, rig.kafka, group, wanted), 40.0, f"the offsets of {group} could not be moved")
-            read_back = apart(offsets_of, rig.kafka, group)
+            proven(lambda: apart("move_offsets", rig.kafka, group, wanted), 40.0, f"the offsets of {group} could not be moved")
+            read_back = {(topic, part): offset for topic, part, offset in apart("offsets", rig.kafka, group)}
         finally:
             for each in mine:
                 rig.restart(each)
@@ -95,20 +94,6 @@ class CopiesAndOffsets(Nemesis):
 
     def heal(self, rig: Rig) -> None:
         """Nothing is left on; where reading starts is the position's word."""
-
-
-def move_offsets(kafka: str, group: str, wanted: list[tuple[str, int, int]]) -> bool:
-    """Whether Kafka took all of them."""
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*each) for each in wanted])
-    with suppress(KafkaException):
-        (future,) = admin_client(kafka).alter_consumer_group_offsets([asked], request_timeout=10.0).values()
-        return all(each.error is None for each in future.result().topic_partitions)
-    return False
-
-
-def offsets_of(kafka: str, group: str) -> dict[tuple[str, int], int]:
-    (future,) = admin_client(kafka).list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10.0).values()
-    return {(each.topic, each.partition): each.offset for each in future.result().topic_partitions}
 
 
 def read(rig: Rig, topic: str, part: int, start: int, end: int) -> Message | None:

@@ -7,10 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,7 +24,6 @@ CONSUMERS = ("generator", "scheduler", "executor-environment", "executor-data", 
 STOPPED = signal.SIGSTOP
 KEY = b"nemesis"  # Of poisoned records.
 POISONED = "k = %s OR k LIKE '%%\\_none%%'"  # A requeued copy has the key of what it is about.
-APART_SECONDS = 60.0
 
 
 class Undecided(Exception):
@@ -187,15 +183,6 @@ def proven(condition: Callable[[], Any], seconds: float, why: str) -> None:
 
 
 AWAY = (pymysql.MySQLError, KafkaException, httpx2.HTTPError, OSError)  # What a question of the harness meets while another fault is on.
-
-
-def apart(question: Callable[..., Any], *arguments: Any) -> Any:
-    """In a process of its own: the library's admin client ends its process, by an assertion, when the coordinator dies under a question. Raises OSError when it did."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(question, *arguments).result(APART_SECONDS)
-        except (BrokenProcessPool, TimeoutError) as fault:
-            raise OSError(f"{question.__name__} was not answered: {type(fault).__name__}") from fault
 
 
 def patiently(ask: Callable[[], Any]) -> Any:
