@@ -1,6 +1,6 @@
 """Runs the layers in order, with a time stamp each, and closes with the counts per layer. `python tests/run.py [LAYER …]`; the exit code is 0 only if all passed.
 
-The integration layer, which mostly waits for one database's disk, runs on both databases at once: each half on servers of its own.
+The integration and acceptance layers, which mostly wait for one database, run on both at once: each half on servers of its own.
 """
 
 import os
@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 ROOT = Path(__file__).parents[1]
 LAYERS = ("architecture", "unit", "checker_histories", "deployment", "conformance", "integration", "acceptance", "chaos")
 Halves = tuple[tuple[str, list[str]], ...]
-AT_ONCE: dict[str, Halves] = {"integration": (("mysql", []), ("mariadb", ["-m", "database"]))}  # What asks for no database runs with the first half alone.
+AT_ONCE: dict[str, Halves] = dict.fromkeys(("integration", "acceptance"), (("mysql", []), ("mariadb", ["-m", "database"])))  # What asks for no database runs with the first half alone.
 DATABASES = "AIRAVATA_TEST_DATABASES"
 GATES = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
