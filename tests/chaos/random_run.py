@@ -76,6 +76,7 @@ class Going:
     over: threading.Event = field(default_factory=threading.Event)
     turn: threading.Condition = field(default_factory=threading.Condition)
     on: dict[str, tuple[str, set[str]]] = field(default_factory=dict)  # Fault → what it harms, and the faults that were on with it.
+    alone: int = 0  # How many wait until nothing else is on: nobody overtakes them.
 
     def until(self, at: float) -> None:
         time.sleep(max(0.0, self.began + at - time.monotonic()))
@@ -110,10 +111,14 @@ class Going:
 
         def free() -> bool:
             others = {other for other, _ in self.on.values()}
-            return len(self.on) < AT_ONCE and harms not in others and "everything" not in others and (harms != "everything" or not others)
+            if harms == "everything":
+                return not others
+            return len(self.on) < AT_ONCE and not self.alone and harms not in others and "everything" not in others
 
         with self.turn:
+            self.alone += harms == "everything"
             self.turn.wait_for(free)
+            self.alone -= harms == "everything"
             company = set(self.on)
             for _, seen in self.on.values():
                 seen.add(name)
