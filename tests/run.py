@@ -1,6 +1,6 @@
 """Runs the layers in order, with a time stamp each, and closes with the counts per layer. `python tests/run.py [LAYER …]`; the exit code is 0 only if all passed.
 
-The integration and acceptance layers, which mostly wait for one database, run on both at once: each half on servers of its own.
+The integration and acceptance layers, which mostly wait, run in parts at once: one a database, and what asks for none; each part has servers of its own.
 """
 
 import os
@@ -12,8 +12,9 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parents[1]
 LAYERS = ("architecture", "unit", "checker_histories", "deployment", "conformance", "integration", "acceptance", "chaos")
-Halves = tuple[tuple[str, list[str]], ...]
-AT_ONCE: dict[str, Halves] = dict.fromkeys(("integration", "acceptance"), (("mysql", []), ("mariadb", ["-m", "database"])))  # What asks for no database runs with the first half alone.
+Parts = tuple[tuple[str, list[str]], ...]  # Database, and what to select.
+MARIADB = ("mariadb", ["-m", "database"])
+AT_ONCE: dict[str, Parts] = {"integration": (("mysql", ["-m", "database"]), MARIADB, ("mysql", ["-m", "not database"])), "acceptance": (("mysql", []), MARIADB)}
 DATABASES = "AIRAVATA_TEST_DATABASES"
 GATES = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
@@ -29,11 +30,11 @@ def counts(reports: list[Path]) -> dict[str, int]:
 
 
 def run(layer: str, report: Path) -> tuple[bool, list[Path]]:
-    """All passed, and the reports. Of halves that run at once the first is shown as it goes, the others when they have ended."""
-    halves = AT_ONCE.get(layer, ()) if DATABASES not in os.environ else ()
+    """All passed, and the reports. Of parts that run at once the first is shown as it goes, the others when they have ended."""
+    parts = AT_ONCE.get(layer, ()) if DATABASES not in os.environ else ()
     running: list[tuple[subprocess.Popen[bytes], Path]] = []
-    for database, words in halves or (("", []),):
-        told = report.with_stem(f"{report.stem}-{database}") if database else report
+    for number, (database, words) in enumerate(parts or (("", []),), 1):
+        told = report.with_stem(f"{report.stem}-{number}-{database}") if database else report
         told.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "pytest", f"tests/{layer}", "-q", f"--junitxml={told}", "-o", "junit_family=xunit2", *words]
         environment = {**os.environ, **({DATABASES: database} if database else {})}
