@@ -1,6 +1,6 @@
 """Runs the layers in order, with a time stamp each, and closes with the counts per layer. `python tests/run.py [LAYER …]`; the exit code is 0 only if all passed.
 
-The integration and acceptance layers, which mostly wait, run in parts at once: one a database, and what asks for none; each part has servers of its own.
+Layers that mostly wait run in parts at once: one a database, and what asks for none; who kills schedulers beside who kills the others. Each part has servers of its own.
 """
 
 import os
@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[1]
 LAYERS = ("architecture", "unit", "checker_histories", "deployment", "conformance", "integration", "acceptance", "chaos")
 Parts = tuple[tuple[str, list[str]], ...]  # Database, and what to select.
 MARIADB = ("mariadb", ["-m", "database"])
-AT_ONCE: dict[str, Parts] = {"integration": (("mysql", ["-m", "database"]), MARIADB, ("mysql", ["-m", "not database"])), "acceptance": (("mysql", []), MARIADB)}
+SCHEDULERS = "scheduler_killed or instruments or judged"
+AT_ONCE: dict[str, Parts] = {
+    "integration": (("mysql", ["-m", "database"]), MARIADB, ("mysql", ["-m", "not database"])), "acceptance": (("mysql", []), MARIADB),
+    "chaos": (("mysql", ["-k", f"not ({SCHEDULERS})"]), ("mysql", ["-k", SCHEDULERS])),
+}  # fmt: skip
 DATABASES = "AIRAVATA_TEST_DATABASES"
 GATES = {
     "ruff": [sys.executable, "-m", "ruff", "check", "."],
