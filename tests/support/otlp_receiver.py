@@ -1,0 +1,100 @@
+"""An OTLP/HTTP receiver: what a collector would get, decoded from the protobuf, kept in memory. Every assertion about a trace is made on what it got."""
+
+import gzip
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+
+KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Ids in hex; `parent` is empty for a root; times in nanoseconds; `links`: (trace id, span id)."""
+
+    service: str
+    instance: str
+    name: str
+    kind: str
+    trace: str
+    id: str
+    parent: str
+    start: int
+    end: int
+    error: bool
+    attributes: Mapping[str, Any]
+    links: tuple[tuple[str, str], ...]
+    events: tuple[str, ...]
+
+
+@dataclass
+class Receiver:
+    """`spans`: in the order in which they came. `answer` is the status it gives, `requests` what was posted."""
+
+    server: ThreadingHTTPServer
+    spans: list[Span] = field(default_factory=list)
+    requests: int = 0
+    answer: int = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}/v1/traces"
+
+    def take(self, body: bytes) -> None:
+        for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            resource = _plain(of_resource.resource.attributes)
+            told = [_span(each, resource) for scope in of_resource.scope_spans for each in scope.spans]
+            self.spans.extend(told)
+
+    def trace(self, trace_id: str) -> list[Span]:
+        """Each span once: one that was sent twice is the same twice."""
+        return list({each.id: each for each in list(self.spans) if each.trace == trace_id}.values())
+
+
+def _plain(attributes: Any) -> dict[str, Any]:
+    return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in attributes}
+
+
+def _span(each: Any, resource: Mapping[str, Any]) -> Span:
+    return Span(
+        resource["service.name"], resource["service.instance.id"], each.name, KINDS[each.kind], each.trace_id.hex(), each.span_id.hex(), each.parent_span_id.hex(), each.start_time_unix_nano,
+        each.end_time_unix_nano, each.status.code == 2, _plain(each.attributes), tuple((link.trace_id.hex(), link.span_id.hex()) for link in each.links), tuple(event.name for event in each.events),
+    )  # fmt: skip
+
+
+@contextmanager
+def receiver() -> Iterator[Receiver]:
+    """Listening on a free port of 127.0.0.1."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            made.requests += 1
+            if made.answer == 200:
+                made.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            answer = ExportTraceServiceResponse().SerializeToString()
+            self.send_response(made.answer)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    made = Receiver(server)
+    threading.Thread(target=server.serve_forever, name="otlp", daemon=True).start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
