@@ -37,6 +37,7 @@ SHAPES: dict[str, tuple[str, ...]] = {  # What always stands in an answer.
     "Task": ("id", "process_id", "name", "type", "state", "attempt", "version"),
     "Attempt": ("id", "task_id", "number", "state", "epoch", "owner"),
     "Job": ("id", "attempt_id", "name", "state", "scheduler_job_id", "exit_code"),
+    "Explanation": ("subject", "state", "verdict", "summary", "as_of", "version", "failure", "causes"),
     "Outbox": ("rows", "oldest_age_seconds", "topics"),
     "Consumers": ("instances", "groups"),
     "DeadLetter": ("id", "consumer_group", "topic", "error_class", "error_text", "tries", "settled"),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import access, applications, experiments, local, operations, places, results, session
+from app.cli import access, applications, experiments, explaining, local, operations, places, results, session
 from app.cli.exits import Exit, Failed
 from app.cli.session import Format
 
@@ -20,7 +20,7 @@ root = typer.Typer(
     rich_markup_mode=None,  # Rich help costs 150 ms of the 300 that `--help` may take.
     help="Airavata Workflow: run experiments on remote hosts and see what became of them.",
 )
-for commands in (experiments, results, applications, places, access, operations, local):
+for commands in (experiments, explaining, results, applications, places, access, operations, local):
     root.add_typer(commands.commands)
 
 

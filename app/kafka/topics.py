@@ -12,21 +12,13 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 
 from app import failpoint
 from app.errors import Misconfigured, StoreUnavailable
-from app.messages.topics import Topics
+from app.messages.topics import Topics, executor_group
 from app.mysql import positions
 from app.mysql.unit_of_work import UnitOfWork
 
 GENERATOR_GROUP, SCHEDULER_GROUP, SINK_GROUP = "workflow-generator", "task-scheduler", "event-sink"
 ADMIN_TIMEOUT_SECONDS = 15.0
 LEADERS_SECONDS = 60.0  # Until 900 new partitions have leaders: 8 s seen on two busy cores.
-EXECUTORS: Mapping[str, str] = {  # Task type → component; a plug-in's own type gets its own executor.
-    "ENV_SETUP": "environment", "ENV_CLEANUP": "environment", "INGRESS_STAGING": "data", "EGRESS_STAGING": "data", "JOB_SUBMISSION": "job",
-}  # fmt: skip
-
-
-def executor_group(task_type: str) -> str:
-    """The consumer group of a task type: by microservice, so that one assignment spreads its topics over its instances."""
-    return "executor-" + EXECUTORS.get(task_type, task_type.lower().replace("_", "-"))
 
 
 def full_group(environment: str, group: str) -> str:

@@ -1,16 +1,25 @@
 """Topic names. `prefix` separates installations that share a broker; it is empty in production."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 LAUNCH = "airavata-launch"
 SCHEDULER = "airavata-scheduler"
 EVENTS = "event-sink"
 RELAY_STATE = "airavata-relay-state"  # Compacted, one partition per relay shard; everything else is a business topic.
+EXECUTORS: Mapping[str, str] = {  # Task type → component; a plug-in's own type gets its own executor.
+    "ENV_SETUP": "environment", "ENV_CLEANUP": "environment", "INGRESS_STAGING": "data", "EGRESS_STAGING": "data", "JOB_SUBMISSION": "job",
+}  # fmt: skip
 
 
 def of_task_type(task_type: str) -> str:
     """ENV_SETUP → env-setup-task."""
     return task_type.lower().replace("_", "-") + "-task"
+
+
+def executor_group(task_type: str) -> str:
+    """The consumer group of a task type, and the component: by microservice, so that one assignment spreads its topics over its instances."""
+    return "executor-" + EXECUTORS.get(task_type, task_type.lower().replace("_", "-"))
 
 
 def business(task_types: list[str]) -> list[str]:

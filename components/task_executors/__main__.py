@@ -6,8 +6,8 @@ import time
 
 from app import plugins, secrets
 from app.errors import Misconfigured
-from app.kafka.topics import executor_group
 from app.lifecycle import Lifecycle, run
+from app.messages.topics import executor_group
 from app.mysql import engine
 from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from app.nudge import Nudge

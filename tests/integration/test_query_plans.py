@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Engine, event
 import migrations
 from app.dev.databases import DatabaseAddress
 from app.messages.ids import named
+from app.messages.placement import Placement
+from app.messages.topics import Topics
 from app.mysql import (
     access,
     attempts,
@@ -22,6 +24,7 @@ from app.mysql import (
     engine,
     events,
     experiments,
+    explaining,
     hosts,
     idempotency,
     instances,
@@ -61,6 +64,9 @@ SORTS_FEW = {  # What is sorted is returned whole, or nearly, and has a bound of
     "reading.edges_of": "the edges of a graph",
     "reading.attempts_of": "the attempts of a task",
     "reading.jobs_of": "the jobs of an experiment",
+    "explaining.open_tasks": "the open tasks of a graph, at most 1,000",
+    "explaining.tails": "the jobs of an experiment",
+    "explaining.living": "a row per process",
     "outputs.of_experiment": "at most 100 outputs",
     "jobs.watched_on": "the open jobs of a host, at most its `limits.jobs`",
     "attempts.take_from_silent": "what executors hold, at most their capacity",
@@ -154,6 +160,15 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "reading.jobs_of": lambda tx: reading.jobs_of(tx, EXPERIMENTS[0]),
     "reading.job": lambda tx: reading.job(tx, THEIRS, name("job", LAST)),
     "reading.job_stored": lambda tx: reading.job_stored(tx, SOME[0]),
+    "explaining.a_process": lambda tx: explaining.a_process(tx, SOME[0]),
+    "explaining.open_tasks": lambda tx: explaining.open_tasks(tx, SOME[0], name("exp", ROWS - 50)),
+    "explaining.messages": lambda tx: explaining.messages(tx, SOME[0], TASKS, part=7, placement=Placement(100, 16, 2), topics=Topics()),
+    "explaining.timers": lambda tx: explaining.timers(tx, SOME[0]),
+    "explaining.letters": lambda tx: explaining.letters(tx, EXPERIMENTS[0]),
+    "explaining.living": explaining.living,
+    "explaining.host": lambda tx: explaining.host(tx, {"id": "c", "name": "h", "host": "host-1", "port": 22, "limits": {"connections": 4}}),
+    "explaining.tails": lambda tx: explaining.tails(tx, EXPERIMENTS[0], TASKS[0]),
+    "explaining.stage": lambda tx: explaining.stage(tx, TASKS[0]),
     "purge.bite": lambda tx: purge.bite(tx, now=NOW - timedelta(days=1)),
     "sweeping.stuck": lambda tx: sweeping.stuck(tx, partitions=list(range(0, 100, 4)), after_seconds=60, limit=100),
 }

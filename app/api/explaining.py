@@ -1,0 +1,75 @@
+"""Why a run is not further, why it failed, and its trace while it goes on: from MySQL alone, so that it works while everything else is away."""
+
+from typing import Any
+
+from app.api import launching, reading
+from app.api.experiments import an_experiment
+from app.api.insides import getting
+from app.api.operations import Answer, Call
+from app.mysql import access, catalogue, experiments, explaining
+from app.workflow import experiment, explanation
+from app.workflow.explanation import Cause
+from app.workflow.facts import Facts
+from app.workflow.failures import MEANINGS
+
+Document = dict[str, Any]
+TAIL_CHARACTERS = 2000
+
+
+def _explain(call: Call) -> Answer:
+    row = an_experiment(call)
+    found = explanation.explain(facts_of(call, row))
+    told = {"subject": row["id"], "state": row["state"], "verdict": found.verdict, "summary": found.summary, "as_of": reading.wire(call.at), "version": row["version"], "trace_id": row["trace_id"]}
+    return Answer({**told, "failure": _failure(call, row), "causes": [_cause(each) for each in found.causes]})
+
+
+def facts_of(call: Call, row: Document) -> Facts:
+    tx, services = call.tx, call.services
+    state = experiment.State(row["state"])
+    plain = {"now": call.at, "id": row["id"], "state": state, "since": row["state_since"], "reason": row["reason"], "outcome": row["outcome"], "failure": row["failure"]}
+    if state in experiment.TERMINAL:
+        return Facts(**plain)
+    if state in experiment.EDITABLE:
+        gateway = access.gateway(tx, row["gateway_id"]) or {}
+        most = launching.live_experiments_max(call, gateway)
+        return Facts(**plain, paused=bool(gateway.get("paused")), live_max=most, live=experiments.live(tx, row["gateway_id"], limit=most) if most else 0)
+    found = explaining.a_process(tx, row["process_id"])
+    assert found is not None, "process and experiment commit together"
+    process, part = found
+    tasks = explaining.open_tasks(tx, process.id, row["id"])
+    messages = explaining.messages(tx, process.id, [each.id for each in tasks], part=part, placement=services.placement, topics=services.topics)
+    host = catalogue.get(tx, row["gateway_id"], catalogue.COMPUTE, row["compute_resource_id"])
+    return Facts(
+        **plain, process=process, tasks=tasks, messages=messages, timers=explaining.timers(tx, process.id), letters=explaining.letters(tx, row["id"]), living=explaining.living(tx),
+        host=explaining.host(tx, host) if host else None,
+    )  # fmt: skip
+
+
+def _cause(found: Cause) -> Document:
+    return {
+        "code": found.code, "subject": found.subject, "since": reading.wire(found.since), "sentence": found.sentence, "detail": found.detail, "clears_when": found.clears_when,
+        "next_check_at": reading.wire(found.next_check_at), "attempts_burned": found.attempts_burned,
+        "evidence": [{"source": source, "at": reading.wire(at), "text": text} for source, at, text in found.evidence],
+        "actions": [{"label": label, "method": method, "path": path} for label, method, path in found.actions],
+    }  # fmt: skip
+
+
+def _failure(call: Call, row: Document) -> Document | None:
+    told: Document | None = row["failure"]
+    if told is None or row["outcome"] is None:
+        return None
+    meaning, task = MEANINGS[experiment.Outcome(row["outcome"])], str(told.get("task") or "")
+    stdout, stderr, reason = explaining.tails(call.tx, row["id"], task) if task else (None, None, "")
+    return {
+        "code": told.get("code"), "class": meaning.fault, "retriable": meaning.retriable, "stage": explaining.stage(call.tx, task) if task else None, "message": told.get("message"),
+        "exit_code": told.get("exit_code"), "signal": told.get("signal"), "scheduler_reason": reason or None, "raw_message": told.get("raw_message") or None,
+        "stdout_tail": _tail(stdout), "stderr_tail": _tail(stderr), "hint": meaning.hint, "runbook": None,
+    }  # fmt: skip
+
+
+def _tail(printed: bytes | None) -> str | None:
+    return None if printed is None else bytes(printed).decode(errors="replace")[-TAIL_CHARACTERS:]
+
+
+_ONE = "/v1/experiments/{id}"
+OPERATIONS = (getting(f"{_ONE}/explain", "explain_experiment", "Why it is not running, or why it failed", _explain, "Explanation"),)
