@@ -16,7 +16,7 @@ from app.messages.placement import Placement
 from app.messages.topics import Topics
 
 PREFIX = "AIRAVATA_"
-CLIENT_NAMES = frozenset({"URL", "TOKEN", "TOKEN_FILE", "PROFILE", "OUTPUT"})  # The CLI's own.
+CLIENT_NAMES = frozenset({"URL", "TOKEN", "TOKEN_FILE", "PROFILE", "OUTPUT", "TRACE_URL"})  # The CLI's own.
 FOREIGN_PREFIXES = ("TEST_", "DEV_")
 
 

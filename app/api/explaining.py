@@ -1,5 +1,6 @@
 """Why a run is not further, why it failed, and its trace while it goes on: from MySQL alone, so that it works while everything else is away."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from app.api import launching, reading
@@ -7,7 +8,8 @@ from app.api.experiments import an_experiment
 from app.api.insides import getting
 from app.api.operations import Answer, Call
 from app.mysql import access, catalogue, experiments, explaining
-from app.workflow import experiment, explanation
+from app.mysql import reading as rows
+from app.workflow import experiment, explanation, skeleton
 from app.workflow.explanation import Cause
 from app.workflow.facts import Facts
 from app.workflow.failures import MEANINGS
@@ -71,5 +73,29 @@ def _tail(printed: bytes | None) -> str | None:
     return None if printed is None else bytes(printed).decode(errors="replace")[-TAIL_CHARACTERS:]
 
 
+# ---- trace ----------------------------------------------------------------------------------------------------------------------------------------------
+def _trace(call: Call) -> Answer:
+    row = an_experiment(call)
+    told = {"experiment_id": row["id"], "state": row["state"], "trace_id": row["trace_id"], "as_of": reading.wire(call.at)}
+    if row["process_id"] is None:
+        return Answer({**told, "root": None})
+    process = next(each for each in rows.processes_of(call.tx, row["id"]) if each["id"] == row["process_id"])
+    attempts = rows.attempts_of_process(call.tx, process["id"])
+    tasks = rows.tasks_of(call.tx, process["id"])  # Read after their attempts, so that none is missing.
+    root, below = skeleton.tree(skeleton.spans(row, process, tasks, attempts, rows.jobs_of(call.tx, row["id"])))
+    return Answer({**told, "root": _drawn(root, below)})
+
+
+def _drawn(span: skeleton.Span, below: Mapping[str, list[skeleton.Span]]) -> Document:
+    return {
+        "span_id": span.span_id, "parent_id": span.parent_id, "name": span.name, "start": reading.wire(span.start), "end": reading.wire(span.end), "status": span.status,
+        "attributes": dict(span.attributes), "retry_of": span.retry_of, "events": [{"name": name, "at": reading.wire(at)} for name, at in span.events],
+        "children": [_drawn(each, below) for each in below.get(span.span_id, ())],
+    }  # fmt: skip
+
+
 _ONE = "/v1/experiments/{id}"
-OPERATIONS = (getting(f"{_ONE}/explain", "explain_experiment", "Why it is not running, or why it failed", _explain, "Explanation"),)
+OPERATIONS = (
+    getting(f"{_ONE}/explain", "explain_experiment", "Why it is not running, or why it failed", _explain, "Explanation"),
+    getting(f"{_ONE}/trace", "get_trace", "The tree of its launch, attempts, waits and jobs, also while it runs", _trace, "Trace"),
+)

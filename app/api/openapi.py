@@ -38,6 +38,7 @@ SHAPES: dict[str, tuple[str, ...]] = {  # What always stands in an answer.
     "Attempt": ("id", "task_id", "number", "state", "epoch", "owner"),
     "Job": ("id", "attempt_id", "name", "state", "scheduler_job_id", "exit_code"),
     "Explanation": ("subject", "state", "verdict", "summary", "as_of", "version", "failure", "causes"),
+    "Trace": ("experiment_id", "state", "trace_id", "as_of", "root"),
     "Outbox": ("rows", "oldest_age_seconds", "topics"),
     "Consumers": ("instances", "groups"),
     "DeadLetter": ("id", "consumer_group", "topic", "error_class", "error_text", "tries", "settled"),

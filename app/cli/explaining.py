@@ -1,6 +1,8 @@
-"""Why a run is where it is: `explain`."""
+"""Why a run is where it is, and what it has done so far: `explain`, `trace`."""
 
-from typing import Any
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
@@ -41,3 +43,39 @@ def _failure(told: dict[str, Any]) -> list[str]:
     plain = [f"{name.replace('_', ' ')}: {told[name]}" for name in ("class", "retriable", "stage", "exit_code", "signal", "scheduler_reason", "raw_message", "hint") if told.get(name) is not None]
     tails = [line for name in ("stdout_tail", "stderr_tail") if told.get(name) for line in (f"{name.replace('_', ' ')}:", *(f"  {each}" for each in told[name].splitlines()))]
     return [*plain, *tails]
+
+
+@commands.command()
+def trace(
+    experiment_id: ExperimentId,
+    link: Annotated[str | None, typer.Option(envvar="AIRAVATA_TRACE_URL", help="Where traces are looked at, with {trace_id}.", show_default=False)] = None,
+    output: Form = None,
+) -> None:
+    """The tree of a launch: attempts, waits and jobs with their times, from the database alone, also while it runs."""
+    found = session.client().get(f"/experiments/{experiment_id}/trace")
+    if show.form(output) is not Format.TABLE:
+        show.one(found, output)
+        return
+    print(show.clean(f"{found['experiment_id']} {found['state']}, trace {found['trace_id'] or '-'}"))
+    if found["root"] is not None:
+        for line in drawn(found["root"], as_of=found["as_of"]):
+            print(show.clean(line))
+    if link and found["trace_id"]:
+        show.note(link.replace("{trace_id}", found["trace_id"]))
+
+
+def drawn(span: dict[str, Any], *, as_of: str, lead: str = "", turn: str = "", origin: str | None = None) -> Iterator[str]:
+    """A line a span: since the launch, how long (`…` while it goes on), what went wrong."""
+    told, start, origin = span["attributes"], span["start"], origin or span["start"]
+    words = [f"{lead}{turn}{span['name']}", *(f"{told[name]}" for name in ("airavata.task.name", "airavata.job.id", "airavata.job.state") if name in told)]
+    words += [f"attempt={told['airavata.task.attempt']}"] if "airavata.task.attempt" in told and span["name"] != "job run" else []
+    words += [f"+{_seconds(origin, start)} s", f"{_seconds(start, span['end'] or as_of)} s{'' if span['end'] else ' …'}"]
+    words += [f"{span['status']} {told.get('error.type', '')}".rstrip()] if span["status"] == "ERROR" else []
+    yield "  ".join(words)
+    below = lead + {"": "", "├─ ": "│  ", "└─ ": "   "}[turn]
+    for each in span["children"]:
+        yield from drawn(each, as_of=as_of, lead=below, turn="└─ " if each is span["children"][-1] else "├─ ", origin=origin)
+
+
+def _seconds(start: str, end: str) -> str:
+    return f"{max(0.0, (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()):.3f}"

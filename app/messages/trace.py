@@ -16,9 +16,12 @@ def parse(traceparent: str) -> tuple[str, str, str] | None:
     return None if found is None or found[1] == _NONE or found[2] == _NONE[:16] else (found[1], found[2], found[3])
 
 
+def span_id(kind: str, entity_id: str, attempt: int | str = 0) -> str:
+    return hashlib.sha256(f"{kind}/{entity_id}/{attempt}".encode()).hexdigest()[:16]
+
+
 def skeleton(trace_context: str, kind: str, entity_id: str, attempt: int = 0) -> str:
     """The traceparent of a skeleton span in the trace of `trace_context`; empty when there is none."""
     if not trace_context:
         return ""
-    span = hashlib.sha256(f"{kind}/{entity_id}/{attempt}".encode()).hexdigest()[:16]
-    return f"{trace_context[:36]}{span}{trace_context[52:]}"
+    return f"{trace_context[:36]}{span_id(kind, entity_id, attempt)}{trace_context[52:]}"

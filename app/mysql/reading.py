@@ -7,7 +7,7 @@ from app.mysql.rows import from_json
 from app.mysql.unit_of_work import Transaction
 
 PROCESS = "p.id, p.experiment_id, p.state, p.state_since, p.reason, p.outcome, p.failure, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.part, p.trace_context, p.deadline_at, p.created_at, p.updated_at, p.finished_at"
-TASK = "t.id, t.process_id, t.name, t.type, t.state, t.state_since, t.reason, t.waiting_for, t.attempt, t.epoch, t.next_attempt_at, t.version, t.failure, t.finished_at"
+TASK = "t.id, t.process_id, t.name, t.type, t.state, t.state_since, t.reason, t.waiting_for, t.attempt, t.epoch, t.doubt_since, t.next_attempt_at, t.version, t.failure, t.finished_at"
 ATTEMPT = "a.id, a.task_id, a.process_id, a.number, a.state, a.state_since, a.epoch, a.owner, a.created_at, a.started_at, a.finished_at, a.outcome, i.heartbeat_at, p.trace_context"
 JOB = (
     "j.id, j.attempt_id, j.task_id, j.process_id, j.experiment_id, j.compute_resource_id, j.state, j.state_since, j.reason, j.scheduler_job_id, j.work_dir, j.exit_code, j.submitted_at, "
@@ -64,6 +64,11 @@ _ATTEMPTS = f"SELECT {ATTEMPT} FROM attempts a JOIN processes p ON p.id = a.proc
 
 def attempts_of(tx: Transaction, task_id: str) -> list[dict[str, Any]]:
     return _rows(tx, f"{_ATTEMPTS} WHERE a.task_id = %s ORDER BY a.number", (task_id,))
+
+
+def attempts_of_process(tx: Transaction, process_id: str) -> list[dict[str, Any]]:
+    """By number within each task."""
+    return _rows(tx, f"{_ATTEMPTS} WHERE a.process_id = %s ORDER BY a.task_id, a.number LIMIT 10000", (process_id,))
 
 
 def attempt(tx: Transaction, mine: Mine, attempt_id: str) -> dict[str, Any] | None:
