@@ -22,7 +22,7 @@ from app.errors import EXIT_BUG, EXIT_FENCED, EXIT_MISCONFIGURED, EXIT_OK, Fence
 from app.mysql import engine, instances
 from app.mysql.unit_of_work import UnitOfWork
 from app.settings import Settings, read
-from observability import logs, metrics
+from observability import logs, metrics, tracing
 
 LIVE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 1.0
@@ -148,6 +148,13 @@ def instruments(settings: Settings, role: str, name: str) -> None:
     failpoint.arm(settings.failpoints, environment=settings.environment, struck_directory=settings.struck_directory)
 
 
+def watch(settings: Settings, component: str, name: str) -> None:
+    """Spans have somewhere to go, where a setting says so."""
+    tracing.begin(
+        settings.otlp_endpoint, component=component, name=name, version=VERSION, environment=settings.environment, ratio=settings.trace_ratio, delay_seconds=settings.trace_delay_ms / 1000
+    )
+
+
 def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = True) -> None:
     """A component's whole life, exit code included. `work` builds everything by hand, returns when `stop` is set and it has drained."""
     try:
@@ -155,6 +162,7 @@ def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = T
         lifecycle = Lifecycle(component, settings)
         logs.configure(component=component, instance=lifecycle.instance, level=settings.log_level, form=settings.log_format)
         instruments(settings, component, lifecycle.instance)
+        watch(settings, component, lifecycle.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: lifecycle.stop.set())
         _serve_admin(lifecycle)
@@ -171,6 +179,7 @@ def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = T
     except Exception as fault:
         logs.logger(component).error("bug", exc_info=fault)
         code, why = EXIT_BUG, repr(fault)[:2000]
+    tracing.close()  # The last thing: the group is left, the leases are given up.
     journal.write("life.stop", why=why, code=code)
     sys.stderr.flush()
     os._exit(code)  # Threads of client libraries must not keep a finished process alive.

@@ -31,6 +31,14 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
+def _share(text: str) -> float:
+    """A number from 0 to 1"""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError
+    return value
+
+
 def _one_of(*allowed: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
@@ -128,6 +136,9 @@ class Settings:
     struck_directory: str = setting(_text, "")
     journal: str = setting(_text, "")  # A directory; refused in production like fail points.
     journal_who: str = setting(_text, "")  # Component and copy, as `scheduler/1`.
+    otlp_endpoint: str = setting(_text, "")  # Where spans go, as http://collector:4318/v1/traces; empty: none is made.
+    trace_ratio: float = setting(_share, 1.0)  # Of requests that begin a trace; what went wrong is told at any ratio.
+    trace_delay_ms: int = setting(_number(10, 60_000), 1000)
     log_level: str = setting(_one_of("debug", "info", "warning", "error"), "info")
     log_format: str = setting(_one_of("json", "console"), "json")
 

@@ -22,12 +22,14 @@ from app.api.gate import Gate, Request, Response
 from app.api.operations import Answer, Call, Cursors, Operation, Parameter, Principal
 from app.api.problems import Problem
 from app.errors import Contention, InvariantViolated, Misconfigured, OutcomeUnknown, Transient
+from app.messages import trace
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import idempotency
 from app.mysql.faults import NameTaken
 from app.mysql.unit_of_work import Transaction, UnitOfWork, now
 from app.workflow.planners import Planner
+from observability import tracing
 
 T = TypeVar("T")
 TRIES = 4
@@ -90,10 +92,13 @@ class Face:
 
     async def handle(self, request: Request) -> Response:
         operation, path = self._route(request)
+        request.route = operation.path
         _check_accept(request, operation)
         if operation.public:
             return _response(operation, await self._without_store(request, operation, path, _query(request.query, operation.parameters)))
         principal = await self._principal(request)
+        request.join(principal.role)
+        tracing.current.set(request.under_way)  # Of this request's task, and of the threads it uses.
         if operation.scope and operation.scope not in principal.scopes:
             raise Problem("forbidden", f"this needs the scope {operation.scope}")
         query = _query(request.query, operation.parameters)
@@ -271,8 +276,12 @@ def _fingerprint(keywords: Mapping[str, Any]) -> bytes:
 
 
 def _replay(stored: idempotency.Stored, fingerprint: bytes) -> Answer:
+    """The first answer again; a launch's trace is linked to the one that it repeats."""
     if stored.fingerprint != fingerprint:
         raise Problem("idempotency_key_reused", "this key was used for another body or query; the first effect stands")
+    under_way, body = tracing.current.get(), stored.body
+    if under_way is not None and isinstance(body, dict) and body.get("trace_id"):
+        under_way.links.append(trace.skeleton(f"00-{body['trace_id']}-{'0' * 16}-01", "experiment", body["id"]))
     return Answer(stored.body, stored.status, {**stored.headers, "Idempotency-Replayed": "true"})
 
 

@@ -15,8 +15,8 @@ import msgspec
 
 from app import instance
 from app.api.problems import Problem
-from app.messages import ids, trace
-from observability import logs
+from app.messages import trace
+from observability import logs, tracing
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -28,6 +28,7 @@ STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
 PROBES = frozenset({"/livez", "/readyz"})
 _encode = msgspec.json.Encoder().encode
+_ENTITIES = {"exp_": "airavata.experiment.id", "prc_": "airavata.process.id", "tsk_": "airavata.task.id"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WAITS = re.compile(r"(?:^|&)wait_seconds=0*[1-9]")
 
@@ -61,10 +62,14 @@ class Gate:
         except Exception as fault:
             self.log.error("bug", request=request.id, path=request.path, exc_info=fault)
             response = Response.of_problem(Problem("internal", "A bug on our side; the request id finds it in our logs"), request)
-        if response.pieces is None or request.method == "HEAD":
-            await response.send(request, send)
-        else:
-            await self._stream(request, response, response.pieces, receive, send)
+        try:
+            if response.pieces is None or request.method == "HEAD":
+                await response.send(request, send)
+            else:
+                await self._stream(request, response, response.pieces, receive, send)
+        finally:
+            if request.under_way is not None and request.path not in PROBES:
+                _tell(request, response)
 
     async def _work(self, request: "Request") -> "Response":
         if request.waits or request.path in PROBES:  # Long-polls hold no place, they wait for a shared reader; and a busy copy is alive.
@@ -134,11 +139,29 @@ class Request:
         self.body = b""
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else instance.fresh_id("req")
-        parsed = trace.parse(self.headers.get("traceparent", ""))
-        trace_id = parsed[0] if parsed else instance.fresh_bytes(16).hex()
-        # Whether to sample is ours to decide; until there is a sampler everything is.
-        self.traceparent = f"00-{trace_id}-{ids.digest(self.id, instance.fresh_bytes(8)).hex()[:16]}-01"
+        self.parent = ""  # The caller's span, once we know who calls.
+        self.traceparent = tracing.fresh()
+        self.client = scope["client"][0] if scope.get("client") else ""
+        self.route, self.began = "", tracing.now_ns()
+        self.under_way: tracing.Current | None = None
+        self._flag(sampled=tracing.decide(self.trace_id))
         self.waits = self.method in {"GET", "HEAD"} and _WAITS.search(unquote(self.query)) is not None  # As the parameters are read later.
+
+    def join(self, role: str) -> None:
+        """Now that we know who calls: below the span that he names. What operators do is always sampled; our own services have decided already, and what they send without a trace is a heartbeat."""
+        self.parent = tracing.given(self.headers)
+        if self.parent:
+            self.traceparent = self.parent[:36] + self.traceparent[36:]
+        wished = trace.sampled(self.parent)
+        if role == "service":
+            sampled = tracing.wanted(self.parent)
+        else:
+            sampled = tracing.decide(self.trace_id, always=role == "operator" and self.method not in {"GET", "HEAD"}, wished=wished)
+        self._flag(sampled=sampled)
+
+    def _flag(self, *, sampled: bool) -> None:
+        self.traceparent = self.traceparent[:53] + ("01" if sampled else "00")
+        self.under_way = tracing.Current(self.traceparent) if sampled else None
 
     @property
     def trace_id(self) -> str:
@@ -173,6 +196,32 @@ class Response:
     async def send(self, request: Request, send: Send) -> None:
         await send(self.start(request))
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" or self.status in {204, 304} else self.body})
+
+
+def _tell(request: Request, response: Response) -> None:
+    """The request's span: what is sampled below it hangs on it."""
+    assert request.under_way is not None
+    told = {
+        "http.request.method": request.method, "http.route": request.route, "http.response.status_code": response.status, "url.path": request.path, "client.address": _prefix(request.client),
+        "airavata.request.id": request.id, **_named(request.path), **request.under_way.attributes,
+    }  # fmt: skip
+    if request.headers.get("idempotency-key"):
+        told["airavata.idempotency"] = "replayed" if "Idempotency-Replayed" in response.headers else "fresh"
+    error = str(response.status) if response.status >= 500 else ""
+    tracing.tell(
+        f"{request.method} {request.route}".rstrip(), request.traceparent, parent=request.parent, start=request.began, end=tracing.now_ns(), kind=tracing.SERVER, attributes=told,
+        links=request.under_way.links, error=error,
+    )  # fmt: skip
+
+
+def _named(path: str) -> dict[str, str]:
+    """Whom a path is about."""
+    return {_ENTITIES[each[:4]]: each for each in path.split("/") if each[:4] in _ENTITIES}
+
+
+def _prefix(address: str) -> str:
+    """Of an IP address: which network, and not who."""
+    return ":".join(address.split(":")[:3]) + "::" if ":" in address else ".".join([*address.split(".")[:3], "0"]) if address else ""
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -17,6 +17,7 @@ from app.mysql import access, catalogue, experiments, outbox, outputs, processes
 from app.workflow import generation, inputs, submission
 from app.workflow.inputs import Fault
 from app.workflow.planners import Planner, PlanRefused
+from observability import tracing
 
 BACKLOG_MAX = 1_000_000
 COUNTED_SECONDS = 1.0
@@ -141,6 +142,7 @@ def launch(call: Call, row: Document, references: References) -> Document:
     outputs.expect(call.tx, row["id"], [(each["name"], each["type"]) for each in references.interface["outputs"]], now=call.at)
     failpoint.hit("api.state.after", process=launched.process_id)
     outbox.append(call.tx, launched.messages, placement=services.placement, now=call.at)
+    tracing.note({"airavata.gateway.id": call.principal.gateway, "airavata.experiment.id": row["id"], "airavata.process.id": launched.process_id})
     parsed = trace.parse(call.traceparent)
     return {
         "process_id": launched.process_id, "trace_id": parsed[0] if parsed else None, "deployment_id": (references.deployment or {}).get("id"),

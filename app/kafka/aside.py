@@ -37,18 +37,19 @@ class Culprit:
         return {"topic": at.topic, "partition": at.partition, "offset": at.offset, "error": self.error, "text": self.text[:500]}
 
 
-def set_aside(tx: Transaction, culprits: Sequence[Culprit], *, group: str, now: datetime) -> int:
-    """Timers for those that may come again, dead letters for the rest; returns how many died."""
-    copies, dead = [], []
+def set_aside(tx: Transaction, culprits: Sequence[Culprit], *, group: str, now: datetime) -> dict[bytes, str]:
+    """Timers for those that may come again, dead letters for the rest; returns the verdict of each by its header `mid`."""
+    copies, dead, verdicts = [], [], {}
     for each in culprits:
         timer = _copy(each, group, now)
+        verdicts[dict(each.received.headers or ()).get("mid", b"%d" % id(each))] = "dead_letter" if timer is None else "requeued"
         if timer is None:
             dead.append(_dead(each, group, now))
         else:
             copies.append(timer)
     timers.append(tx, copies)
     dead_letters.set_aside(tx, dead, now=now)
-    return len(dead)
+    return verdicts
 
 
 def _copy(culprit: Culprit, group: str, now: datetime) -> Timer | None:

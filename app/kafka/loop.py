@@ -15,13 +15,14 @@ from app import failpoint, instance, journal
 from app.errors import AiravataError, Contention, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient, Unreadable
 from app.kafka import aside
 from app.kafka.consumer import Claim, Consumer, Partition, Received
+from app.kafka.spans import Batch
 from app.messages import codec
 from app.messages.envelope import Envelope
 from app.mysql import positions
 from app.mysql.positions import Locked
-from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, carries, tell
+from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, carries, judged, tell
 from app.workflow.decision import Refused
-from observability import logs, metrics
+from observability import logs, metrics, tracing
 
 BATCH = 1000
 LEAVE_AFTER_SECONDS = 60.0
@@ -68,7 +69,7 @@ class ConsumerLoop:
         self.counts = dict.fromkeys(("applied", "copies", "requeued", "dead", "fenced", "gaps", "batches", "retries"), 0)
         self.failing_since: float | None = None
         self.oldest_ms: float | None = None
-        self.retry_at = 0.0
+        self.retry_at, self.tries, self.polled = 0.0, 0, 0
         self.log = logs.logger("loop")
         self.fenced: set[Partition] = set()
         self.consumer = Consumer(
@@ -86,6 +87,7 @@ class ConsumerLoop:
         self.consumer.pause(self.capacity_full or bool(self.pending))
         received = self.consumer.poll(self.batch_size, 0.0 if self.pending and time.monotonic() >= self.retry_at else self.poll_seconds)
         if received:
+            self.polled = self.polled if self.pending else tracing.now_ns()
             failpoint.hit(f"{self.component}.poll.after")
         self.pending += received
         self._reclaim_fenced()
@@ -111,12 +113,13 @@ class ConsumerLoop:
         except Exception as fault:
             self.log.error("the batch raised: applying it message by message", exc_info=fault, count=len(batch))
             return self._one_by_one(batch)
-        self.failing_since = None
+        self.failing_since, self.tries = None, 0
         return applied
 
     def _back_off(self, fault: Transient) -> None:
         """MySQL is away or contended: the whole batch again, with everything it read. Beyond the bound, leave, so that another instance takes over."""
         self.counts["retries"] += 1
+        self.tries += 1
         now = time.monotonic()
         self.failing_since = self.failing_since or now
         waited = now - self.failing_since
@@ -136,17 +139,20 @@ class ConsumerLoop:
     # ---- C2–C4 ------------------------------------------------------------------------------------------------------------------------------------
     def _apply(self, batch: Sequence[Received], handler: Handler) -> int:
         ends: dict[Partition, int] = {}
-        with self.unit_of_work(self.commit) as tx:
+        told = Batch(batch, group=self.group, polled=self.polled)
+        with told.under_way(), self.unit_of_work(self.commit) as tx:
             locked = positions.lock(tx, self.group, {each.place for each in batch})
             failpoint.hit(f"{self.component}.position.after")
             fresh = self._fresh(tx, batch, locked)
+            told.decided(tx, fresh, locked.now)
             carries(tx, "in", ((dict(each.headers or ()).get("mid", b""), each.key) for each in fresh))
             decoded, refused = _decode(fresh)
             if decoded:
                 by_message = {id(message): each for message, each in decoded}
                 refused += [aside.Culprit(by_message[id(each.message)], each.error, each.text) for each in handler(tx, [message for message, _ in decoded], now=locked.now)]
             if refused:
-                dead = aside.set_aside(tx, refused, group=self.group, now=locked.now)
+                judged(tx, aside.set_aside(tx, refused, group=self.group, now=locked.now))
+                dead = [*tx.info["verdicts"].values()].count("dead_letter")
                 for culprit in refused:
                     after_commit(tx, partial(journal.write, "aside", group=self.group, **culprit.told))
                 failpoint.hit(f"{self.component}.aside.after")
@@ -156,6 +162,7 @@ class ConsumerLoop:
                 ends[each.place] = each.offset + 1
             positions.advance(tx, self.group, ends, locked)
         self._applied(ends, len(fresh), fresh)
+        told.applied(self.consumer.held, without=self.fenced, tries=self.tries)
         return len(fresh)
 
     def _fresh(self, tx: Transaction, batch: Sequence[Received], locked: Locked) -> list[Received]:

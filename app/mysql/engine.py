@@ -4,6 +4,7 @@ Every connection is READ COMMITTED with short server-side time-outs: a writer th
 (`wait_timeout`), so that it cannot hold its locks (docs/protocol.md, Writing).
 """
 
+import re
 import time
 from datetime import datetime
 from functools import lru_cache
@@ -15,10 +16,14 @@ from sqlalchemy import Engine, create_engine, event, exc
 from sqlalchemy.engine import make_url
 
 from app.errors import Misconfigured, StoreUnavailable
+from app.mysql import faults
 from app.mysql.unit_of_work import unit_of_work
+from observability import tracing
 
 DRIVER_TIMEOUT_SECONDS = 5
 LOCK_WAIT_SECONDS = 5
+SUMMARY_CHARACTERS = 600
+_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+(\w+)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=256)  # A batch says the same few times again and again.
@@ -55,6 +60,8 @@ def connect(url: str, *, size: int, idle_seconds: int = 2, lock_wait_seconds: in
         },
     )
     _throw_away_stale(engine, idle_seconds * 0.75)
+    if tracing.on():
+        _tell_statements(engine)
     return engine
 
 
@@ -71,6 +78,44 @@ def _throw_away_stale(engine: Engine, after_seconds: float) -> None:
         if used is not None and time.monotonic() - used > after_seconds:
             record.info.clear()
             raise exc.DisconnectionError("idle beyond the server's time-out")
+
+
+def _tell_statements(engine: Engine) -> None:
+    """A span for each statement below what is under way; its text and its values are in none."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def begin(connection: Any, _cursor: Any, _statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
+        if tracing.current.get() is not None:
+            connection.info["began"] = tracing.now_ns()
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def end(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        tell(connection, statement, len(parameters) if many else 0, "")
+
+    @event.listens_for(engine, "handle_error")
+    def failed(context: Any) -> None:
+        if context.connection is not None and context.statement:
+            tell(context.connection, context.statement, 0, str(faults.number(context.original_exception) or type(context.original_exception).__name__))
+
+    def tell(connection: Any, statement: str, rows: int, error: str) -> None:
+        under_way, began = tracing.current.get(), connection.info.pop("began", None)
+        if under_way is None or began is None:
+            return
+        verb, table = summary(statement[:SUMMARY_CHARACTERS])
+        told = {
+            "db.system.name": "mysql", "db.operation.name": verb, "db.collection.name": table, "db.query.summary": f"{verb} {table}".strip(), "db.operation.batch.size": rows if rows > 1 else None,
+            "db.response.status_code": error,
+        }  # fmt: skip
+        tracing.tell(
+            f"{verb} {table}".strip(), tracing.child(under_way.context), parent=under_way.context, start=began, end=tracing.now_ns(), kind=tracing.CLIENT, attributes=told, error=error
+        )
+
+
+@lru_cache(maxsize=1024)
+def summary(statement: str) -> tuple[str, str]:
+    """(verb, table) of a statement's beginning."""
+    found = _TABLE.search(statement)
+    return statement.split(None, 1)[0].upper(), found[1].lower() if found else ""
 
 
 def check_settings(engine: Engine) -> None:

@@ -11,6 +11,7 @@ from app.messages.envelope import Envelope, Record
 from app.messages.placement import Placement
 from app.mysql.rows import marks
 from app.mysql.unit_of_work import Transaction, carries
+from observability import tracing
 
 _APPEND = "INSERT INTO outbox (shard, part, mid, topic, k, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 _WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM outbox WHERE shard = %s AND part >= %s{} ORDER BY part, id LIMIT %s"
@@ -27,6 +28,7 @@ def append_records(tx: Transaction, records: Sequence[Record], *, placement: Pla
         rows = [(placement.shard(each.partition), each.partition, each.mid, each.topic, each.key, each.headers, each.payload, now) for each in records]
         tx.exec_driver_sql(_APPEND, rows)
         tx.info["shards"].update(row[0] for row in rows)  # Whom to nudge after COMMIT.
+        tracing.note({"airavata.outbox.rows": len(records)})
         carries(tx, "out", ((each.mid, each.key) for each in records))
 
 

@@ -13,13 +13,13 @@ from app.workflow.graph import Experiment, Loaded, Process
 from app.workflow.submission import Launch
 
 _LOCK = """SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.trace_context,
-  p.created_at, p.state_since, p.reason, p.outcome, p.failure, p.deadline_at, p.finished_at,
+  p.created_at, p.state_since, p.reason, p.outcome, p.failure, p.deadline_at, p.finished_at, p.trace_keep,
   e.state, e.version, e.reason, e.outcome, e.failure, e.state_since, e.finished_at
 FROM processes p JOIN experiments e ON e.id = p.experiment_id WHERE p.id IN ({}) ORDER BY p.id FOR UPDATE"""
-_SAVE = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, version, tasks_total, tasks_open, tasks_failed, created_at, updated_at, state_since, reason, outcome, failure, finished_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+_SAVE = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, version, tasks_total, tasks_open, tasks_failed, created_at, updated_at, state_since, reason, outcome, failure, finished_at, trace_keep)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE state = VALUES(state), version = VALUES(version), tasks_total = VALUES(tasks_total), tasks_open = VALUES(tasks_open), tasks_failed = VALUES(tasks_failed),
-  updated_at = VALUES(updated_at), state_since = VALUES(state_since), reason = VALUES(reason), outcome = VALUES(outcome), failure = VALUES(failure), finished_at = VALUES(finished_at)"""
+  updated_at = VALUES(updated_at), state_since = VALUES(state_since), reason = VALUES(reason), outcome = VALUES(outcome), failure = VALUES(failure), finished_at = VALUES(finished_at), trace_keep = VALUES(trace_keep)"""
 _INSERT = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, state_since, version, trace_context, snapshot, deadline_at, created_at, updated_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _TO_PLAN = "SELECT id, state, part, trace_context, snapshot FROM processes WHERE id IN ({}) ORDER BY id FOR UPDATE"
@@ -30,11 +30,11 @@ def lock(tx: Transaction, process_ids: Iterable[str]) -> Loaded:
     wanted = in_order(filter(None, process_ids))
     loaded = Loaded()
     for row in tx.exec_driver_sql(_LOCK.format(marks(wanted)), tuple(wanted)).all() if wanted else ():
-        fields: list[Any] = list(row[:17])
+        fields: list[Any] = list(row[:18])
         fields[4], fields[14] = process.State(fields[4]), from_json(fields[14])
         loaded.processes[row[0]] = Process(*fields)
         if row[1] not in loaded.experiments:
-            loaded.experiments[row[1]] = Experiment(row[1], experiment.State(row[17]), row[18], row[19], row[20], from_json(row[21]), row[22], row[23])
+            loaded.experiments[row[1]] = Experiment(row[1], experiment.State(row[18]), row[19], row[20], row[21], from_json(row[22]), row[23], row[24])
     return loaded
 
 
@@ -43,7 +43,7 @@ def save(tx: Transaction, processes: Sequence[Process], *, now: datetime) -> Non
     if processes:
         tx.exec_driver_sql(_SAVE, [
             (p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.created_at, now, p.state_since,
-             p.reason, p.outcome, to_json(p.failure), p.finished_at)
+             p.reason, p.outcome, to_json(p.failure), p.finished_at, p.trace_keep)
             for p in processes
         ])  # fmt: skip
 

@@ -107,7 +107,7 @@ processes = Table(
     *a_state("processes", process.State), Column("state_since", TIME, nullable=False), Column("reason", String(512), nullable=False, server_default=""),
     ascii_text("outcome", 32, nullable=True), Column("failure", DOCUMENT), Column("version", Integer, nullable=False),
     Column("tasks_total", Integer, nullable=False, server_default="0"), Column("tasks_open", Integer, nullable=False, server_default="0"), Column("tasks_failed", Integer, nullable=False, server_default="0"),
-    ascii_text("trace_context", 55, server_default=""), Column("snapshot", DOCUMENT), Column("deadline_at", TIME),  # snapshot: always there; nullable so that the multi-row upsert of states need not repeat it
+    ascii_text("trace_context", 55, server_default=""), ascii_text("trace_keep", 16, server_default=""), Column("snapshot", DOCUMENT), Column("deadline_at", TIME),  # snapshot: always there; nullable so that the multi-row upsert of states need not repeat it
     Column("created_at", TIME, nullable=False), Column("updated_at", TIME, nullable=False), Column("finished_at", TIME),
     PrimaryKeyConstraint("id"), finished("processes", process.TERMINAL), CheckConstraint("tasks_open >= 0 AND tasks_failed >= 0", name="processes_counts"),
     Index("processes_experiment", "experiment_id"), Index("processes_stale", "state", "updated_at"), **OPTIONS,
@@ -170,6 +170,10 @@ timers = Table(
 instances = Table(  # The lease of every attempt an instance runs: silent for 10 s (MySQL clock) means it has lost them.
     "instances", metadata, ascii_text("id", 80), ascii_text("component", 32), ascii_text("version", 32), Column("started_at", TIME, nullable=False), Column("heartbeat_at", TIME, nullable=False),
     Column("document", DOCUMENT, nullable=False), PrimaryKeyConstraint("id"), Index("instances_heartbeat", "heartbeat_at"), **OPTIONS,
+)  # fmt: skip
+skeletons = Table(  # Experiments that have ended and whose skeleton spans have not been sent yet: at `due_at`, at the latest at `until`.
+    "skeletons", metadata, an_id("experiment_id"), Column("due_at", TIME, nullable=False), Column("until", TIME, nullable=False), Column("tries", Integer, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("experiment_id"), Index("skeletons_due", "due_at"), **OPTIONS,
 )  # fmt: skip
 events = Table(  # The one history. seq = last + 1 under the sink's position lock; event_id makes a repeat harmless.
     "events", metadata, an_id("experiment_id"), Column("seq", Integer, nullable=False), an_id("event_id"), an_id("gateway_id"), an_id("process_id"), an_id("task_id", nullable=True),

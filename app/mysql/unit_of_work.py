@@ -5,8 +5,8 @@ none. Each run of a unit is a *step*, `<name>#<12 hex digits>`: the journal and 
 while COMMIT is on its way is OutcomeUnknown, and the caller looks at the unit's witness with a *locking* read.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -15,15 +15,17 @@ from sqlalchemy import Connection, Engine, exc
 from app import failpoint, instance, journal
 from app.errors import OutcomeUnknown, StoreUnavailable
 from app.mysql import faults
+from observability import tracing
 
+_NOTHING = nullcontext()
 Transaction: TypeAlias = Connection
 UnitOfWork: TypeAlias = Callable[[str], AbstractContextManager[Transaction]]
 
 
-def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = None) -> UnitOfWork:
+def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = None, spans: bool = False) -> UnitOfWork:
     """A maker of units, used as `with begin("scheduler.commit") as tx`; raises Contention, StoreUnavailable, OutcomeUnknown, Misconfigured, InvariantViolated.
 
-    `nudge` is told the relay shards that got rows, after COMMIT: lossy, it only shortens the relay's wait.
+    `nudge` is told the relay shards that got rows, after COMMIT: lossy, it only shortens the relay's wait. `spans`: a unit is a span of its own where one is under way (the API).
     """
 
     @contextmanager
@@ -32,8 +34,8 @@ def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = N
         told: dict[str, Any] | None = {} if (journal.on() or failpoint.on()) and not name.endswith(".read") else None
         shards: set[int] = set()
         callbacks: list[Callable[[], None]] = []
-        with _recorded(name, step, told), _translated(), engine.connect() as connection:
-            connection.info.update(shards=shards, after_commit=callbacks, step=step, told=told)
+        with tracing.unit(name) if spans else _NOTHING, _recorded(name, step, told), _translated(), engine.connect() as connection:
+            connection.info.update(shards=shards, after_commit=callbacks, step=step, told=told, verdicts={})
             yield connection
             if told is not None:
                 failpoint.hit(f"{name}.before", **told)
@@ -60,6 +62,11 @@ def tell(tx: Transaction, **told: Iterable[object]) -> None:
                 found[name] = values
             else:
                 found.setdefault(name, {}).update(dict.fromkeys(values))
+
+
+def judged(tx: Transaction, verdicts: Mapping[bytes, str]) -> None:
+    """What became of messages (by mid) that were not simply applied: late, requeued, dead_letter. Their spans and metrics say so, once this has committed."""
+    tx.info["verdicts"].update(verdicts)
 
 
 def carries(tx: Transaction, how: str, messages: Iterable[tuple[bytes, str]]) -> None:

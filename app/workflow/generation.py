@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.messages import ids
+from app.messages import ids, trace
 from app.messages.envelope import Envelope
 from app.messages.events import ExperimentLaunched, ProcessChanged, ProcessPlanned
 from app.messages.topics import Topics
@@ -53,9 +53,11 @@ def decide(message: Envelope, *, state: process.State, part: int, trace_context:
     except PlanRefused as refusal:
         fault = refusal.detail
 
+    context = trace.belongs(trace_context, message.subject.experiment)
+
     def send(body: ProcessPlanned | ProcessChanged, topic: str) -> None:
         mid = ids.digest(message.mid, type(body).__name__, message.subject.process)
-        envelope = Envelope(mid=mid, topic=topic, partition=part, subject=message.subject, body=body, cause=message.mid.hex(), traceparent=trace_context)
+        envelope = Envelope(mid=mid, topic=topic, partition=part, subject=message.subject, body=body, cause=message.mid.hex(), traceparent=context)
         generated.messages.append(envelope)
 
     send(ProcessPlanned(fault), topics.scheduler)

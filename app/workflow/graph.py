@@ -24,6 +24,8 @@ class Experiment:
 
 @dataclass(slots=True)
 class Process:
+    """`trace_keep`: why its trace is worth keeping whatever the sampler said; empty while nothing went wrong."""
+
     id: str
     experiment_id: str
     gateway_id: str
@@ -41,6 +43,7 @@ class Process:
     failure: Failure | None = None
     deadline_at: datetime | None = None
     finished_at: datetime | None = None
+    trace_keep: str = ""
 
 
 @dataclass(slots=True)

@@ -103,6 +103,7 @@ class _Walk:
         if outcome is not None and found.failure is None:
             found.failure = {"code": outcome, "message": message}
         failed = found.failure is not None
+        found.trace_keep = "failed" if failed else found.trace_keep
         found.outcome = str(found.failure["code"]) if found.failure else experiment.Outcome.NORMAL_COMPLETION
         reason = str(found.failure["message"])[:512] if found.failure else ""
         self.move_process(found, process.State.FAILED if failed else process.State.COMPLETED, reason, found.outcome)
@@ -180,14 +181,22 @@ class _Walk:
         self.dispatch(found, task, again=task.state is State.IN_DOUBT)
 
     def abandoned(self, found: Process, task: Task, _message: Envelope) -> None:
+        self.keep(found, "taken_over")
         self.dispatch(found, task, again=True)
 
     def wait(self, found: Process, task: Task, state: State, due: datetime, reason: str) -> None:
         if task.state is not state:
             self.move_task(found, task, state, reason)
+        self.keep(found, "in_doubt" if state is State.IN_DOUBT else "retried")
         task.next_attempt_at, task.reason = due, reason[:512]
         self.touch_task(task)
         self.set_timer(due, RetryDue(), self.subject(found, task))
+
+    def keep(self, found: Process, reason: str) -> None:
+        """Its trace tells of something that did not go smoothly. The first reason stands; only `failed` is more."""
+        if not found.trace_keep:
+            found.trace_keep = reason
+            self.touch(found)
 
     def dispatch(self, found: Process, task: Task, *, again: bool = False) -> None:
         """A command, with its attempt: the next number, or (`again`) the same number and token in the next epoch."""
@@ -208,8 +217,7 @@ class _Walk:
             self.touch_task(task)
         task.next_attempt_at = None
         subject = self.subject(found, task)
-        parent = trace.skeleton(found.trace_context, "attempt", task.id, task.attempt)
-        self.send(RunTask(row.id), subject, f"{row.id}{row.epoch}", topic=self.topics.task(task.type), partition=self.placement.of_task(task.id), traceparent=parent)
+        self.send(RunTask(row.id), subject, f"{row.id}{row.epoch}", topic=self.topics.task(task.type), partition=self.placement.of_task(task.id))
 
     def end_task(self, found: Process, task: Task, state: State, failure: Failure | None = None, *, cascade: bool = True) -> None:
         """Terminal. Counts down the successors: dispatches who waits for nobody any more, skips who waited for a success."""
@@ -256,8 +264,8 @@ class _Walk:
             return Subject(found.gateway_id, found.experiment_id, found.id)
         return Subject(found.gateway_id, found.experiment_id, found.id, task.id, task.type, task.attempt, task.epoch)
 
-    def send(self, body: Struct, subject: Subject, name: str, *, topic: str = "", partition: int | None = None, traceparent: str = "") -> Envelope:
-        message = self.envelope(body, subject, name, topic=topic or self.topics.events, partition=partition, traceparent=traceparent)
+    def send(self, body: Struct, subject: Subject, name: str, *, topic: str = "", partition: int | None = None) -> Envelope:
+        message = self.envelope(body, subject, name, topic=topic or self.topics.events, partition=partition)
         self.decision.messages.append(message)
         return message
 
@@ -265,7 +273,7 @@ class _Walk:
         name = f"{type(body).__name__}{subject.task}{subject.attempt}.{subject.epoch}"
         self.decision.timers.append(Timer(due_at, self.envelope(body, subject, name, topic=self.topics.scheduler)))
 
-    def envelope(self, body: Struct, subject: Subject, name: str, *, topic: str, partition: int | None = None, traceparent: str = "") -> Envelope:
+    def envelope(self, body: Struct, subject: Subject, name: str, *, topic: str, partition: int | None = None) -> Envelope:
         found = self.loaded.processes[subject.process]
         return Envelope(
             mid=ids.digest(self.cause.mid, name),
@@ -274,7 +282,7 @@ class _Walk:
             subject=subject,
             body=body,
             cause=self.cause.mid.hex(),
-            traceparent=traceparent or found.trace_context,
+            traceparent=trace.belongs(found.trace_context, found.experiment_id, subject.task, subject.attempt),
         )
 
     def touch(self, found: Process) -> None:

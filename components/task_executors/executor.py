@@ -22,7 +22,7 @@ from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, jobs, outbox, outputs, processes
 from app.mysql.attempts import Held
-from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now, tell
+from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, judged, now, tell
 from app.workflow import execution, job
 from app.workflow.attempt import State
 from app.workflow.decision import Refused
@@ -88,6 +88,7 @@ class Executor:
             started.append(self.fact(command.subject, Place(place.part, place.trace_context), TaskStarted(self.instance), cause=command.mid))
         outbox.append(tx, started, placement=self.placement, now=now)
         works = self.orders(tx, {key: commands[key].subject for key in mine}, found)
+        judged(tx, {commands[key].mid: "late" for key in rows.keys() - mine.keys()})
         for key in rows.keys() - mine.keys():
             late = commands[key]
             after_commit(tx, partial(journal.write, "late", why=f"the attempt is {rows[key].state}, epoch {rows[key].epoch}", mid=late.mid.hex(), type="RunTask", process=late.subject.process, token=key))
@@ -102,7 +103,7 @@ class Executor:
         for key, subject in subjects.items():
             task_type, model = models[key]
             place = places[subject.process]
-            parent = trace.skeleton(place.trace_context, "attempt", subject.task, subject.attempt)
+            parent = trace.belongs(place.trace_context, subject.experiment, subject.task, subject.attempt)
             order = WorkOrder(key, subject.epoch, subject.attempt, subject, task_type, model or {}, snapshots.get(subject.process, {}), parent)
             works.append(Work(order, Place(place.part, place.trace_context)))
         return works

@@ -29,7 +29,7 @@ def fact(topics: Topics, subject: Subject, place: Place, body: Struct, *, cause:
         subject=subject,
         body=body,
         cause=cause.hex(),
-        traceparent=trace.skeleton(place.trace_context, "attempt", subject.task, subject.attempt),
+        traceparent=trace.belongs(place.trace_context, subject.experiment, subject.task, subject.attempt),
     )
 
 

@@ -10,8 +10,10 @@ from app.mysql.unit_of_work import unit_of_work
 from app.nudge import Nudge
 from app.workflow import scheduling
 from components.task_scheduler.handler import Handler
+from components.task_scheduler.skeletons import SkeletonLoop
 from components.task_scheduler.sweeper import Sweeper
 from components.task_scheduler.timers import TimerLoop
+from observability import tracing
 
 SWEEP_EVERY_SECONDS = 5.0
 
@@ -20,7 +22,7 @@ def work(lifecycle: Lifecycle) -> None:
     """Build everything by hand, join, run until SIGTERM, leave."""
     settings = lifecycle.settings
     topics, placement = settings.topics, settings.placement
-    database = engine.connect(settings.mysql_url, size=2)
+    database = engine.connect(settings.mysql_url, size=3)
     unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
     lifecycle.wait_for_database(database)
     handler = Handler(topics=topics, placement=placement)
@@ -30,6 +32,8 @@ def work(lifecycle: Lifecycle) -> None:
     lifecycle.facts = lambda: loop.facts() | sweeper.facts()
     thread = threading.Thread(target=timers.run, args=(lifecycle.stop.wait,), name="timers", daemon=True)
     thread.start()
+    if tracing.on():
+        threading.Thread(target=SkeletonLoop(unit).run, args=(lifecycle.stop.wait,), name="skeletons", daemon=True).start()
     swept = time.monotonic()
 
     def each_turn() -> None:

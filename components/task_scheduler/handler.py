@@ -5,15 +5,16 @@ from datetime import datetime
 from functools import partial
 
 from app import failpoint, journal
+from app.messages import trace
 from app.messages.envelope import Envelope
 from app.messages.events import ProcessPlanned
 from app.messages.placement import Placement
 from app.messages.topics import Topics
-from app.mysql import attempts, outbox, processes, tasks, timers
-from app.mysql.unit_of_work import Transaction, after_commit
+from app.mysql import attempts, outbox, processes, skeletons, tasks, timers
+from app.mysql.unit_of_work import Transaction, after_commit, judged
 from app.workflow import scheduling
 from app.workflow.decision import Refused
-from observability import metrics
+from observability import metrics, tracing
 
 
 class Handler:
@@ -42,9 +43,13 @@ class Handler:
         attempts.dispatch(tx, decision.attempts, now=now)
         failpoint.hit("scheduler.state.after", process=loaded.processes)
         timers.append(tx, decision.timers)
+        if tracing.on():
+            ended = [each for each in decision.processes if each.finished_at == now and (trace.sampled(each.trace_context) or (each.trace_context and each.trace_keep))]
+            skeletons.append(tx, [each.experiment_id for each in ended], now=now)
         outbox.append(tx, decision.messages, placement=self.placement, now=now)
         self.moved.inc(len(messages) - len(decision.late) - len(decision.refused))
         self.late.inc(len(decision.late))
+        judged(tx, {late.mid: "late" for late in decision.late})
         for late in decision.late:
             after_commit(tx, partial(journal.write, "late", why="moves nothing any more", mid=late.mid.hex(), type=type(late.body).__name__, process=late.subject.process, task=late.subject.task))
         return decision.refused

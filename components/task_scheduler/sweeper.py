@@ -10,7 +10,7 @@ from datetime import datetime
 
 from app import journal
 from app.errors import Transient
-from app.messages import ids
+from app.messages import ids, trace
 from app.messages.commands import RetryDue
 from app.messages.envelope import Envelope, Subject
 from app.messages.events import ProcessPlanned
@@ -75,5 +75,5 @@ class Sweeper:
             partition=stuck.part,
             subject=subject,
             body=RetryDue() if stuck.task_id else ProcessPlanned(),
-            traceparent=stuck.trace_context,
+            traceparent=trace.belongs(stuck.trace_context, stuck.experiment_id, stuck.task_id, stuck.attempt),
         )

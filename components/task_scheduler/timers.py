@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from app.errors import Transient
-from app.messages import ids
+from app.messages import ids, trace
 from app.messages.commands import AttemptAbandoned
 from app.messages.envelope import Envelope, Subject
 from app.messages.placement import Placement
@@ -69,7 +69,7 @@ class TimerLoop:
             partition=found.part,
             subject=Subject(found.gateway_id, found.experiment_id, process_id, task_id, "", number, epoch),
             body=AttemptAbandoned(),
-            traceparent=found.trace_context,
+            traceparent=trace.belongs(found.trace_context, found.experiment_id, task_id, number),
         )
 
     def purge(self) -> None:

@@ -184,6 +184,7 @@ UNITS: Mapping[str, str] = {  # Patterns of fnmatch → why these are no points.
     "lease.leave": "a courtesy: without it the lease runs out",
     "relay.give_up": "a courtesy: without it the lease runs out",
     "relay.shards": "makes rows that are missing; repeated at every start",
+    "skeletons.sent": "telemetry: without it the same spans are sent once more",
     "topics.positions": "makes rows that are missing; the command is repeated (topics.apply.after stands before it)",
     "watch.leave": "a courtesy: without it the lease runs out",
 }

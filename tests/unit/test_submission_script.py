@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.messages import trace
 from components.task_executors.layout import input_files
 from components.task_executors.submission import render
 from tests.support.remote_orders import a_snapshot, an_order
@@ -87,7 +88,7 @@ def test_the_script_is_posix_and_tells_the_program_who_it_is() -> None:
     lines = text.decode().splitlines()
     assert lines[0] == "#!/bin/sh -l"
     assert {"export AIRAVATA_TOKEN=att_1", "export OMP_NUM_THREADS=4", "export A='it'\"'\"'s'"} <= set(lines)
-    assert "export TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" in lines
+    assert f"export TRACEPARENT={trace.skeleton(an_order().traceparent, 'job', 'att_1')}" in lines
     assert "printf '%s' 'x'\"'\"'y' | /bin/p >stdout" in lines
 
 

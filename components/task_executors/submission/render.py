@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from app.messages import trace
 from components.task_executors.layout import STDERR, STDOUT, Snapshot, input_files, ordered_inputs, work_dir
 from components.task_executors.plugin import WorkOrder
 
@@ -107,7 +108,7 @@ def _exports(order: WorkOrder) -> Iterator[str]:
     names = {"TOKEN": order.token, "EXPERIMENT": subject.experiment, "PROCESS": subject.process, "TASK": subject.task, "ATTEMPT": str(order.number)}
     told = {f"AIRAVATA_{key}": value for key, value in names.items()}
     if order.traceparent:
-        told["TRACEPARENT"] = order.traceparent
+        told["TRACEPARENT"] = trace.skeleton(order.traceparent, "job", order.token)  # The job's own span: an instrumented program joins the same trace.
     if threads := (order.snapshot.get("scheduling") or {}).get("threads_per_process"):
         told["OMP_NUM_THREADS"] = str(threads)
     for key, value in {**told, **(order.snapshot["deployment"].get("environment") or {})}.items():

@@ -1,0 +1,63 @@
+"""Spans on their way out: a bounded queue, one thread, OTLP over HTTP. Telling a span appends to the queue and never waits; what does not fit or cannot be sent is lost and counted.
+
+The SDK's own batch processor drops the oldest span, counts neither that nor a failed export, and its shutdown takes as long as a dead collector pleases
+(docs/decisions/0009-spans-told-when-over.md).
+"""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+from observability import metrics
+
+QUEUE_MAX, BATCH = 4096, 512
+REQUEST_SECONDS, CLOSE_SECONDS = 3.0, 2.0
+
+
+class Exporting:
+    """One per process. `delay_seconds`: how long a span may wait for company."""
+
+    def __init__(self, endpoint: str, *, delay_seconds: float) -> None:
+        self.exporter = OTLPSpanExporter(endpoint, timeout=REQUEST_SECONDS)
+        self.delay_seconds = delay_seconds
+        self.queue: deque[ReadableSpan] = deque()
+        self.wake, self.closing = threading.Event(), False
+        self.thread = threading.Thread(target=self._run, name="spans", daemon=True)
+        self.thread.start()
+
+    def put(self, span: ReadableSpan) -> None:
+        """A rival may put the last one in at the same moment: the queue is then longer by as many as there are threads."""
+        if len(self.queue) >= QUEUE_MAX:
+            metrics.count("airavata_spans_total", outcome="queue_full")
+            return
+        self.queue.append(span)
+        if len(self.queue) >= BATCH and not self.wake.is_set():
+            self.wake.set()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> bool:
+        """Now, in the caller's thread, within about 3 s; whether the collector took them."""
+        try:
+            sent = self.exporter.export(spans) is SpanExportResult.SUCCESS
+        except Exception:  # Whatever a client library does: counted, and no reason to stop.
+            sent = False
+        metrics.count("airavata_spans_total", len(spans), outcome="exported" if sent else "export_failed")
+        return sent
+
+    def close(self) -> None:
+        """What is queued has 2 s; then it is abandoned with its thread."""
+        self.closing = True
+        self.wake.set()
+        self.thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        while not self.closing or self.queue:
+            self.wake.wait(self.delay_seconds)
+            self.wake.clear()
+            more = bool(self.queue)
+            while more:
+                self.export([self.queue.popleft() for _ in range(min(BATCH, len(self.queue)))])
+                more = len(self.queue) >= BATCH or (self.closing and bool(self.queue))
