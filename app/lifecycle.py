@@ -56,7 +56,7 @@ class Lifecycle:
             with unit_of_work("lease.heartbeat") as tx:
                 instances.beat(tx, self.instance, component=self.component, version=VERSION, facts=self.facts())
         except Transient as fault:
-            self.log.warning("heartbeat not stored", fault=str(fault))
+            self.log.warning("heartbeat not stored", fault=fault)
 
     def leave(self, unit_of_work: UnitOfWork) -> None:
         """Remove the instance row: whatever it still held is free at once."""
@@ -64,7 +64,7 @@ class Lifecycle:
             with unit_of_work("lease.leave") as tx:
                 instances.remove(tx, self.instance)
         except Transient as fault:
-            self.log.warning("could not remove the instance row; its lease will run out", fault=str(fault))
+            self.log.warning("could not remove the instance row; its lease will run out", fault=fault)
 
     def wait(self, what: str, attempt: Callable[[], str | None]) -> None:
         """Until `attempt` returns None: it raises Transient, or returns what it still waits for. Backs off to 2 s, says so once a change, ends on stop."""
@@ -160,13 +160,13 @@ def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = T
     try:
         settings = read(os.environ, database=database)  # noqa: TID251  Configuration is read here, once, for every component.
         lifecycle = Lifecycle(component, settings)
-        logs.configure(component=component, instance=lifecycle.instance, level=settings.log_level, form=settings.log_format)
+        logs.configure(component=component, instance=lifecycle.instance, version=VERSION, level=settings.log_level, form=settings.log_format)
         instruments(settings, component, lifecycle.instance)
         watch(settings, component, lifecycle.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: lifecycle.stop.set())
         _serve_admin(lifecycle)
-        lifecycle.log.info("started", version=VERSION)
+        lifecycle.log.info("started")
         work(lifecycle)
         lifecycle.log.info("stopped")
         code, why = EXIT_OK, "asked to"

@@ -76,7 +76,7 @@ class ShardRelay:
                 self.fenced(fault, stop)
             except Transient as fault:
                 self.facts.restarts += 1
-                self.log.warning("shard starts again", shard=self.shard, fault=str(fault))
+                self.log.warning("shard starts again", shard=self.shard, fault=fault)
                 stop.wait(delay)
                 delay = min(delay * 2, 2.0)
         self.give_up()
@@ -85,7 +85,7 @@ class ShardRelay:
         """A newer producer holds the shard: give the lease up, wait 1–5 s."""
         self.facts.fenced += 1
         self.fenced_in_a_row += 1
-        self.log.warning("fenced", shard=self.shard, transactional_id=self.transactional_id, fault=str(fault), in_a_row=self.fenced_in_a_row)
+        self.log.warning("fenced", shard=self.shard, transactional_id=self.transactional_id, fault=fault, in_a_row=self.fenced_in_a_row)
         if self.fenced_in_a_row >= FENCED_MAX:
             raise Fenced(f"fenced {FENCED_MAX} times in a row without a batch: another relay uses the transactional id {self.transactional_id}; is AIRAVATA_ENVIRONMENT unique?") from fault
         self.give_up()
@@ -106,14 +106,14 @@ class ShardRelay:
         try:
             self.lease()
         except Transient as fault:
-            self.log.debug("lease not renewed", shard=self.shard, fault=str(fault))
+            self.log.debug("lease not renewed", shard=self.shard, fault=fault)
 
     def give_up(self) -> None:
         try:
             with self.unit_of_work("relay.give_up") as tx:
                 shards.give_up(tx, self.shard, owner=self.owner)
         except Transient as fault:
-            self.log.debug("lease runs out by itself", fault=str(fault))
+            self.log.debug("lease runs out by itself", fault=fault)
 
     # ---- R1–R3 ----------------------------------------------------------------------------------------------------------------------------------
     def hold(self, stop: threading.Event) -> None:

@@ -54,7 +54,7 @@ class Settler:
             try:
                 self.delete(*taken)
             except Transient as fault:
-                self.log.warning("published rows wait to be deleted", count=len(taken[0]), fault=str(fault))
+                self.log.warning("published rows wait to be deleted", count=len(taken[0]), fault=fault)
                 with self.changed:
                     if self.changed.wait_for(lambda: self.closing, delay):
                         return

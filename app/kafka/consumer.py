@@ -110,7 +110,7 @@ class Consumer:
         self.passed_over = 0
         self.log = logs.logger("consumer")
         self.committed_at = time.monotonic()
-        self.client = Client(configuration(bootstrap, group, session_timeout_ms), error_cb=self._on_error)
+        self.client = Client(configuration(bootstrap, group, session_timeout_ms), error_cb=self._on_error, logger=logs.library("rdkafka"))
         self.subscribe()
 
     def subscribe(self) -> None:
@@ -126,7 +126,7 @@ class Consumer:
                 break
             except Transient as fault:
                 if time.monotonic() - started > CLAIM_BOUND_SECONDS:
-                    self.log.warning("positions cannot be claimed: leaving the group until they can", fault=str(fault))
+                    self.log.warning("positions cannot be claimed: leaving the group until they can", fault=fault)
                     client.incremental_assign([TopicPartition(topic, part, 0) for topic, part in places])
                     client.pause([TopicPartition(topic, part) for topic, part in places])
                     self.rejoin = True
@@ -261,7 +261,7 @@ class Consumer:
             try:
                 self.client.commit(offsets=[TopicPartition(*place, end) for place, end in news.items()], asynchronous=True)
             except KafkaException as fault:
-                self.log.debug("offsets not committed", fault=str(fault))
+                self.log.debug("offsets not committed", fault=fault)
             else:
                 for place, end in news.items():
                     self.held[place].committed = end

@@ -125,7 +125,7 @@ class ConsumerLoop:
         waited = now - self.failing_since
         self.retry_at = now + (instance.jitter(0.005, 0.05) if isinstance(fault, Contention) else min(2.0, 0.1 + waited / 4))
         if isinstance(fault, StoreUnavailable):
-            self.log.warning("batch waits for MySQL", fault=str(fault), seconds=round(waited, 1))
+            self.log.warning("batch waits for MySQL", fault=fault, seconds=round(waited, 1))
         if waited > LEAVE_AFTER_SECONDS:
             self.log.warning("leaving the group until MySQL is back", seconds=round(waited))
             self.pending, self.failing_since, self.consumer.rejoin = [], None, True
@@ -214,7 +214,7 @@ class ConsumerLoop:
                 self._back_off(fault)
                 return applied
             except Exception as fault:
-                self.log.error("set aside", topic=each.topic, partition=each.partition, offset=each.offset, exc_info=fault)
+                self.log.error("set aside", topic=each.topic, partition=each.partition, offset=each.offset, exc_info=fault, **logs.of_key(each.key))
                 try:
                     applied += self._apply([each], _Refuse(type(fault).__name__, str(fault)))
                 except OutcomeUnknown:
@@ -251,7 +251,7 @@ class ConsumerLoop:
                 self.consumer.reclaim(places)
             except Transient as fault:
                 self.fenced |= set(places)
-                self.log.warning("positions cannot be claimed again yet", fault=str(fault))
+                self.log.warning("positions cannot be claimed again yet", fault=fault)
             self.pending = [each for each in self.pending if each.place not in places]
 
     def _lost(self, places: set[Partition]) -> None:

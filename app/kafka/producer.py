@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as Client
 
 from app.errors import Fenced, OutcomeUnknown, StoreUnavailable
+from observability import logs
 
 INIT_SECONDS, COMMIT_SECONDS = 20.0, 30.0
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -52,7 +53,7 @@ class TransactionalProducer:
 
     def __init__(self, bootstrap: str, transactional_id: str) -> None:
         """Fences predecessors and settles their open transaction; repeats while that is retriable, at most 20 s."""
-        self.client = Client(configuration(bootstrap, transactional_id))
+        self.client = Client(configuration(bootstrap, transactional_id), logger=logs.library("rdkafka"))
         self.known: dict[str, int] = {}
         self.known_at = float("-inf")
         self.worn = False

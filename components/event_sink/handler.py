@@ -60,7 +60,7 @@ class Sink:
             failpoint.hit("sink.post.after", process=told)
         except Transient as fault:
             self.counts["retries"] += 1
-            self.log.warning("events wait for the API server", fault=str(fault), count=len(self.pending))
+            self.log.warning("events wait for the API server", fault=fault, count=len(self.pending))
             self.retry_at, self.delay = time.monotonic() + self.delay, min(self.delay * 2, 2.0)
             return 0
         self.pending, self.delay, self.beaten = left, 0.1, time.monotonic()
@@ -135,7 +135,7 @@ class Sink:
                 self.consumer.reclaim(places)
             except Transient as fault:
                 self.fenced |= set(places)
-                self.log.warning("partitions cannot be taken again yet", fault=str(fault))
+                self.log.warning("partitions cannot be taken again yet", fault=fault)
             self.pending = [each for each in self.pending if each.place not in places]
 
     def _lost(self, places: set[Partition]) -> None:

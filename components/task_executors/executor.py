@@ -125,7 +125,7 @@ class Executor:
         except StopIteration as end:
             self.ended.append((work, end.value))
         except Exception as fault:
-            self.log.error("a local task raised", task=work.order.subject.task, exc_info=fault)
+            self.log.error("a local task raised", exc_info=fault, **logs.of(work.order.subject))
             self.ended.append((work, Failed("INTERNAL", "The task's own code failed.", raw_message=repr(fault)[:500])))
         else:
             seconds = operation.seconds if isinstance(operation, Sleep) else 0.0
@@ -171,7 +171,7 @@ class Executor:
                 with self.unit_of_work(name) as tx:
                     return self.change_job(tx, work, change)
             except Transient as fault:  # Also an unknown outcome: every change may be repeated.
-                self.log.warning("job row waits", fault=str(fault), attempt=work.order.token)
+                self.log.warning("job row waits", fault=fault, **logs.of(work.order.subject))
                 time.sleep(delay)
                 delay = min(delay * 2, 2.0)
 
@@ -220,14 +220,14 @@ class Executor:
             with self.unit_of_work("executor.outcome_commit") as tx:
                 zombies = self.save_ended(tx, batch)
         except Transient as fault:
-            self.log.warning("outcomes wait", fault=str(fault), count=len(batch), unknown=isinstance(fault, OutcomeUnknown))
+            self.log.warning("outcomes wait", fault=fault, count=len(batch), unknown=isinstance(fault, OutcomeUnknown))
             return
         del self.ended[: len(batch)]
         for work, outcome in batch:
             self.held.pop(work.order.token, None)
             facts.told_end(work.order.token, work.order.epoch, "fenced" if work.order.token in zombies else type(outcome).__name__)
         if zombies:
-            self.log.warning("attempts were not ours any more", tokens=zombies)
+            self.log.warning("attempts were not ours any more", attempts=zombies)
 
     def save_ended(self, tx: Transaction, batch: Sequence[tuple[Work, Outcome]]) -> list[str]:
         at = now(tx)
@@ -266,7 +266,7 @@ class Executor:
                 if missing:
                     self.take_missing(tx, attempts.lock(tx, missing))
         except Transient as fault:
-            self.log.warning("reconcile waits", fault=str(fault))
+            self.log.warning("reconcile waits", fault=fault)
 
     def take_missing(self, tx: Transaction, rows: Mapping[str, Held]) -> None:
         places = processes.places(tx, (row.process_id for row in rows.values()))

@@ -156,7 +156,7 @@ class Workers:
             with self.unit_of_work("executor.slots") as tx:
                 hosts.give_back_all(tx, self.slots.owner)
         except Transient as fault:
-            self.log.warning("slots not given back; their leases run out", fault=str(fault))
+            self.log.warning("slots not given back; their leases run out", fault=fault)
 
     def poll(self) -> Sequence[Happened]:
         try:
@@ -165,7 +165,7 @@ class Workers:
             self.slots.tend(self.unit_of_work, self.pool.connections())
         except Transient as fault:
             self.retry_at = time.monotonic() + 0.5
-            self.log.warning("orders wait", fault=str(fault), count=len(self.waiting))
+            self.log.warning("orders wait", fault=fault, count=len(self.waiting))
         for event in self.pool.poll():
             if isinstance(event, CommitRequested):
                 self.told.append(Happened(event.token, change=event.change, answer=event.answer))
@@ -261,4 +261,4 @@ class Workers:
                 self.circuits_read = float("-inf")
                 self.ways.remembered.clear()
             except Transient as fault:
-                self.log.warning("circuit not stored", fault=str(fault))
+                self.log.warning("circuit not stored", fault=fault)

@@ -66,7 +66,7 @@ class Watcher:
                 if not each.looking and not each.killing and each.due_at <= time.monotonic():
                     self._look(each)
         except Transient as fault:
-            self.log.warning("watch waits", fault=str(fault))
+            self.log.warning("watch waits", fault=fault)
             self.claimed_at = time.monotonic()
         for event in self.pool.poll():
             if isinstance(event, CommitRequested):
@@ -80,7 +80,7 @@ class Watcher:
             with self.unit_of_work("watch.leave") as tx:
                 hosts.release_watches(tx, self.instance)
         except Transient as fault:
-            self.log.warning("watches not given up; their leases run out", fault=str(fault))
+            self.log.warning("watches not given up; their leases run out", fault=fault)
         self.pool.close()
 
     def _claim(self) -> None:
@@ -125,7 +125,7 @@ class Watcher:
         try:
             self._apply(host, found, event.outcome)
         except Transient as fault:
-            self.log.warning("what was seen is not stored yet", fault=str(fault))
+            self.log.warning("what was seen is not stored yet", fault=fault)
 
     # ---- what it means ------------------------------------------------------------------------------------------------------------------------------------
     def _apply(self, host: Watched, found: dict[str, Job], outcome: Succeeded) -> None:

@@ -47,7 +47,7 @@ class Sweeper:
         try:
             self.sweep()
         except Transient as fault:
-            self.log.warning("sweep waits", fault=str(fault))
+            self.log.warning("sweep waits", fault=fault)
 
     def sweep(self) -> int:
         """One look; returns how many were pushed on. The push is a message like any other, so a needless one is late and moves nothing."""

@@ -39,7 +39,7 @@ class TimerLoop:
                     self.take_from_silent()
                     self.purge()
             except Transient as fault:
-                self.log.warning("timers wait", fault=str(fault))
+                self.log.warning("timers wait", fault=fault)
                 busy = False
             if stopped(0.0 if busy else 0.25):
                 return
