@@ -18,7 +18,9 @@ from typing import Any, TypeAlias
 import structlog
 
 from app.errors import Transient
+from app.messages import trace
 from app.messages.envelope import Subject
+from observability import tracing
 
 Event: TypeAlias = MutableMapping[str, Any]
 FIXED = ("ts", "level", "event", "component", "instance", "version")
@@ -73,6 +75,13 @@ _process: dict[str, str] = {}  # Who writes: also in threads, whose context begi
 
 def _whose(_logger: Any, _name: str, event: Event) -> Event:
     return {**_process, **event}
+
+
+def _traced(_logger: Any, _name: str, event: Event) -> Event:
+    """The span that is under way here, if one is."""
+    under_way = tracing.current.get()
+    found = trace.parse(under_way.context) if under_way is not None else None
+    return {"trace_id": found[0], "span_id": found[1], **event} if found else event
 
 
 def _named(_logger: Any, _name: str, event: Event) -> Event:
@@ -148,7 +157,7 @@ def processors(form: str, repeats: Repeats) -> list[Any]:
     """From what the code said to the line."""
     last = [_line] if form == "json" else [_harmless, structlog.dev.ConsoleRenderer(colors=False, timestamp_key="ts")]
     return [
-        structlog.contextvars.merge_contextvars, _whose, _named, repeats, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="ts"),
+        structlog.contextvars.merge_contextvars, _whose, _traced, _named, repeats, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="ts"),
         _faults, structlog.processors.format_exc_info, _stack, mask, *last,
     ]  # fmt: skip
 

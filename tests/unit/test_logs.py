@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.errors import StoreUnavailable
 from app.messages.envelope import Subject
-from observability import logs
+from observability import logs, tracing
 
 ROOT = Path(__file__).parents[2]
 PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----"
@@ -165,6 +165,15 @@ def test_the_ids_of_a_subject_and_of_a_key_become_fields() -> None:
     with logs.about(gateway_id="gw_1", experiment_id=None):
         assert (told()["gateway_id"], "experiment_id" in told()) == ("gw_1", False)
     assert "gateway_id" not in told()
+
+
+def test_a_line_names_the_span_that_is_under_way() -> None:
+    token = tracing.current.set(tracing.Current(f"00-{'a' * 32}-{'b' * 16}-01"))
+    try:
+        assert (told()["trace_id"], told()["span_id"]) == ("a" * 32, "b" * 16)
+    finally:
+        tracing.current.reset(token)
+    assert "trace_id" not in told()
 
 
 def test_librdkafka_writes_lines_of_ours(tmp_path: Path) -> None:
