@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -33,7 +34,7 @@ class Lifecycle:
 
     def __init__(self, component: str, settings: Settings) -> None:
         self.component, self.settings = component, settings
-        self.instance = instance.name(component)
+        self.instance, self.revision = instance.name(component), migrations.head()
         self.stop = threading.Event()
         self.waiting_for: str | None = "start"
         self.facts: Callable[[], dict[str, Any]] = dict
@@ -115,7 +116,7 @@ class Lifecycle:
 
     def consume(self, *, group: str, names: list[str], wants: frozenset[str], unit_of_work: UnitOfWork, handler: Any, commit: str = "commit") -> Any:
         """The consumer loop of a component, with its readiness and facts wired to the admin port."""
-        from app.kafka import topics
+        from app.kafka import figures, topics
         from app.kafka.loop import ConsumerLoop
 
         settings = self.settings
@@ -127,8 +128,13 @@ class Lifecycle:
             topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, names).items()}, commit=commit,
         )  # fmt: skip
         self.ready, self.facts = lambda: loop.missing, loop.facts
-        metrics.watch(loop.gauges)
+        metrics.watch(partial(figures.readings, loop.consumer, lambda: loop.pending, settings.partitions))
         return loop
+
+    def gauges(self) -> Iterator[metrics.Reading]:
+        yield "airavata_build_info", 1.0, {"version": VERSION, "revision": self.revision}
+        yield "airavata_ready", float(self.status("/readyz")[0] == 200), {}
+        yield "airavata_main_loop_age_seconds", time.monotonic() - self._turned, {}
 
     def status(self, path: str) -> tuple[int, str]:
         """What a probe is told. No store is ever asked here."""
@@ -162,6 +168,8 @@ def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = T
         lifecycle = Lifecycle(component, settings)
         logs.configure(component=component, instance=lifecycle.instance, version=VERSION, level=settings.log_level, form=settings.log_format)
         instruments(settings, component, lifecycle.instance)
+        metrics.begin(component, topic_prefix=settings.topics.prefix)
+        metrics.watch(lifecycle.gauges)
         watch(settings, component, lifecycle.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: lifecycle.stop.set())
@@ -195,7 +203,7 @@ def _serve_admin(lifecycle: Lifecycle) -> None:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                self.answer(200, metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+                self.answer(200, *metrics.exposition(self.headers.get("Accept", "")))
             elif path in {"/livez", "/readyz", "/startupz"}:
                 code, text = lifecycle.status(path)
                 self.answer(code, f"{text}\n".encode(), "text/plain; charset=utf-8")

@@ -5,8 +5,10 @@ import socket
 import threading
 import time
 
+from app import plugins
 from app.errors import EXIT_BUG
 from app.lifecycle import Lifecycle, run
+from app.messages import topics
 from app.mysql import engine, shards
 from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from observability import metrics
@@ -42,7 +44,8 @@ def work(lifecycle: Lifecycle) -> None:
     threads = [threading.Thread(target=hold, args=(relay,), name=f"shard-{relay.shard}", daemon=True) for relay in relays]
     threading.Thread(target=_listen, args=(settings.nudge_listen, nudges), name="nudge", daemon=True).start()
     lifecycle.facts = lambda: {f"shard_{relay.shard}": relay.facts.role for relay in relays}
-    metrics.watch(lambda: {f"relay_{name}_total": float(sum(getattr(relay.facts, name) for relay in relays)) for name in ("batches", "rows", "partitions", "fenced", "restarts", "poison")})
+    metrics.known("topic", topics.business(list(plugins.task_types())))
+    metrics.watch(lambda: [("airavata_relay_shards_held", float(relay.facts.role == "leasing"), {"shard": str(relay.shard)}) for relay in relays])
     for thread in threads:
         thread.start()
     lifecycle.ready = lambda: None

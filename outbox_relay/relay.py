@@ -6,13 +6,15 @@ the rows that were published, and R4 sends exactly the others. Safety comes from
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, timedelta
+from functools import partial
 from typing import Any
 
-from app import failpoint, instance, journal
+from app import clock, failpoint, instance, journal
 from app.errors import Fenced, Misconfigured, StoreUnavailable, Transient
 from app.kafka import state
 from app.kafka.producer import TransactionalProducer
@@ -20,8 +22,8 @@ from app.kafka.state import StateRecord
 from app.messages import codec, ids
 from app.mysql import dead_letters, outbox, shards
 from app.mysql.dead_letters import DeadLetter
-from app.mysql.unit_of_work import UnitOfWork, now, tell
-from observability import logs
+from app.mysql.unit_of_work import UnitOfWork, after_commit, now, tell
+from observability import logs, metrics
 from outbox_relay.settler import FEW_ROWS, Settler
 
 ROWS_MAX, BYTES_MAX = 2000, 1 << 20
@@ -34,15 +36,9 @@ FENCED_MAX = 3
 
 @dataclass
 class Facts:
-    """For /metrics, /readyz and the tests."""
+    """For /readyz, the gauges and the tests."""
 
     role: str = "spare"
-    batches: int = 0
-    rows: int = 0
-    partitions: int = 0
-    fenced: int = 0
-    restarts: int = 0
-    poison: int = 0
     busy_since: float | None = field(default=None)  # In R1–R3 or in R5–R6.
 
 
@@ -56,6 +52,7 @@ class ShardRelay:
         self.transactional_id = f"{environment}.relay.{shard}"
         self.facts = Facts()
         self.log = logs.logger("relay")
+        self.ahead = timedelta()  # Our clock before MySQL's.
         self.fenced_in_a_row = 0
         self.renewed = 0.0
         self.seq = self.producers = 0
@@ -75,7 +72,7 @@ class ShardRelay:
             except Fenced as fault:
                 self.fenced(fault, stop)
             except Transient as fault:
-                self.facts.restarts += 1
+                metrics.count("airavata_relay_producer_resets_total", reason="unavailable")
                 self.log.warning("shard starts again", shard=self.shard, fault=fault)
                 stop.wait(delay)
                 delay = min(delay * 2, 2.0)
@@ -83,7 +80,8 @@ class ShardRelay:
 
     def fenced(self, fault: Fenced, stop: threading.Event) -> None:
         """A newer producer holds the shard: give the lease up, wait 1–5 s."""
-        self.facts.fenced += 1
+        metrics.count("airavata_fenced_total", what="relay")
+        metrics.count("airavata_relay_producer_resets_total", reason="fenced")
         self.fenced_in_a_row += 1
         self.log.warning("fenced", shard=self.shard, transactional_id=self.transactional_id, fault=fault, in_a_row=self.fenced_in_a_row)
         if self.fenced_in_a_row >= FENCED_MAX:
@@ -96,6 +94,7 @@ class ShardRelay:
         self.renewed = time.monotonic()
         with self.unit_of_work("relay.lease") as tx:
             tell(tx, shard=(self.shard,))
+            self.ahead = clock.utc_now().replace(tzinfo=None) - now(tx)
             return shards.lease(tx, self.shard, owner=self.owner, seconds=LEASE_SECONDS)
 
     def renew_while_busy(self) -> None:
@@ -118,18 +117,19 @@ class ShardRelay:
     # ---- R1–R3 ----------------------------------------------------------------------------------------------------------------------------------
     def hold(self, stop: threading.Event) -> None:
         """From a new producer on, until the lease is lost or something is not definitely known."""
-        self.facts.busy_since = time.monotonic()
+        began = self.facts.busy_since = time.monotonic()
         try:
             failpoint.hit("relay.init.before", shard=self.shard)
             with closing(TransactionalProducer(self.bootstrap, self.transactional_id)) as producer:
                 self.producers += 1
+                metrics.observe("airavata_relay_init_seconds", time.monotonic() - began)
                 failpoint.hit("relay.init.after", shard=self.shard)
                 self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
                 self.facts.busy_since = None
                 with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
                     self.pump(producer, settler, stop)
                 if producer.worn:
-                    self.facts.restarts += 1
+                    metrics.count("airavata_relay_producer_resets_total", reason="worn")
                     self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
         finally:
             self.facts.busy_since = None
@@ -144,18 +144,20 @@ class ShardRelay:
             settled = shards.settled(tx, self.shard)
             if (record is None and settled > 0) or (record is not None and record.seq < settled):
                 known = "no record" if record is None else f"record {record.seq}"
+                metrics.count("airavata_invariant_violations_total", invariant="relay_state")
                 journal.write("violation", what="relay_state", shard=self.shard, known=known, settled=settled)
                 raise Misconfigured(
                     f"relay state of shard {self.shard}: Kafka has {known}, MySQL has settled {settled}: Kafka lost memory. Compare and settle with `airavata admin relay-state`"
                 )
             if record is not None:
-                outbox.delete(tx, record.ids, record.mids)
+                recovered = outbox.delete(tx, record.ids, record.mids)
+                after_commit(tx, partial(metrics.count, "airavata_relay_recovered_rows_total", recovered))
                 shards.settle(tx, self.shard, record.seq)
             self.seq = record.seq if record is not None else 0
 
     # ---- R4–R7 ----------------------------------------------------------------------------------------------------------------------------------
     def pump(self, producer: TransactionalProducer, settler: Settler, stop: threading.Event) -> None:
-        turn, idle, full = 0, BUSY_SECONDS, False
+        turn, idle, full, woken = 0, BUSY_SECONDS, False, ""
         while not stop.is_set() and not producer.worn:
             if time.monotonic() - self.renewed > RENEW_SECONDS and not self.lease():
                 return
@@ -165,12 +167,15 @@ class ShardRelay:
             found = self.select(turn, in_flight)
             rows = self.without_poison(producer, found)
             if rows:
+                if woken:
+                    metrics.count("airavata_relay_wakeups_total", by=woken)
+                    woken = ""
                 with self.recorded(rows):
                     self.publish(producer, rows, in_flight)
                 settler.published({row.id: row.mid for row in rows}, self.seq)
                 idle = BUSY_SECONDS
             elif not turn:
-                self.nudged.wait(idle)
+                woken = "nudge" if self.nudged.wait(idle) else "poll"
                 self.nudged.clear()
                 idle = min(idle * 1.5, IDLE_SECONDS)
             full = len(found) == ROWS_MAX
@@ -212,14 +217,22 @@ class ShardRelay:
         failpoint.hit("relay.commit.after", shard=self.shard)
         self.facts.busy_since = None
         self.fenced_in_a_row = 0
-        self.facts.batches += 1
-        self.facts.rows += len(rows)
-        self.facts.partitions += len({(row.topic, row.part) for row in rows})
+        self.measured(rows)
+
+    def measured(self, rows: Sequence[Any]) -> None:
+        """Rows of one writer's transaction are of one age. Ages are by MySQL's clock, from which ours was so far ahead at the last lease."""
+        at = clock.utc_now().replace(tzinfo=None) - self.ahead
+        metrics.observe("airavata_relay_batch_rows", len(rows))
+        metrics.observe("airavata_relay_batch_partitions", len({(row.topic, row.part) for row in rows}))
+        samples = {row.topic: row.headers for row in rows}  # One exemplar a topic is enough.
+        for (topic, created_at), many in Counter((row.topic, row.created_at) for row in rows).items():
+            metrics.count("airavata_relay_rows_total", many, topic=topic, outcome="published")
+            metrics.observe("airavata_relay_publish_delay_seconds", (at - created_at).total_seconds(), times=many, traceparent=codec.traceparent_of(samples[topic]), topic=topic)
 
     @contextmanager
     def recorded(self, rows: Sequence[Any]) -> Iterator[None]:
         """The journal's line of a Kafka transaction: how it ended, as far as we know."""
-        outcome = "unknown"
+        outcome, began = "unknown", time.monotonic()
         try:
             yield
             outcome = "committed"
@@ -227,6 +240,7 @@ class ShardRelay:
             outcome = "fenced" if isinstance(fault, Fenced) else "aborted"
             raise
         finally:
+            metrics.observe("airavata_relay_transaction_seconds", time.monotonic() - began, outcome=outcome)
             journal.write("relay.transaction", shard=self.shard, producer=self.producers, seq=self.seq, outcome=outcome, ids=[row.id for row in rows])
 
     def delete(self, rows: Mapping[int, bytes], seq: int) -> None:
@@ -249,7 +263,7 @@ class ShardRelay:
             ]  # fmt: skip
             dead_letters.set_aside(tx, letters, now=at)
             outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
-        self.facts.poison += len(rows)
         for row in rows:
+            metrics.count("airavata_relay_rows_total", topic=row.topic, outcome="dead_letter")
             journal.write("aside", group="relay", topic=row.topic, partition=row.part, id=row.id, mid=row.mid.hex(), error="NeverTaken", text=why[row.id])
         self.log.error("set aside rows that Kafka will never take", shard=self.shard, why=sorted(set(why.values())))

@@ -23,6 +23,7 @@ from app.lifecycle import Lifecycle, run
 from app.mysql import engine
 from app.mysql.unit_of_work import UnitOfWork, now, unit_of_work
 from app.nudge import Nudge
+from observability import metrics
 
 THREADS, BACKLOG = 16, 512
 HEADERS_SECONDS = 10.0
@@ -126,7 +127,9 @@ async def serve(lifecycle: Lifecycle, services: Services, unit: UnitOfWork) -> N
     settings = lifecycle.settings
     waiter = Waiter(unit, resources.WAITS)
     services.more["waiter"] = waiter
-    servers = [_server(Face(services, operations, threads=THREADS), listen) for operations, listen in ((resources.PUBLIC, settings.public_listen), (resources.INTERNAL, settings.internal_listen))]
+    faces = [Face(services, operations, threads=THREADS) for operations in (resources.PUBLIC, resources.INTERNAL)]
+    servers = [_server(face, listen) for face, listen in zip(faces, (settings.public_listen, settings.internal_listen), strict=True)]
+    metrics.watch(lambda: [("http_server_active_requests", face.gate.active, {}) for face in faces])
     sockets = [_socket(name, listen) for name, listen in (("PUBLIC_LISTEN", settings.public_listen), ("INTERNAL_LISTEN", settings.internal_listen))]
     tasks = [asyncio.create_task(each.serve([bound])) for each, bound in zip(servers, sockets, strict=True)]
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -29,7 +29,7 @@ from app.mysql import idempotency
 from app.mysql.faults import NameTaken
 from app.mysql.unit_of_work import Transaction, UnitOfWork, now
 from app.workflow.planners import Planner
-from observability import tracing
+from observability import metrics, tracing
 
 T = TypeVar("T")
 TRIES = 4
@@ -71,6 +71,10 @@ class Face:
         self.operations = {(each.method, each.path): each for each in operations}
         paths = dict.fromkeys(each.path for each in operations)
         self.router = Router([Route(path, endpoint=_never, methods=["GET"], name=path) for path in paths], redirect_slashes=False)
+        for each in operations:
+            metrics.expect("http_server_request_duration_seconds", method=each.method, route=each.path)
+            for code in {each.status, 500, 503}:
+                metrics.expect("airavata_http_responses_total", method=each.method, route=each.path, code=str(code))
         self.gate = Gate(self.handle, body_bytes_max=self._body_bytes_max, draining=services.draining)
 
     def _body_bytes_max(self, path: str) -> int:
@@ -101,10 +105,12 @@ class Face:
         tracing.current.set(request.under_way)  # Of this request's task, and of the threads it uses.
         if operation.scope and operation.scope not in principal.scopes:
             raise Problem("forbidden", f"this needs the scope {operation.scope}")
+        request.gateway = principal.gateway_id or ""
         query = _query(request.query, operation.parameters)
         read = functools.partial(_read, request, operation)
         raw, body = read() if len(request.body) <= LARGE_BYTES else await self._in_thread(read)
-        key = _idempotency_key(request, operation, raw)
+        request.launches = operation.key == "must" or (operation.key == "launch" and isinstance(raw, dict) and raw.get("launch") is True)
+        key = _idempotency_key(request, operation)
         call = functools.partial(self._call, request=request, operation=operation, principal=principal, path=path, query=query, raw=raw, body=body)
         if operation.waits and query.get("wait_seconds"):
             answer = await self.services.more["waiter"].hold(functools.partial(self._in_thread, self._run, call, None), call, query, principal)
@@ -249,11 +255,10 @@ def _body(request: Request, operation: Operation) -> Any:
     return value
 
 
-def _idempotency_key(request: Request, operation: Operation, raw: Any) -> str | None:
+def _idempotency_key(request: Request, operation: Operation) -> str | None:
     given: str | None = request.headers.get("idempotency-key")
-    needed = operation.key == "must" or (operation.key == "launch" and isinstance(raw, dict) and raw.get("launch") is True)
     if given is None:
-        if needed:
+        if request.launches:
             raise Problem("idempotency_key_missing", "send an Idempotency-Key of your own making, and keep it over retries")
         return None
     if not operation.key:

@@ -16,7 +16,7 @@ import msgspec
 from app import instance
 from app.api.problems import Problem
 from app.messages import trace
-from observability import logs, tracing
+from observability import logs, metrics, tracing
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -39,7 +39,7 @@ class Gate:
     def __init__(self, inner: Callable[["Request"], Awaitable["Response"]], *, body_bytes_max: Callable[[str], int], draining: Callable[[], bool]) -> None:
         self.inner, self.body_bytes_max, self.draining = inner, body_bytes_max, draining
         self.at_work = asyncio.Semaphore(AT_WORK_MAX)
-        self.streams, self.reading = 0, anyio.CapacityLimiter(STREAM_THREADS)
+        self.streams, self.active, self.reading = 0, 0, anyio.CapacityLimiter(STREAM_THREADS)
         self.log = logs.logger("api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,8 +49,15 @@ class Gate:
         if scope["type"] != "http":
             return
         request = Request(scope)
+        self.active += 1
         try:
-            self._check_size(scope)
+            await self._answer(request, receive, send)
+        finally:
+            self.active -= 1
+
+    async def _answer(self, request: "Request", receive: Receive, send: Send) -> None:
+        try:
+            self._check_size(request.scope)
             request.body = await self._read(receive, self.body_bytes_max(request.path))
             response = await self._work(request)
             if response.pieces is not None and self.streams >= STREAMS_MAX:
@@ -59,9 +66,11 @@ class Gate:
             response = Response.of_problem(problem, request)
             close = problem.code in {"body_too_large", "request_timeout", "headers_too_large", "uri_too_long"}
             response.headers |= {"Connection": "close"} if close else {}
+            request.refused = problem.code
         except Exception as fault:
             self.log.error("bug", request=request.id, path=request.path, exc_info=fault)
             response = Response.of_problem(Problem("internal", "A bug on our side; the request id finds it in our logs"), request)
+        _measure(request, response.status, (tracing.now_ns() - request.began) / 1e9, replayed="Idempotency-Replayed" in response.headers)
         try:
             if response.pieces is None or request.method == "HEAD":
                 await response.send(request, send)
@@ -132,17 +141,18 @@ class Request:
     """A request as it came, with its id and its place in a trace."""
 
     def __init__(self, scope: Scope) -> None:
-        self.method: str = scope["method"]
+        self.scope, self.method = scope, str(scope["method"])
         self.path: str = scope["path"]
         self.query: str = scope["query_string"].decode("latin-1")
         self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         self.body = b""
+        self.route, self.gateway, self.launches, self.refused = "", "", False, ""  # Found on the way, for whoever measures.
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else instance.fresh_id("req")
         self.parent = ""  # The caller's span, once we know who calls.
         self.traceparent = tracing.fresh()
         self.client = scope["client"][0] if scope.get("client") else ""
-        self.route, self.began = "", tracing.now_ns()
+        self.began = tracing.now_ns()
         self.under_way: tracing.Current | None = None
         self._flag(sampled=tracing.decide(self.trace_id))
         self.waits = self.method in {"GET", "HEAD"} and _WAITS.search(unquote(self.query)) is not None  # As the parameters are read later.
@@ -166,6 +176,23 @@ class Request:
     @property
     def trace_id(self) -> str:
         return self.traceparent[3:35]
+
+
+CONFLICTS = frozenset({"idempotency_key_reused", "idempotency_in_flight", "illegal_state"})
+
+
+def _measure(request: Request, status: int, seconds: float, *, replayed: bool) -> None:
+    """Rate, errors, duration. Probes are no traffic, and how long a long poll waits is its client's choice."""
+    if request.path in PROBES:
+        return
+    method, route = request.method if request.route else "other", request.route or "none"
+    metrics.count("airavata_http_responses_total", code=str(status), method=method, route=route)
+    if not request.waits:
+        metrics.observe("http_server_request_duration_seconds", seconds, traceparent=request.traceparent, method=method, route=route)
+    if request.launches:
+        metrics.count("airavata_launches_total", outcome=("replayed" if replayed else "accepted") if status < 300 else "conflict" if request.refused in CONFLICTS else "refused")
+    if status == 429:
+        metrics.count("airavata_rate_limited_total", gateway=request.gateway or "none")
 
 
 class Response:

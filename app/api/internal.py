@@ -6,8 +6,10 @@ never be stored becomes a dead letter in the very transaction that stores its ne
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -22,7 +24,8 @@ from app.messages import codec, ids
 from app.messages.envelope import Envelope, Record, Subject
 from app.mysql import dead_letters, events, instances, positions
 from app.mysql.dead_letters import DeadLetter
-from app.mysql.unit_of_work import tell
+from app.mysql.takeovers import Takeovers
+from app.mysql.unit_of_work import after_commit, tell
 from app.workflow import history
 from app.workflow.history import Known
 from app.workflow.inputs import Fault
@@ -115,6 +118,7 @@ def _positions(call: Call) -> Answer:
     body = call.body
     wanted = {(each.topic, each.partition): each.topic_uuid for each in body.partitions}
     rows = positions.claim(call.tx, body.consumer_group, wanted, owner=body.instance.id)
+    _takeovers(call).claimed(call.tx, {place: row.owner for place, row in rows.items() if row.owner and row.owner != body.instance.id})
     missing = [f"{topic}[{part}]" for topic, part in sorted(wanted) if (topic, part) not in rows]
     if missing:
         raise Problem("illegal_state", f"no position rows for {', '.join(missing[:5])}: run `airavata admin topics --apply`")
@@ -140,9 +144,22 @@ def _task_events(call: Call) -> Answer:
         dead_letters.set_aside(call.tx, letters, now=locked.now)
         positions.advance(call.tx, body.consumer_group, {(each.topic, each.partition): each.next_offset for each, _ in taken}, locked)
         tell(call.tx, fenced=((each.topic, each.partition, each.position, each.owner_epoch) for each, answer in zip(body.slices, answers, strict=True) if answer["result"] == "fenced"))
+        after_commit(call.tx, partial(_measured, new, locked.now))
+        after_commit(call.tx, partial(_takeovers(call).committed, [(each.topic, each.partition) for each, _ in taken if each.events], locked.now))
+    _takeovers(call).settle(call.tx)
     facts = {"group": body.consumer_group, "lag": [each.model_dump() for each in body.lag]}
     instances.beat(call.tx, body.instance.id, component="event-sink", version=body.instance.version, facts=facts)
     return Answer({"slices": answers})
+
+
+def _measured(new: Sequence[events.New], now: datetime) -> None:
+    for at, many in Counter(each.occurred_at for each in new).items():
+        metrics.observe("airavata_event_delay_seconds", (now - at).total_seconds(), times=many)
+
+
+def _takeovers(call: Call) -> Takeovers:
+    found: Takeovers = call.services.more.setdefault("takeovers", Takeovers("event-sink"))
+    return found
 
 
 def _check(body: TaskEventsBody) -> None:
@@ -167,7 +184,7 @@ def _verdict(each: Slice, row: positions.Position | None) -> Document:
         return {**place, "result": "fenced"}
     if row.next_offset != each.position:
         if each.position > row.next_offset:  # We never told it to begin there.
-            metrics.INVARIANTS.labels("sink_position_above").inc()
+            metrics.count("airavata_invariant_violations_total", invariant="sink_position_above")
             journal.write("violation", what="sink_position_above", topic=each.topic, partition=each.partition, position=row.next_offset, claimed=each.position)
         return {**place, "result": "behind", "next_offset": row.next_offset}
     return {**place, "result": "applied", "next_offset": each.next_offset, "set_aside": []}

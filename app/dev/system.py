@@ -127,11 +127,12 @@ class System:
         except OSError:
             return "not listening"
 
-    def metric(self, name: str, metric: str) -> float:
-        """A figure of an instance's /metrics, summed over its labels."""
+    def metric(self, name: str, metric: str, **labels: str) -> float:
+        """A figure of an instance's /metrics, summed over all labels that are not given."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port(f'admin-{name}')}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{metric} ", f"{metric}{{")))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{metric} ", f"{metric}{{")) and all(each in line for each in wanted))
 
     def stop(self) -> list[str]:
         """SIGTERM to all, then one after the other; names those that had to be killed."""

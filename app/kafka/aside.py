@@ -37,12 +37,17 @@ class Culprit:
         return {"topic": at.topic, "partition": at.partition, "offset": at.offset, "error": self.error, "text": self.text[:500]}
 
 
+def mark(received: Received) -> bytes:
+    """The name by which verdicts are told: its header `mid`, or one of this object's where there is none."""
+    return dict(received.headers or ()).get("mid", b"%d" % id(received))
+
+
 def set_aside(tx: Transaction, culprits: Sequence[Culprit], *, group: str, now: datetime) -> dict[bytes, str]:
     """Timers for those that may come again, dead letters for the rest; returns the verdict of each by its header `mid`."""
     copies, dead, verdicts = [], [], {}
     for each in culprits:
         timer = _copy(each, group, now)
-        verdicts[dict(each.received.headers or ()).get("mid", b"%d" % id(each))] = "dead_letter" if timer is None else "requeued"
+        verdicts[mark(each.received)] = "dead_letter" if timer is None else "requeued"
         if timer is None:
             dead.append(_dead(each, group, now))
         else:

@@ -5,18 +5,20 @@ without explicit offsets: the library would assign by itself, at Kafka's committ
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias, cast
 
+import msgspec
 from confluent_kafka import Consumer as Client
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from app import failpoint, instance, journal
 from app.errors import InvariantViolated, Misconfigured, Transient
 from app.messages.codec import type_and_only
-from observability import logs
+from observability import logs, metrics
 
 Partition: TypeAlias = tuple[str, int]
 CLAIM_BOUND_SECONDS = 20.0
@@ -46,6 +48,21 @@ class Held:
     given: int = 0
     quiet_since: float | None = None
     halted: str | None = None
+    reason: str = ""  # Why it is halted, as the metric says it.
+    moved: float = field(default_factory=time.monotonic)  # When something was last applied here.
+
+
+class _PartitionFigures(msgspec.Struct):
+    hi_offset: int = -1
+    ls_offset: int = -1
+
+
+class _TopicFigures(msgspec.Struct):
+    partitions: dict[str, _PartitionFigures] = {}
+
+
+class _Statistics(msgspec.Struct):
+    topics: dict[str, _TopicFigures] = {}
 
 
 @dataclass(slots=True)
@@ -83,6 +100,7 @@ def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[s
         "fetch.wait.max.ms": 1000,  # Data ends the wait; only an idle system feels it, and it should be quiet.
         "queued.min.messages": 10_000,
         "allow.auto.create.topics": False,
+        "statistics.interval.ms": 5000,
     }
 
 
@@ -107,10 +125,13 @@ class Consumer:
         self.paused = False
         self.rejoin = False
         self.refused: str | None = None
-        self.passed_over = 0
+        self.passed_over: Counter[str] = Counter()  # By topic, of one poll.
+        self.ends: Mapping[Partition, tuple[int, int]] = {}  # Log end and last stable offset, some seconds old.
         self.log = logs.logger("consumer")
         self.committed_at = time.monotonic()
-        self.client = Client(configuration(bootstrap, group, session_timeout_ms), error_cb=self._on_error, logger=logs.library("rdkafka"))
+        told = {"error_cb": self._on_error, "stats_cb": self._on_statistics, "logger": logs.library("rdkafka")}
+        self.client = Client(configuration(bootstrap, group, session_timeout_ms), **told)
+        metrics.known("topic", self.topics)
         self.subscribe()
 
     def subscribe(self) -> None:
@@ -139,6 +160,7 @@ class Consumer:
                 break
         self.take(claims, client)
         self.joined = True
+        metrics.count("airavata_rebalances_total", kind="assigned")
 
     def take(self, claims: Mapping[Partition, Claim], client: Client) -> None:
         """Reading begins at the claimed offsets, and nowhere else."""
@@ -160,13 +182,14 @@ class Consumer:
             self.seek(place, claim.next_offset)
 
     def _hold(self, place: Partition, claim: Claim, *, again: bool) -> None:
-        self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault)
+        self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault, reason="recreated" if claim.recreated else "unclaimed")
         journal.write(
             "partition.claim", group=self.group, topic=place[0], topic_uuid=claim.topic_uuid, partition=place[1], epoch=claim.epoch, next_offset=claim.next_offset, again=again, fault=claim.fault
         )
 
     def _revoked(self, client: Client, partitions: list[TopicPartition], why: str = "revoked") -> None:
         places = {(each.topic, each.partition) for each in partitions}
+        metrics.count("airavata_rebalances_total", kind=why)
         self.commit_offsets(only=places)
         self.on_lost(places)
         for place in places:
@@ -186,7 +209,11 @@ class Consumer:
         found = [] if first is None else [first]
         if first is not None and most > 1:
             found += self.client.consume(most - 1, 0)
-        return [received for message in found if (received := self._sort(message)) is not None]
+        fresh = [received for message in found if (received := self._sort(message)) is not None]
+        for topic, many in self.passed_over.items():
+            metrics.count("airavata_messages_total", many, topic=topic, verdict="not_mine")
+        self.passed_over.clear()
+        return fresh
 
     def _sort(self, message: Message) -> Received | None:
         place = (str(message.topic()), int(message.partition() or 0))
@@ -202,7 +229,7 @@ class Consumer:
         headers = cast("list[tuple[str, bytes]] | None", message.headers())
         kind, only = type_and_only(headers)
         if (kind and kind not in self.wants) or (only and only != self.group):
-            self.passed_over += 1
+            self.passed_over[place[0]] += 1
             return None
         held.given = offset + 1
         key = message.key()
@@ -214,6 +241,7 @@ class Consumer:
                 held.end_seen, held.quiet_since = message.offset(), time.monotonic()
         elif error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:
             if held is not None:
+                held.reason = self._why_lost(place, held.read)
                 held.halted = f"offset {held.read} is not in the log: Kafka has lost what the position says was there"
                 self.client.pause([TopicPartition(*place)])
                 self.log.error("partition halted", topic=place[0], partition=place[1], fault=held.halted)
@@ -230,6 +258,19 @@ class Consumer:
         self.joined, self.rejoin = False, False
         time.sleep(1.0)
         self.subscribe()
+
+    def _why_lost(self, place: Partition, offset: int) -> str:
+        """`retention` where the log begins behind it, `truncated` where it ends before it."""
+        try:
+            low, _ = self.client.get_watermark_offsets(TopicPartition(*place), timeout=1.0)
+        except KafkaException:
+            return "truncated"
+        return "retention" if offset < low else "truncated"
+
+    def _on_statistics(self, text: str) -> None:
+        """The library's own figures: between log end and last stable offset lies somebody's open transaction."""
+        topics = msgspec.json.decode(text, type=_Statistics).topics
+        self.ends = {(topic, int(part)): (each.hi_offset, each.ls_offset) for topic, told in topics.items() for part, each in told.partitions.items() if each.hi_offset >= 0}
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

@@ -13,13 +13,14 @@ from typing import Protocol
 
 from app import failpoint, instance, journal
 from app.errors import AiravataError, Contention, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient, Unreadable
-from app.kafka import aside
+from app.kafka import aside, figures
 from app.kafka.consumer import Claim, Consumer, Partition, Received
 from app.kafka.spans import Batch
 from app.messages import codec
 from app.messages.envelope import Envelope
 from app.mysql import positions
 from app.mysql.positions import Locked
+from app.mysql.takeovers import Takeovers
 from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, carries, judged, tell
 from app.workflow.decision import Refused
 from observability import logs, metrics, tracing
@@ -66,9 +67,8 @@ class ConsumerLoop:
         self.commit = f"{component}.{commit}"
         self.batch_size, self.poll_seconds, self.capacity_full = BATCH, 0.2, False
         self.pending: list[Received] = []
-        self.counts = dict.fromkeys(("applied", "copies", "requeued", "dead", "fenced", "gaps", "batches", "retries"), 0)
+        self.takeovers = Takeovers(group.rpartition(".")[2])
         self.failing_since: float | None = None
-        self.oldest_ms: float | None = None
         self.retry_at, self.tries, self.polled = 0.0, 0, 0
         self.log = logs.logger("loop")
         self.fenced: set[Partition] = set()
@@ -95,6 +95,7 @@ class ConsumerLoop:
         if self.pending and time.monotonic() >= self.retry_at:
             applied = self._try()
         self.consumer.tick()
+        self.takeovers.settle_soon(self.unit_of_work)
         return applied
 
     def _try(self) -> int:
@@ -118,7 +119,6 @@ class ConsumerLoop:
 
     def _back_off(self, fault: Transient) -> None:
         """MySQL is away or contended: the whole batch again, with everything it read. Beyond the bound, leave, so that another instance takes over."""
-        self.counts["retries"] += 1
         self.tries += 1
         now = time.monotonic()
         self.failing_since = self.failing_since or now
@@ -152,17 +152,19 @@ class ConsumerLoop:
                 refused += [aside.Culprit(by_message[id(each.message)], each.error, each.text) for each in handler(tx, [message for message, _ in decoded], now=locked.now)]
             if refused:
                 judged(tx, aside.set_aside(tx, refused, group=self.group, now=locked.now))
-                dead = [*tx.info["verdicts"].values()].count("dead_letter")
                 for culprit in refused:
                     after_commit(tx, partial(journal.write, "aside", group=self.group, **culprit.told))
                 failpoint.hit(f"{self.component}.aside.after")
-                self.counts["dead"] += dead
-                self.counts["requeued"] += len(refused) - dead
             for each in fresh:
                 ends[each.place] = each.offset + 1
+            verdicts = tx.info["verdicts"]
             positions.advance(tx, self.group, ends, locked)
-        self._applied(ends, len(fresh), fresh)
+        self._applied(ends)
         told.applied(self.consumer.held, without=self.fenced, tries=self.tries)
+        if fresh:
+            self.takeovers.committed(ends, locked.now)
+            samples = {each.topic: message.traceparent for message, each in decoded}
+            figures.committed(fresh, refused, verdicts, seconds=(tracing.now_ns() - self.polled) / 1e9, samples=samples)
         return len(fresh)
 
     def _fresh(self, tx: Transaction, batch: Sequence[Received], locked: Locked) -> list[Received]:
@@ -173,32 +175,28 @@ class ConsumerLoop:
             if held is None or row is None or row.owner_epoch != held.epoch:
                 if each.place not in refused and held is not None:
                     refused.add(each.place)
-                    self.counts["fenced"] += 1
+                    metrics.count("airavata_fenced_total", what="partition")
                     tell(tx, group=self.group, fenced=[(*each.place, each.offset, held.epoch)])
                     self.fenced.add(each.place)
             elif row.next_offset < held.applied:
                 if each.place not in refused:
                     refused.add(each.place)
-                    self.counts["gaps"] += 1
-                    metrics.INVARIANTS.labels("position_gap").inc()
+                    metrics.count("airavata_invariant_violations_total", invariant="position_gap")
                     journal.write("violation", what="position_gap", group=self.group, topic=each.topic, partition=each.partition, position=row.next_offset, applied=held.applied)
                     self.log.error("position lies before what was applied: reading again", topic=each.topic, partition=each.partition, position=row.next_offset, applied=held.applied)
                     self.consumer.seek(each.place, row.next_offset)
             elif each.offset < row.next_offset:
-                self.counts["copies"] += 1
+                metrics.count("airavata_messages_total", topic=each.topic, verdict="duplicate")
                 journal.write("late", why="below the position", group=self.group, topic=each.topic, partition=each.partition, offset=each.offset, position=row.next_offset)
             elif each.place not in refused:
                 fresh.append(each)
         return fresh
 
-    def _applied(self, ends: Mapping[Partition, int], count: int, fresh: Sequence[Received]) -> None:
+    def _applied(self, ends: Mapping[Partition, int]) -> None:
         for place, end in ends.items():
             held = self.consumer.held.get(place)
             if held is not None:
-                held.applied = end
-        self.counts["applied"] += count
-        self.counts["batches"] += 1
-        self.oldest_ms = fresh[0].timestamp_ms if fresh else None
+                held.applied, held.moved = end, time.monotonic()
 
     def _one_by_one(self, batch: Sequence[Received]) -> int:
         """A database error without a culprit, or a handler that raised: each message in a transaction of its own; who raises again is set aside in its own."""
@@ -231,6 +229,7 @@ class ConsumerLoop:
         uuids = self.topic_uuids()
         with self.unit_of_work(f"{self.component}.claim") as tx:
             rows = positions.claim(tx, self.group, places, owner=self.owner)
+            self.takeovers.claimed(tx, {place: row.owner for place, row in rows.items() if row.owner and row.owner != self.owner})
         claims = {}
         for place in places:
             row = rows.get(place)
@@ -279,11 +278,7 @@ class ConsumerLoop:
     def facts(self) -> dict[str, object]:
         """For the instance row: what operators see."""
         held = self.consumer.held
-        return {"group": self.group, "partitions": len(held), "behind": sum(1 for each in held.values() if each.quiet_since is None), **self.counts}
-
-    def gauges(self) -> dict[str, float]:
-        told = {f"consumer_{name}_total": float(count) for name, count in self.counts.items()}
-        return told | {"consumer_partitions": float(len(self.consumer.held)), "consumer_passed_over_total": float(self.consumer.passed_over)}
+        return {"group": self.group, "partitions": len(held), "behind": sum(1 for each in held.values() if each.quiet_since is None)}
 
     def close(self) -> None:
         """What is pending was not applied and stays in Kafka for whoever comes next."""

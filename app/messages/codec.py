@@ -67,6 +67,11 @@ def headers_of(record_headers: bytes) -> list[tuple[str, bytes]]:
         raise Unreadable(f"stored headers: {fault}") from fault
 
 
+def traceparent_of(record_headers: bytes) -> str:
+    """Empty where there is none, or none that can be read."""
+    return _text(dict(headers_of(record_headers)).get("traceparent"))
+
+
 def pack_headers(headers: Headers) -> bytes:
     """Kafka's header list → the stored form (dead letters, requeues)."""
     return _encode_headers(list(headers))

@@ -1,9 +1,10 @@
 """Instances: a row with a heartbeat each second, the lease of every attempt an instance runs (MySQL's clock)."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, to_json
+from app.mysql.rows import from_json, in_order, marks, to_json
 from app.mysql.unit_of_work import Transaction
 
 _BEAT = """INSERT INTO instances (id, component, version, started_at, heartbeat_at, document) VALUES (%s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
@@ -13,6 +14,12 @@ ON DUPLICATE KEY UPDATE heartbeat_at = UTC_TIMESTAMP(6), document = VALUES(docum
 def beat(tx: Transaction, instance: str, *, component: str, version: str, facts: dict[str, Any]) -> None:
     """Alive. `facts`: what operators see of it (assigned partitions, lag, capacity)."""
     tx.exec_driver_sql(_BEAT, (instance, component, version, to_json(facts)))
+
+
+def heartbeats(tx: Transaction, some: Iterable[str]) -> dict[str, datetime]:
+    """The last one of each that has a row."""
+    wanted = in_order(some)
+    return {row[0]: row[1] for row in tx.exec_driver_sql(f"SELECT id, heartbeat_at FROM instances WHERE id IN ({marks(wanted)})", tuple(wanted)).all()} if wanted else {}
 
 
 def remove(tx: Transaction, instance: str) -> None:

@@ -49,7 +49,7 @@ def claim(tx: Transaction, group: str, partitions: Iterable[Partition], *, owner
     tell(tx, group=group)
     where, values = _these(group, wanted)
     tx.exec_driver_sql(f"UPDATE positions SET owner = %s, owner_epoch = owner_epoch + 1 WHERE {where}", (owner, *values))
-    return {key: Position(row.topic_uuid, row.next_offset, owner, row.owner_epoch + 1) for key, row in found.items()}
+    return {key: Position(row.topic_uuid, row.next_offset, row.owner, row.owner_epoch + 1) for key, row in found.items()}  # `owner`: whose it was.
 
 
 def advance(tx: Transaction, group: str, ends: Mapping[Partition, int], locked: Locked) -> None:

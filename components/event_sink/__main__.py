@@ -1,8 +1,10 @@
 """The event sink: hands the history to the API server. No database, no producer; a POST each second, if need be empty, is its heartbeat."""
 
+from functools import partial
+
 from app import VERSION
 from app.errors import Misconfigured
-from app.kafka import topics
+from app.kafka import figures, topics
 from app.lifecycle import Lifecycle, run
 from components.event_sink.api_client import ApiClient
 from components.event_sink.handler import Sink
@@ -25,7 +27,7 @@ def work(lifecycle: Lifecycle) -> None:
         topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, [name]).items()},
     )  # fmt: skip
     lifecycle.ready = lambda: sink.missing
-    metrics.watch(sink.gauges)
+    metrics.watch(partial(figures.readings, sink.consumer, lambda: sink.pending, settings.partitions))
     while not lifecycle.stop.is_set():
         sink.turn()
         lifecycle.turned()

@@ -15,7 +15,7 @@ from app.kafka.consumer import Claim, Consumer, Partition, Received
 from app.messages import codec
 from app.workflow import history
 from components.event_sink.api_client import ApiClient, Recreated
-from observability import logs
+from observability import logs, metrics
 
 BATCH = 500
 BYTES_MAX = 3 << 20  # Of the 4 MiB a request may have: a record is estimated, not encoded twice.
@@ -25,10 +25,9 @@ class Sink:
     def __init__(self, *, api: ApiClient, group: str, topic: str, bootstrap: str, session_timeout_ms: int, topic_uuids: Callable[[], Mapping[str, str]]) -> None:
         self.api, self.group, self.topic, self.topic_uuids = api, group, topic, topic_uuids
         self.pending: list[Received] = []
-        self.retry_at = self.beaten = 0.0
+        self.retry_at = self.beaten = self.polled_at = 0.0
         self.delay = 0.1
         self.fenced: set[Partition] = set()
-        self.counts = dict.fromkeys(("stored", "set_aside", "fenced", "behind", "requests", "retries"), 0)
         self.log = logs.logger("sink")
         self.consumer = Consumer(
             component="sink", bootstrap=bootstrap, group=group, topics=[topic], session_timeout_ms=session_timeout_ms, wants=history.RECORDED, claim=self._claim, on_lost=self._lost
@@ -38,7 +37,9 @@ class Sink:
         """One poll and one POST; returns how many events were stored. Transient faults are waited out while polling goes on."""
         self.consumer.pause(bool(self.pending))
         waiting = self.pending and time.monotonic() < self.retry_at
+        empty = not self.pending
         self.pending += self.consumer.poll(BATCH, 0.2 if waiting or not self.pending else 0.0)
+        self.polled_at = time.monotonic() if empty else self.polled_at
         self._reclaim()
         stored = 0
         if (self.pending or time.monotonic() - self.beaten > 1.0) and time.monotonic() >= self.retry_at:
@@ -52,19 +53,23 @@ class Sink:
         for each in batch:
             if each.place in self.consumer.held:
                 by_partition[each.place].append(each)
+        if by_partition:
+            metrics.observe("airavata_batch_messages", sum(map(len, by_partition.values())))
         slices = [self._slice(place, records) for place, records in by_partition.items()]
         told = {each.key.partition("-")[0] for each in self.pending} if failpoint.on() else ()
+        began = time.monotonic()
         try:
             failpoint.hit("sink.post.before", process=told)
             answers = self.api.store(self.group, slices, [self._lag()])
             failpoint.hit("sink.post.after", process=told)
         except Transient as fault:
-            self.counts["retries"] += 1
+            metrics.observe("airavata_sink_post_seconds", time.monotonic() - began, outcome="failed")
             self.log.warning("events wait for the API server", fault=fault, count=len(self.pending))
             self.retry_at, self.delay = time.monotonic() + self.delay, min(self.delay * 2, 2.0)
             return 0
         self.pending, self.delay, self.beaten = left, 0.1, time.monotonic()
-        self.counts["requests"] += 1
+        told_off = {answer["result"] for answer in answers} - {"applied"}
+        metrics.observe("airavata_sink_post_seconds", time.monotonic() - began, outcome=min(told_off, default="applied"))
         for place, sent, answer in zip(by_partition, slices, answers, strict=True):
             self._answered(place, sent, answer)
         return sum(len(each["events"]) for each in slices)
@@ -82,15 +87,14 @@ class Sink:
         held = self.consumer.held[place]
         match answer["result"]:
             case "applied":
-                held.applied = answer["next_offset"]
-                self.counts["stored"] += len(told["events"])
-                self.counts["set_aside"] += len(answer["set_aside"])
+                held.applied, held.moved = answer["next_offset"], time.monotonic()
+                self._measured(len(told["events"]) - len(answer["set_aside"]), "applied")
+                self._measured(len(answer["set_aside"]), "dead_letter")
             case "behind":
-                self.counts["behind"] += 1
                 self.consumer.seek(place, answer["next_offset"])
                 self.pending = [each for each in self.pending if each.place != place]  # They come again, from where MySQL says.
             case _:
-                self.counts["fenced"] += 1
+                metrics.count("airavata_fenced_total", what="partition")
                 self.fenced.add(place)
 
     def _slice(self, place: Partition, records: list[Received]) -> dict[str, Any]:
@@ -148,8 +152,9 @@ class Sink:
             return f"joining group {self.group}"
         return next((held.halted for held in self.consumer.held.values() if held.halted), None)
 
-    def gauges(self) -> dict[str, float]:
-        return {f"sink_{name}_total": float(count) for name, count in self.counts.items()} | {"consumer_partitions": float(len(self.consumer.held))}
+    def _measured(self, many: int, verdict: str) -> None:
+        metrics.count("airavata_messages_total", many, topic=self.topic, verdict=verdict)
+        metrics.observe("messaging_process_duration_seconds", time.monotonic() - self.polled_at, times=many, topic=self.topic, outcome=verdict)
 
     def close(self) -> None:
         self.pending = []

@@ -17,6 +17,7 @@ from components.task_executors.remote import Ways, Workers
 from components.task_executors.watch import Watcher
 from components.task_executors.worker import Arming
 from components.task_executors.workers import Pool
+from observability import metrics
 
 LOCAL_CAPACITY = 10_000
 FINISH_SECONDS = 20.0
@@ -45,6 +46,8 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     capacity = LOCAL_CAPACITY if local else settings.capacity or 4 * settings.workers
     executor = Executor(unit_of_work=unit, instance=lifecycle.instance, task_types=mine, topics=topics, placement=settings.placement, capacity=capacity, remote=remote)
     loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in names], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor, commit="start_commit")
+    metrics.known("task_type", names)
+    metrics.watch(executor.gauges)
     watching = _watch(lifecycle, unit, pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
     while not lifecycle.stop.is_set():
         free = capacity - len(executor.held)

@@ -7,8 +7,9 @@ Whoever meets 0 rows at E3 is a zombie: it stops and touches nothing.
 import heapq
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
@@ -39,6 +40,7 @@ class Work:
 
     order: WorkOrder
     place: Place
+    began: float = field(default_factory=time.monotonic)
 
 
 class Remote(Protocol):
@@ -130,6 +132,10 @@ class Executor:
         else:
             seconds = operation.seconds if isinstance(operation, Sleep) else 0.0
             heapq.heappush(self.sleeping, (time.monotonic() + seconds, next(self.serial), work, steps))
+
+    def gauges(self) -> Iterator[metrics.Reading]:
+        running = Counter(work.order.task_type for work in dict(self.held).values())
+        return (("airavata_attempts_running", running[task_type], {"task_type": task_type}) for task_type in self.task_types)
 
     # ---- E2 -------------------------------------------------------------------------------------------------------------------------------------
     def step(self) -> None:
@@ -225,7 +231,12 @@ class Executor:
         del self.ended[: len(batch)]
         for work, outcome in batch:
             self.held.pop(work.order.token, None)
-            facts.told_end(work.order.token, work.order.epoch, "fenced" if work.order.token in zombies else type(outcome).__name__)
+            fenced = work.order.token in zombies
+            facts.told_end(work.order.token, work.order.epoch, "fenced" if fenced else type(outcome).__name__)
+            if fenced:
+                metrics.count("airavata_fenced_total", what="attempt")
+            elif not isinstance(outcome, Submitted):
+                facts.measured(work.order.task_type, outcome, time.monotonic() - work.began)
         if zombies:
             self.log.warning("attempts were not ours any more", attempts=zombies)
 
@@ -244,7 +255,6 @@ class Executor:
             state, fact = execution.decide(outcome)
             ended.append((row, state, facts.remembered(outcome)))
             told.append(self.fact(order.subject, work.place, fact))
-            metrics.OUTCOMES.labels(order.task_type, state).inc()
             if isinstance(outcome, InDoubt):
                 jobs.unsure(tx, order.token, state=job.State.IN_DOUBT, reason=outcome.message, evidence=outcome.evidence, now=at)
             elif outcome.outputs:

@@ -9,7 +9,9 @@ from app import journal
 from app.messages import ids, trace
 from app.messages.envelope import Envelope, Subject
 from app.messages.topics import Topics
+from app.workflow import execution
 from app.workflow.execution import Failed, InDoubt, Succeeded
+from observability import metrics
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ def fact(topics: Topics, subject: Subject, place: Place, body: Struct, *, cause:
 def told_end(token: str, epoch: int, outcome: str) -> None:
     """The journal's line: a state of the attempt, `Submitted` (nobody owns it any more) or `fenced` (it was not ours)."""
     journal.write("attempt.end", token=token, epoch=epoch, outcome=outcome)
+
+
+def measured(task_type: str, outcome: Succeeded | Failed | InDoubt, seconds: float) -> None:
+    """An attempt's end has surely committed."""
+    state, condition = execution.decide(outcome)[0], (outcome.condition or "") if isinstance(outcome, Failed) else ""
+    metrics.count("airavata_attempts_total", task_type=task_type, outcome=state, condition=condition)
+    metrics.observe("airavata_attempt_seconds", seconds, task_type=task_type, outcome=state)
 
 
 def remembered(outcome: Succeeded | Failed | InDoubt) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from components.task_executors.remote import Way, Ways
 from components.task_executors.submission import ends
 from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Seen, Verdict, verdict
 from components.task_executors.workers import CommitRequested, Finished, Pool
-from observability import logs, metrics
+from observability import logs
 
 CLAIM_SECONDS = 1.0
 YOUNG_SECONDS, YOUNG_INTERVAL_SECONDS = 10.0, 0.2
@@ -173,8 +173,8 @@ class Watcher:
                 state, body_of = execution.decide(means.outcome)
                 ended.append((row, state, facts.remembered(means.outcome)))
                 after_commit(tx, partial(facts.told_end, job.attempt_id, row.epoch, type(means.outcome).__name__))
+                after_commit(tx, partial(facts.measured, "JOB_SUBMISSION", means.outcome, (at - row.created_at).total_seconds()))
                 messages.append(facts.fact(self.topics, subject, where, body_of))
-                metrics.OUTCOMES.labels("JOB_SUBMISSION", state).inc()
         attempts.finish(tx, ended, now=at)
         outbox.append(tx, messages, placement=self.placement, now=at)
 

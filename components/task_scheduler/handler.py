@@ -14,7 +14,7 @@ from app.mysql import attempts, outbox, processes, skeletons, tasks, timers
 from app.mysql.unit_of_work import Transaction, after_commit, judged
 from app.workflow import scheduling
 from app.workflow.decision import Refused
-from observability import metrics, tracing
+from observability import tracing
 
 
 class Handler:
@@ -22,8 +22,6 @@ class Handler:
 
     def __init__(self, *, topics: Topics, placement: Placement) -> None:
         self.topics, self.placement = topics, placement
-        self.moved = metrics.DECISIONS.labels("moved")
-        self.late = metrics.DECISIONS.labels("late")
 
     def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
         loaded = processes.lock(tx, (each.subject.process for each in messages))
@@ -47,8 +45,6 @@ class Handler:
             ended = [each for each in decision.processes if each.finished_at == now and (trace.sampled(each.trace_context) or (each.trace_context and each.trace_keep))]
             skeletons.append(tx, [each.experiment_id for each in ended], now=now)
         outbox.append(tx, decision.messages, placement=self.placement, now=now)
-        self.moved.inc(len(messages) - len(decision.late) - len(decision.refused))
-        self.late.inc(len(decision.late))
         judged(tx, {late.mid: "late" for late in decision.late})
         for late in decision.late:
             after_commit(tx, partial(journal.write, "late", why="moves nothing any more", mid=late.mid.hex(), type=type(late.body).__name__, process=late.subject.process, task=late.subject.task))

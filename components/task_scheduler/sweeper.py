@@ -60,8 +60,8 @@ class Sweeper:
             at = now(tx)
             outbox.append(tx, [self.push(each, at) for each in stuck], placement=self.placement, now=at)
         if stuck:
-            metrics.RESCUES.inc(len(stuck))
             for each in stuck:
+                metrics.count("airavata_rescued_total", kind="task" if each.task_id else "process")
                 journal.write("rescue", process=each.process_id, task=each.task_id, attempt=each.attempt, epoch=each.epoch)
             self.log.error("rescued processes that stood still", processes=[each.process_id for each in stuck])
         return len(stuck)

@@ -10,7 +10,7 @@ from tests.support.takeover import quantile
 
 TICK = os.sysconf("SC_CLK_TCK")
 STATUS = {"commits": "Com_commit", "fsyncs_redo": "Innodb_os_log_fsyncs", "fsyncs_data": "Innodb_data_fsyncs", "rows_inserted": "Innodb_rows_inserted"}
-METRICS = ("relay_batches_total", "relay_rows_total", "relay_partitions_total", "consumer_batches_total", "consumer_applied_total", "consumer_retries_total", "consumer_requeued_total", "sink_stored_total", "sink_requests_total")
+METRICS = ("relay_batch_rows_count", "relay_batch_rows_sum", "relay_batch_partitions_sum", "batch_messages_count", "batch_messages_sum", "mysql_errors_total", "requeues_total", "sink_post_seconds_count")
 
 
 def cpu_seconds(pid: int) -> float:
@@ -95,15 +95,15 @@ def _batches(before: Reading, after: Reading, tasks: int) -> dict[str, Any]:
         return after.metrics[name][metric] - before.metrics.get(name, {}).get(metric, 0.0)
 
     relays = [name for name in after.metrics if name.startswith("relay")]
-    batches = sum(grown(name, "relay_batches_total") for name in relays)
-    pairs = {name: ("sink_stored_total", "sink_requests_total") if "sink" in name else ("consumer_applied_total", "consumer_batches_total") for name in after.metrics if name not in relays}
+    batches = sum(grown(name, "relay_batch_rows_count") for name in relays)
+    pairs = {name: ("batch_messages_sum", "sink_post_seconds_count" if "sink" in name else "batch_messages_count") for name in after.metrics if name not in relays}
     rows = {name: round(grown(name, messages) / max(1.0, grown(name, count)), 1) for name, (messages, count) in pairs.items()}
     return {
-        "outbox_rows_per_task": round(sum(grown(name, "relay_rows_total") for name in relays) / tasks, 2),
-        "relay_rows_per_batch": round(sum(grown(name, "relay_rows_total") for name in relays) / max(1.0, batches), 1),
-        "partitions_per_kafka_transaction": round(sum(grown(name, "relay_partitions_total") for name in relays) / max(1.0, batches), 1),
+        "outbox_rows_per_task": round(sum(grown(name, "relay_batch_rows_sum") for name in relays) / tasks, 2),
+        "relay_rows_per_batch": round(sum(grown(name, "relay_batch_rows_sum") for name in relays) / max(1.0, batches), 1),
+        "partitions_per_kafka_transaction": round(sum(grown(name, "relay_batch_partitions_sum") for name in relays) / max(1.0, batches), 1),
         "messages_per_consumer_batch": rows,
-        "consumer_retries": sum(grown(name, "consumer_retries_total") for name in after.metrics),
+        "mysql_errors": sum(grown(name, "mysql_errors_total") for name in after.metrics),
     }
 
 

@@ -29,7 +29,7 @@ def _bars(found: dict[str, Any]) -> Iterator[str]:
         ("outbox rows per task", "", lambda w: w["outbox_rows_per_task"]),
         ("rows per Kafka transaction", "", lambda w: w["relay_rows_per_batch"]),
         ("partitions per Kafka transaction", "", lambda w: w["partitions_per_kafka_transaction"]),
-        ("batches tried again", "", lambda w: int(w["consumer_retries"])),
+        ("MySQL errors", "", lambda w: int(w["mysql_errors"])),
         ("cores used by the system", "", lambda w: w["cores_used"]),
         ("cores used by others meanwhile", "", lambda w: w["cores_used_elsewhere"]),
         ("load (1 min), steal %", "", lambda w: f"{w['load_1m']:.1f}, {w['steal_percent']}"),

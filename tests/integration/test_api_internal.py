@@ -111,12 +111,11 @@ def test_an_old_owner_is_fenced_and_stores_nothing(sink: Sink, story: Story, tak
 def test_a_position_above_the_stored_one_is_told_to_seek_back_and_counted(sink: Sink, story: Story, taken: int) -> None:
     from observability import metrics
 
-    counter = metrics.INVARIANTS.labels("sink_position_above")
-    before = counter._value.get()
+    before = metrics.value("airavata_invariant_violations_total", invariant="sink_position_above")
     event = {"event": story.event(TaskChanged("a", "b"))}
     assert sink.store(sink.slice(taken, [event], position=101))[0] == {"topic": sink.topic, "partition": taken, "result": "behind", "next_offset": 100}
     assert sink.store(sink.slice(taken, [event], position=99))[0]["result"] == "behind"
-    assert counter._value.get() == before + 1
+    assert metrics.value("airavata_invariant_violations_total", invariant="sink_position_above") == before + 1
 
 
 def test_slices_are_answered_each_for_itself(sink: Sink, story: Story, taken: int) -> None:

@@ -14,6 +14,7 @@ from app.messages.envelope import Envelope
 from app.mysql import positions, timers
 from app.mysql.unit_of_work import Transaction
 from app.workflow.decision import Refused
+from observability import metrics
 from tests.support.delivery import Delivery, until
 
 WANTS = frozenset({"RetryDue"})
@@ -117,7 +118,7 @@ def test_C0_raises_the_epoch_and_the_owner_before_is_fenced(delivery: Delivery, 
         rival = positions.claim(tx, delivery.group, places, owner="rival")
     publish(delivery, delivery.names(8))
     turn_until(loop, lambda: len(handler.seen) == 8)  # Still assigned to us: C0 again, once, and every message applied once.
-    assert loop.counts["fenced"] >= 1
+    assert metrics.value("airavata_fenced_total", what="partition") >= 1
     assert all(loop.consumer.held[place].epoch > row.owner_epoch for place, row in rival.items() if place in loop.consumer.held and loop.consumer.held[place].read)
 
 
@@ -147,11 +148,11 @@ def test_C2_copies_are_left_out_and_a_gap_is_read_again(delivery: Delivery, made
         tx.exec_driver_sql("UPDATE positions SET next_offset = 0 WHERE consumer_group = %s AND topic = %s", (delivery.group, delivery.topics.scheduler))
     publish(delivery, [delivery.message(f"late{n}", n % 4) for n in range(4)])
     turn_until(loop, lambda: len(handler.seen) == 44)
-    assert loop.counts["gaps"] >= 1
+    assert metrics.value("airavata_invariant_violations_total", invariant="position_gap") >= 1
     with delivery.unit("forward") as tx:
         tx.exec_driver_sql("UPDATE positions SET next_offset = next_offset + 2 WHERE consumer_group = %s AND topic = %s AND part = 0", (delivery.group, delivery.topics.scheduler))
     publish(delivery, [delivery.message("copy", 0)])
-    turn_until(loop, lambda: loop.counts["copies"] == 1)
+    turn_until(loop, lambda: metrics.value("airavata_messages_total", verdict="duplicate") == 1)
 
 
 @pytest.mark.parametrize("fault", [Contention("1213"), StoreUnavailable("2006")])
@@ -162,7 +163,7 @@ def test_C3_a_database_fault_rolls_back_and_the_batch_comes_again_without_requeu
     messages = delivery.names(10)
     publish(delivery, messages)
     turn_until(loop, lambda: len(handler.seen) == 10)
-    assert (loop.counts["requeued"], loop.counts["dead"]) == (0, 0)
+    assert (metrics.value("airavata_messages_total", verdict="requeued"), metrics.value("airavata_messages_total", verdict="dead_letter")) == (0, 0)
     assert delivery.one("SELECT COUNT(*) FROM timers") == 0
 
 
@@ -195,7 +196,7 @@ def test_a_message_whose_handler_raises_is_set_aside_alone_and_comes_again_for_i
     messages = delivery.names(12)
     handler.poison = {messages[3].mid: ValueError("boom"), messages[7].mid: None}
     publish(delivery, messages)
-    turn_until(loop, lambda: len(handler.seen) == 10 and loop.counts["requeued"] == 2)
+    turn_until(loop, lambda: len(handler.seen) == 10 and metrics.value("airavata_messages_total", verdict="requeued") == 2)
     assert delivery.one("SELECT COUNT(*) FROM timers") == 2
     with delivery.unit("look") as tx:
         tx.exec_driver_sql("UPDATE timers SET due_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
@@ -211,21 +212,21 @@ def test_an_unreadable_record_is_a_dead_letter_at_once_and_so_is_one_after_five_
     handler = Applied()
     loop = a_loop(delivery, made, handler)
     publish(delivery, [delivery.message("junk", 0)], raw=b"\xff not json")
-    turn_until(loop, lambda: loop.counts["dead"] == 1)
+    turn_until(loop, lambda: metrics.value("airavata_messages_total", verdict="dead_letter") == 1)
     poison = delivery.message("poison", 1)
     wanted, message = 1, poison
     for _ in range(5):
         handler.poison = {message.mid: None}
         publish(delivery, [message])
-        before = loop.counts["requeued"] + loop.counts["dead"]
-        turn_until(loop, lambda before=before: loop.counts["requeued"] + loop.counts["dead"] > before)
+        before = metrics.value("airavata_messages_total", verdict="requeued") + metrics.value("airavata_messages_total", verdict="dead_letter")
+        turn_until(loop, lambda before=before: metrics.value("airavata_messages_total", verdict="requeued") + metrics.value("airavata_messages_total", verdict="dead_letter") > before)
         with delivery.unit("look") as tx:
             tx.exec_driver_sql("UPDATE timers SET due_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
             due = timers.take_due(tx, limit=1)
         if not due:
             break
         message = codec.decode_record(due[0])
-    assert loop.counts["dead"] == wanted + 1
+    assert metrics.value("airavata_messages_total", verdict="dead_letter") == wanted + 1
     assert delivery.one("SELECT MAX(tries) FROM dead_letters") == 5
 
 
@@ -236,7 +237,7 @@ def test_records_for_others_are_passed_over_by_header(delivery: Delivery, made: 
     loop = a_loop(delivery, made, handler)
     publish(delivery, [delivery.message("other", 0, body=RunTask("att_1")), delivery.message("mine", 0)])
     turn_until(loop, lambda: len(handler.seen) == 1)
-    assert loop.consumer.passed_over == 1
+    assert metrics.value("airavata_messages_total", verdict="not_mine") == 1
 
 
 def test_C5_offsets_lie_behind_the_end_so_that_lag_tools_reach_zero(delivery: Delivery, made: list[ConsumerLoop]) -> None:

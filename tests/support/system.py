@@ -176,7 +176,7 @@ class System(dev.System):
         if not name.startswith("scheduler"):
             return 0.0
         with suppress(OSError):
-            return self.metric(name, "airavata_sweeper_rescues_total")
+            return self.metric(name, "airavata_rescued_total")
         return 0.0
 
     def rescues(self) -> float:

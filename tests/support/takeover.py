@@ -80,7 +80,7 @@ def both_hold(system: System) -> None:
     total = 2.0 * int(system.settings["PARTITIONS"])
 
     def held() -> list[float]:
-        return [system.metric(f"scheduler-{copy}", "airavata_consumer_partitions") for copy in (0, 1)]
+        return [system.metric(f"scheduler-{copy}", "airavata_partitions_held") for copy in (0, 1)]
 
     system.until(lambda: min(held()) > 0 and sum(held()) == total, 60.0, held)
 

@@ -133,7 +133,7 @@ class Frozen(Nemesis):
 
     def _fenced(self, rig: Rig) -> float:
         with suppress(OSError):
-            return rig.metric(daemon_name(self.target), f"airavata_{'relay' if self.target.startswith('relay') else 'consumer'}_fenced_total")
+            return rig.metric(daemon_name(self.target), "airavata_fenced_total", what="relay" if self.target.startswith("relay") else "partition")
         return 0.0
 
 

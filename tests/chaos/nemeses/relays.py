@@ -25,7 +25,7 @@ def relays(rig: Rig) -> list[str]:
 
 def fenced(rig: Rig, name: str) -> float:
     with suppress(OSError):
-        return rig.metric(name, "airavata_relay_fenced_total")
+        return rig.metric(name, "airavata_fenced_total")
     return 0.0
 
 
