@@ -88,6 +88,8 @@ class Lifecycle:
 
     def wait_for_database(self, database: Engine) -> None:
         """Until MySQL answers, is set as the protocol needs, and carries our schema. Raises Misconfigured where waiting cannot help."""
+        pool: Any = database.pool
+        metrics.watch(lambda: [("db_client_connection_count", float(many), {"state": state}) for state, many in (("used", pool.checkedout()), ("idle", pool.checkedin()))])
 
         def look() -> str | None:
             engine.check_settings(database)

@@ -12,8 +12,9 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from itertools import product
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
@@ -28,6 +29,7 @@ from observability.catalogue import CATALOGUE, Metric, Open
 
 SERIES_MAX = 3000
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
+P = ParamSpec("P")
 Reading: TypeAlias = tuple[str, float, Mapping[str, str]]  # A gauge: name, value, labels.
 strict = False  # Tests set it.
 
@@ -103,7 +105,7 @@ class Registry(Collector):
     def _known(self, name: str, kind: str) -> Metric | None:
         metric = CATALOGUE.get(name)
         if metric is None or metric.kind != kind or metric.later or (self.component and self.component not in metric.who):
-            self._refuse(f"{name} is no {kind} of {self.component or 'this system'}")
+            self.refuse(f"{name} is no {kind} of {self.component or 'this system'}")
             return None
         return metric
 
@@ -112,7 +114,7 @@ class Registry(Collector):
         for label, values in metric.labels.items():
             value = labels.get(label) if label in labels else labels.get(f"{label}_")  # `class` and `from` are no names of arguments.
             if value is None or len(labels) != len(metric.labels) or (not isinstance(values, Open) and value not in values):
-                self._refuse(f"{metric.name}: {label}={value!r} of {sorted(labels)} is not in the catalogue")
+                self.refuse(f"{metric.name}: {label}={value!r} of {sorted(labels)} is not in the catalogue")
                 return None
             found.append(value if not isinstance(values, Open) else self._bounded(metric, label, value))
         key = tuple(found)
@@ -139,7 +141,7 @@ class Registry(Collector):
                     cells[key] = Histogram(metric.buckets) if metric.kind == "histogram" else [0.0]
                     self.series += len(metric.buckets) + 3 if metric.kind == "histogram" else 1
 
-    def _refuse(self, why: str) -> None:
+    def refuse(self, why: str) -> None:
         if strict:
             raise ValueError(why)
         if why not in self.refused and len(self.refused) < 100:
@@ -166,7 +168,7 @@ class Registry(Collector):
             try:
                 readings = list(read())
             except Exception as fault:
-                self._refuse(f"a watcher raised {type(fault).__name__}: {fault}"[:200])
+                self.refuse(f"a watcher raised {type(fault).__name__}: {fault}"[:200])
                 continue
             for name, value, labels in readings:
                 metric = self._known(name, "gauge")
@@ -200,6 +202,19 @@ def begin(component: str, *, topic_prefix: str = "") -> None:
     """This process is that component: what it may count exists from now on, at 0."""
     global _registry
     _registry = Registry(component, topic_prefix=topic_prefix)
+
+
+def measuring(tell: Callable[P, None]) -> Callable[P, None]:
+    """For what only measures: whatever it meets, the work goes on."""
+
+    @wraps(tell)
+    def guarded(*arguments: P.args, **keywords: P.kwargs) -> None:
+        try:
+            tell(*arguments, **keywords)
+        except Exception as fault:
+            _registry.refuse(f"{tell.__qualname__} raised {type(fault).__name__}: {fault}"[:200])
+
+    return guarded
 
 
 def count(name: str, by: float = 1, /, **labels: str) -> None:

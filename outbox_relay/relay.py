@@ -219,6 +219,7 @@ class ShardRelay:
         self.fenced_in_a_row = 0
         self.measured(rows)
 
+    @metrics.measuring
     def measured(self, rows: Sequence[Any]) -> None:
         """Rows of one writer's transaction are of one age. Ages are by MySQL's clock, from which ours was so far ahead at the last lease."""
         at = clock.utc_now().replace(tzinfo=None) - self.ahead

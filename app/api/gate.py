@@ -181,6 +181,7 @@ class Request:
 CONFLICTS = frozenset({"idempotency_key_reused", "idempotency_in_flight", "illegal_state"})
 
 
+@metrics.measuring
 def _measure(request: Request, status: int, seconds: float, *, replayed: bool) -> None:
     """Rate, errors, duration. Probes are no traffic, and how long a long poll waits is its client's choice."""
     if request.path in PROBES:

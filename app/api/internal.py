@@ -152,6 +152,7 @@ def _task_events(call: Call) -> Answer:
     return Answer({"slices": answers})
 
 
+@metrics.measuring
 def _measured(new: Sequence[events.New], now: datetime) -> None:
     for at, many in Counter(each.occurred_at for each in new).items():
         metrics.observe("airavata_event_delay_seconds", (now - at).total_seconds(), times=many)

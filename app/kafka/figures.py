@@ -13,6 +13,7 @@ HALTED = ("recreated", "truncated", "retention", "unclaimed")
 REASONS: Mapping[str, str] = {"Illegal": "illegal", "Unreadable": "unreadable"}  # Why something was set aside; anything else is what a handler raised.
 
 
+@metrics.measuring
 def committed(fresh: Sequence[Received], refused: Sequence[Culprit], verdicts: Mapping[bytes, str], *, seconds: float, samples: Mapping[str, str]) -> None:
     """A batch has surely committed, `seconds` after its poll. `verdicts`: of what was not simply applied; `samples`: a traceparent of each topic."""
     told = Counter((each.topic, verdicts.get(mark(each), "applied") if verdicts else "applied") for each in fresh)

@@ -41,6 +41,11 @@ def wire_time(at: datetime) -> str:
     return at.isoformat(timespec="microseconds") + "Z"
 
 
+def time_of(text: str) -> datetime:
+    """wire_time, backwards."""
+    return datetime.fromisoformat(text.removesuffix("Z"))
+
+
 def _headers(envelope: Envelope, at: datetime | None, step: str) -> list[tuple[str, bytes]]:
     s = envelope.subject
     headers = [

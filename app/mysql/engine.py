@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from app.errors import Misconfigured, StoreUnavailable
 from app.mysql import faults
 from app.mysql.unit_of_work import unit_of_work
-from observability import tracing
+from observability import metrics, tracing
 
 DRIVER_TIMEOUT_SECONDS = 5
 LOCK_WAIT_SECONDS = 5
@@ -85,8 +85,7 @@ def _tell_statements(engine: Engine) -> None:
 
     @event.listens_for(engine, "before_cursor_execute")
     def begin(connection: Any, _cursor: Any, _statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
-        if tracing.current.get() is not None:
-            connection.info["began"] = tracing.now_ns()
+        connection.info["began"] = tracing.now_ns()
 
     @event.listens_for(engine, "after_cursor_execute")
     def end(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
@@ -98,16 +97,19 @@ def _tell_statements(engine: Engine) -> None:
             tell(context.connection, context.statement, 0, str(faults.number(context.original_exception) or type(context.original_exception).__name__))
 
     def tell(connection: Any, statement: str, rows: int, error: str) -> None:
-        under_way, began = tracing.current.get(), connection.info.pop("began", None)
-        if under_way is None or began is None:
+        under_way, began, ended = tracing.current.get(), connection.info.pop("began", None), tracing.now_ns()
+        if began is None:
             return
         verb, table = summary(statement[:SUMMARY_CHARACTERS])
+        metrics.observe("db_client_operation_duration_seconds", (ended - began) / 1e9, statement=f"{verb} {table}".strip())
+        if under_way is None:
+            return
         told = {
             "db.system.name": "mysql", "db.operation.name": verb, "db.collection.name": table, "db.query.summary": f"{verb} {table}".strip(), "db.operation.batch.size": rows if rows > 1 else None,
             "db.response.status_code": error,
         }  # fmt: skip
         tracing.tell(
-            f"{verb} {table}".strip(), tracing.child(under_way.context), parent=under_way.context, start=began, end=tracing.now_ns(), kind=tracing.CLIENT, attributes=told, error=error
+            f"{verb} {table}".strip(), tracing.child(under_way.context), parent=under_way.context, start=began, end=ended, kind=tracing.CLIENT, attributes=told, error=error
         )
 
 

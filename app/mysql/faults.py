@@ -41,6 +41,14 @@ def number(fault: BaseException) -> int:
     return args[0] if args and isinstance(args[0], int) else 0
 
 
+def kind(fault: BaseException) -> str:
+    """As the metric `airavata_mysql_errors_total` says it."""
+    code = number(fault)
+    if code in CONTENTION:
+        return "lock_wait" if code == 1205 else "deadlock"
+    return "read_only" if code in REFUSED_FOR_NOW else "gone" if isinstance(translate(fault), StoreUnavailable) else "other"  # type: ignore[arg-type]
+
+
 def translate(fault: Exception) -> AiravataError | None:
     """Our error for a driver's fault; None for what is a bug of ours and must surface as it is (1062 included: the statement's author expects it)."""
     code = number(fault)

@@ -5,6 +5,7 @@ none. Each run of a unit is a *step*, `<name>#<12 hex digits>`: the journal and 
 while COMMIT is on its way is OutcomeUnknown, and the caller looks at the unit's witness with a *locking* read.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -13,9 +14,9 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, Engine, exc
 
 from app import failpoint, instance, journal
-from app.errors import OutcomeUnknown, StoreUnavailable
+from app.errors import Fenced, InvariantViolated, OutcomeUnknown, StoreUnavailable
 from app.mysql import faults
-from observability import tracing
+from observability import metrics, tracing
 
 _NOTHING = nullcontext()
 Transaction: TypeAlias = Connection
@@ -34,7 +35,7 @@ def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = N
         told: dict[str, Any] | None = {} if (journal.on() or failpoint.on()) and not name.endswith(".read") else None
         shards: set[int] = set()
         callbacks: list[Callable[[], None]] = []
-        with tracing.unit(name) if spans else _NOTHING, _recorded(name, step, told), _translated(), engine.connect() as connection:
+        with tracing.unit(name) if spans else _NOTHING, _measured(name), _recorded(name, step, told), _translated(), _connected(engine) as connection:
             connection.info.update(shards=shards, after_commit=callbacks, step=step, told=told, verdicts={})
             yield connection
             if told is not None:
@@ -77,6 +78,30 @@ def carries(tx: Transaction, how: str, messages: Iterable[tuple[bytes, str]]) ->
 
 
 @contextmanager
+def _measured(name: str) -> Iterator[None]:
+    """What only reads goes by its component's name alone: its callers have figures of their own."""
+    began, outcome = time.monotonic(), "rolled_back"
+    try:
+        yield
+        outcome = "committed"
+    except OutcomeUnknown:
+        outcome = "unknown"
+        raise
+    except Fenced:
+        outcome = "fenced"
+        raise
+    finally:
+        metrics.observe("airavata_unit_of_work_seconds", time.monotonic() - began, name=f"{name.partition('.')[0]}.read" if name.endswith(".read") else name, outcome=outcome)
+
+
+def _connected(engine: Engine) -> Connection:
+    began = time.monotonic()
+    connection = engine.connect()
+    metrics.observe("db_client_connection_wait_time_seconds", time.monotonic() - began)
+    return connection
+
+
+@contextmanager
 def _recorded(name: str, step: str, told: dict[str, Any] | None) -> Iterator[None]:
     """The journal's line before the unit and the one after it; in between, once all is done, its fail point."""
     if told is None:
@@ -101,6 +126,7 @@ def _commit(connection: Connection, name: str) -> None:
     except exc.DBAPIError as fault:
         if faults.number(fault) in faults.LOST or isinstance(faults.translate(fault), StoreUnavailable):
             connection.invalidate()
+            metrics.count("airavata_mysql_errors_total", class_="unknown_commit")
             raise OutcomeUnknown(f"{name}: the connection ended during COMMIT") from fault
         raise
 
@@ -111,6 +137,10 @@ def _translated() -> Iterator[None]:
         yield
     except (exc.DBAPIError, exc.TimeoutError) as fault:
         ours = faults.translate(fault) if isinstance(fault, exc.DBAPIError) else StoreUnavailable(str(fault)[:200])
+        if faults.number(fault) != faults.DUPLICATE:  # That is an answer: its statement's author expects it.
+            metrics.count("airavata_mysql_errors_total", class_=faults.kind(fault))
+        if isinstance(ours, InvariantViolated):
+            metrics.count("airavata_invariant_violations_total", invariant="check")
         if ours is None:
             raise
         raise ours from fault

@@ -40,6 +40,7 @@ def told_end(token: str, epoch: int, outcome: str) -> None:
     journal.write("attempt.end", token=token, epoch=epoch, outcome=outcome)
 
 
+@metrics.measuring
 def measured(task_type: str, outcome: Succeeded | Failed | InDoubt, seconds: float) -> None:
     """An attempt's end has surely committed."""
     state, condition = execution.decide(outcome)[0], (outcome.condition or "") if isinstance(outcome, Failed) else ""

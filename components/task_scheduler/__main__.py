@@ -3,6 +3,7 @@
 import threading
 import time
 
+from app import plugins
 from app.kafka.topics import SCHEDULER_GROUP
 from app.lifecycle import Lifecycle, run
 from app.mysql import engine
@@ -13,7 +14,7 @@ from components.task_scheduler.handler import Handler
 from components.task_scheduler.skeletons import SkeletonLoop
 from components.task_scheduler.sweeper import Sweeper
 from components.task_scheduler.timers import TimerLoop
-from observability import tracing
+from observability import metrics, tracing
 
 SWEEP_EVERY_SECONDS = 5.0
 
@@ -25,6 +26,7 @@ def work(lifecycle: Lifecycle) -> None:
     database = engine.connect(settings.mysql_url, size=3)
     unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
     lifecycle.wait_for_database(database)
+    metrics.known("task_type", plugins.task_types())
     handler = Handler(topics=topics, placement=placement)
     loop = lifecycle.consume(group=SCHEDULER_GROUP, names=[topics.scheduler, topics.events], wants=scheduling.WANTED, unit_of_work=unit, handler=handler)
     timers = TimerLoop(unit_of_work=unit, placement=placement, topics=topics, lease_seconds=settings.lease_seconds, purge_every_seconds=settings.purge_every_seconds)

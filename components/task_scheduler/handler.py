@@ -14,6 +14,7 @@ from app.mysql import attempts, outbox, processes, skeletons, tasks, timers
 from app.mysql.unit_of_work import Transaction, after_commit, judged
 from app.workflow import scheduling
 from app.workflow.decision import Refused
+from components.task_scheduler.figures import Figures
 from observability import tracing
 
 
@@ -21,7 +22,7 @@ class Handler:
     """Few statements per batch, whatever its size: two to four reads under lock, one write per table."""
 
     def __init__(self, *, topics: Topics, placement: Placement) -> None:
-        self.topics, self.placement = topics, placement
+        self.topics, self.placement, self.figures = topics, placement, Figures()
 
     def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
         loaded = processes.lock(tx, (each.subject.process for each in messages))
@@ -46,6 +47,7 @@ class Handler:
             skeletons.append(tx, [each.experiment_id for each in ended], now=now)
         outbox.append(tx, decision.messages, placement=self.placement, now=now)
         judged(tx, {late.mid: "late" for late in decision.late})
+        after_commit(tx, partial(self.figures.decided, messages, decision, loaded, now))
         for late in decision.late:
             after_commit(tx, partial(journal.write, "late", why="moves nothing any more", mid=late.mid.hex(), type=type(late.body).__name__, process=late.subject.process, task=late.subject.task))
         return decision.refused

@@ -6,6 +6,7 @@ Every part is one idempotent transaction over locked rows, so any number of sche
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from app.errors import Transient
 from app.messages import ids, trace
@@ -14,7 +15,8 @@ from app.messages.envelope import Envelope, Subject
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, instances, outbox, processes, purge, timers
-from app.mysql.unit_of_work import UnitOfWork, now
+from app.mysql.unit_of_work import UnitOfWork, after_commit, now
+from components.task_scheduler import figures
 from observability import logs
 
 BATCH = 500
@@ -48,7 +50,10 @@ class TimerLoop:
         """Due rows → outbox. Repeating it after an unknown outcome is harmless: the rows are there, or they are gone."""
         with self.unit_of_work("timer.move") as tx:
             due = timers.take_due(tx, limit=BATCH)
-            outbox.append_records(tx, due, placement=self.placement, now=now(tx) if due else None)
+            if due:
+                at = now(tx)
+                outbox.append_records(tx, due, placement=self.placement, now=at)
+                after_commit(tx, partial(figures.moved, due, at))
         return len(due)
 
     def take_from_silent(self) -> None:
@@ -59,6 +64,8 @@ class TimerLoop:
                 found = processes.places(tx, [row[2] for row in taken])
                 messages = [self.abandoned(row, found[row[2]]) for row in taken if row[2] in found]
                 outbox.append(tx, messages, placement=self.placement, now=now(tx))
+                types = attempts.models(tx, [row[0] for row in taken])
+                after_commit(tx, partial(figures.abandoned, [kind for kind, _ in types.values()]))
                 self.log.warning("took attempts from silent instances", count=len(taken), owners=sorted({row[5] for row in taken}))
 
     def abandoned(self, row: tuple[str, str, str, int, int, str], found: processes.Place) -> Envelope:
