@@ -110,7 +110,7 @@ def what_is_told_can_be_read(services: Services) -> Iterator[str]:
 
 def files_that_are_mounted_exist(services: Services) -> Iterator[str]:
     for name, each in services.items():
-        yield from (f"{name}: {volume}" for volume in each.get("volumes", []) if volume.startswith(".") and not (ROOT / volume.split(":")[0]).is_file())
+        yield from (f"{name}: {volume}" for volume in each.get("volumes", []) if volume.startswith(".") and not (ROOT / volume.split(":")[0]).exists())
 
 
 def change(name: str, **what: Any) -> Callable[[Services], Any]:
