@@ -168,7 +168,10 @@ def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = T
     try:
         settings = read(os.environ, database=database)  # noqa: TID251  Configuration is read here, once, for every component.
         lifecycle = Lifecycle(component, settings)
-        logs.configure(component=component, instance=lifecycle.instance, version=VERSION, level=settings.log_level, form=settings.log_format)
+        logs.configure(
+            component=component, instance=lifecycle.instance, version=VERSION, level=settings.log_level, form=settings.log_format, under_way=tracing.under_way,
+            suppressed=lambda event: metrics.count("airavata_log_lines_suppressed_total", event=event),
+        )  # fmt: skip
         instruments(settings, component, lifecycle.instance)
         metrics.begin(component, topic_prefix=settings.topics.prefix)
         metrics.watch(lifecycle.gauges)

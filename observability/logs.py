@@ -20,7 +20,6 @@ import structlog
 from app.errors import Transient
 from app.messages import trace
 from app.messages.envelope import Subject
-from observability import tracing
 
 Event: TypeAlias = MutableMapping[str, Any]
 FIXED = ("ts", "level", "event", "component", "instance", "version")
@@ -77,11 +76,15 @@ def _whose(_logger: Any, _name: str, event: Event) -> Event:
     return {**_process, **event}
 
 
-def _traced(_logger: Any, _name: str, event: Event) -> Event:
-    """The span that is under way here, if one is."""
-    under_way = tracing.current.get()
-    found = trace.parse(under_way.context) if under_way is not None else None
-    return {"trace_id": found[0], "span_id": found[1], **event} if found else event
+class _Traced:
+    """The span that is under way here, if one is: `under_way` gives its traceparent, or nothing."""
+
+    def __init__(self, under_way: Callable[[], str]) -> None:
+        self.under_way = under_way
+
+    def __call__(self, _logger: Any, _name: str, event: Event) -> Event:
+        found = trace.parse(self.under_way())
+        return {"trace_id": found[0], "span_id": found[1], **event} if found else event
 
 
 def _named(_logger: Any, _name: str, event: Event) -> Event:
@@ -153,11 +156,11 @@ def _harmless(_logger: Any, _name: str, event: Event) -> Event:
     return {name: _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if isinstance(value, str) and name != "stack" else value for name, value in event.items()}
 
 
-def processors(form: str, repeats: Repeats) -> list[Any]:
+def processors(form: str, repeats: Repeats, under_way: Callable[[], str] = str) -> list[Any]:
     """From what the code said to the line."""
     last = [_line] if form == "json" else [_harmless, structlog.dev.ConsoleRenderer(colors=False, timestamp_key="ts")]
     return [
-        structlog.contextvars.merge_contextvars, _whose, _traced, _named, repeats, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="ts"),
+        structlog.contextvars.merge_contextvars, _whose, _Traced(under_way), _named, repeats, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="ts"),
         _faults, structlog.processors.format_exc_info, _stack, mask, *last,
     ]  # fmt: skip
 
@@ -170,10 +173,12 @@ class _Libraries(logging.Handler):
 
 
 # ---- for everybody --------------------------------------------------------------------------------------------------------------------------------------
-def configure(*, component: str, instance: str, version: str = "", level: str = "info", form: str = "json") -> None:
-    """Once, by `__main__`. Libraries (uvicorn, paramiko, sqlalchemy, librdkafka) are heard at warning and above."""
+def configure(
+    *, component: str, instance: str, version: str = "", level: str = "info", form: str = "json", under_way: Callable[[], str] = str, suppressed: Callable[[str], None] = lambda _: None
+) -> None:
+    """Once, by the life cycle. `under_way`: the traceparent of the span that is; `suppressed` counts by event. Libraries (uvicorn, paramiko, sqlalchemy, librdkafka) are heard at warning and above."""
     structlog.configure(
-        processors=processors(form, Repeats()),
+        processors=processors(form, Repeats(count=suppressed), under_way),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,

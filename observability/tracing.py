@@ -40,6 +40,12 @@ class Current:
 current: ContextVar[Current | None] = ContextVar("current", default=None)
 
 
+def under_way() -> str:
+    """The traceparent of the span under way here; empty where none is."""
+    here = current.get()
+    return here.context if here is not None else ""
+
+
 @dataclass
 class _Process:
     """This process's way out: None until `begin`, and for ever where no endpoint is set."""

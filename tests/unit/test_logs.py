@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from app.errors import StoreUnavailable
 from app.messages.envelope import Subject
-from observability import logs, tracing
+from observability import logs
 
 ROOT = Path(__file__).parents[2]
 PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----"
@@ -168,12 +168,12 @@ def test_the_ids_of_a_subject_and_of_a_key_become_fields() -> None:
 
 
 def test_a_line_names_the_span_that_is_under_way() -> None:
-    token = tracing.current.set(tracing.Current(f"00-{'a' * 32}-{'b' * 16}-01"))
-    try:
-        assert (told()["trace_id"], told()["span_id"]) == ("a" * 32, "b" * 16)
-    finally:
-        tracing.current.reset(token)
-    assert "trace_id" not in told()
+    for traceparent, ids in ((f"00-{'a' * 32}-{'b' * 16}-01", ("a" * 32, "b" * 16)), ("", (None, None))):
+        found: Any = {"event": "x"}
+        for each in logs.processors("json", logs.Repeats(), lambda told=traceparent: told):
+            found = each(None, "info", found)
+        line = json.loads(found)
+        assert (line.get("trace_id"), line.get("span_id")) == ids
 
 
 def test_librdkafka_writes_lines_of_ours(tmp_path: Path) -> None:
