@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.workflow.inputs import Fault
+from observability.logs import masked
 
 FAULTS_MAX = 100
 CODES: Mapping[str, tuple[int, bool, str]] = {  # code → status, retriable, title
@@ -66,9 +67,10 @@ class Problem(Exception):
             self.headers.setdefault("WWW-Authenticate", "Bearer")
 
     def document(self, *, instance: str, trace_id: str | None) -> dict[str, Any]:
-        told = [{"pointer": e.pointer, "code": e.code, "detail": e.detail, "limit": e.limit} for e in self.errors[:FAULTS_MAX]]
+        """What was sent is quoted where that helps, but no secret in it: bodies of errors end up in logs of others."""
+        told = [{"pointer": e.pointer, "code": e.code, "detail": masked(e.detail), "limit": e.limit} for e in self.errors[:FAULTS_MAX]]
         return {
-            "type": f"/problems/{self.code}", "title": self.title, "status": self.status, "code": self.code, "detail": self.detail, "retriable": self.retriable,
+            "type": f"/problems/{self.code}", "title": self.title, "status": self.status, "code": self.code, "detail": masked(self.detail), "retriable": self.retriable,
             "instance": instance, "trace_id": trace_id, "errors": told,
         }  # fmt: skip
 
