@@ -40,7 +40,7 @@ def head() -> str:
 def check(engine: Engine) -> Schema:
     """What start-up and /readyz ask; reads one row. Raises StoreUnavailable or Misconfigured like any unit of work."""
     with unit_of_work(engine)("schema.check.read") as tx:
-        return judge(_stored(tx))
+        return judge(stored(tx))
 
 
 def judge(revision: str | None) -> Schema:
@@ -53,7 +53,7 @@ def judge(revision: str | None) -> Schema:
     return Schema.BEHIND if found[1] < ours[1] else Schema.CURRENT
 
 
-def _stored(tx: Transaction) -> str | None:
+def stored(tx: Transaction) -> str | None:
     if not tx.exec_driver_sql("SHOW TABLES LIKE 'alembic_version'").first():
         return None
     revision: str | None = tx.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -67,7 +67,7 @@ def current(url: str) -> str | None:
     connected = engine.connect(url, size=1)
     try:
         with unit_of_work(connected)("schema.current.read") as tx:
-            return _stored(tx)
+            return stored(tx)
     finally:
         connected.dispose()
 

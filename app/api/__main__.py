@@ -17,6 +17,7 @@ from app.api.access import Tokens
 from app.api.application import Face, Services
 from app.api.gate import HEADER_BYTES_MAX
 from app.api.operations import Cursors
+from app.api.sampler import Sampler
 from app.api.waiting import Waiter
 from app.errors import Misconfigured, Transient
 from app.lifecycle import Lifecycle, run
@@ -29,6 +30,7 @@ THREADS, BACKLOG = 16, 512
 HEADERS_SECONDS = 10.0
 DRAIN_SECONDS, STOP_ACCEPTING_AFTER_SECONDS = 20.0, 5.0
 CLOCK_SKEW_SECONDS, PING_SECONDS = 1.0, 1.0
+SAMPLER_IDLE_SECONDS = 30  # Its session only reads, so no writer waits for it.
 
 
 class Protocol(HttpToolsProtocol):
@@ -120,6 +122,9 @@ def work(lifecycle: Lifecycle) -> None:
         planners=plugins.planners(settings.enabled_planners), master_key=master, token_key=token_key, live_experiments_max=settings.live_experiments_max,
         posix_roots=settings.posix_roots, ready=Readiness(unit), draining=lifecycle.stop.is_set, stuck=lambda: None if lifecycle.status("/livez")[0] == 200 else lifecycle.status("/livez")[1],
     )  # fmt: skip
+    sampler = Sampler(engine.connect(settings.mysql_url, size=1, idle_seconds=SAMPLER_IDLE_SECONDS), shards=settings.placement.shards, task_types=list(plugins.task_types()))
+    metrics.watch(lambda: sampler.readings)
+    threading.Thread(target=sampler.run, args=(lifecycle.stop.wait,), name="sampler", daemon=True).start()
     asyncio.run(serve(lifecycle, services, unit))
 
 

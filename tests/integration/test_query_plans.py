@@ -35,6 +35,7 @@ from app.mysql import (
     processes,
     purge,
     reading,
+    sampling,
     shards,
     sweeping,
     tasks,
@@ -172,6 +173,15 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "explaining.tails": lambda tx: explaining.tails(tx, EXPERIMENTS[0], TASKS[0]),
     "explaining.stage": lambda tx: explaining.stage(tx, TASKS[0]),
     "purge.bite": lambda tx: purge.bite(tx, now=NOW - timedelta(days=1)),
+    "sampling.outbox": lambda tx: sampling.outbox(tx, 1),
+    "sampling.processes": sampling.processes,
+    "sampling.tasks": sampling.tasks,
+    "sampling.jobs": sampling.jobs,
+    "sampling.doubts": sampling.doubts,
+    "sampling.timers_due": sampling.timers_due,
+    "sampling.dead_letters": sampling.dead_letters,
+    "sampling.sink_heartbeat_age": sampling.sink_heartbeat_age,
+    "instances.heartbeats": lambda tx: instances.heartbeats(tx, [owner(1), owner(2)]),
     "sweeping.stuck": lambda tx: sweeping.stuck(tx, partitions=list(range(0, 100, 4)), after_seconds=60, limit=100),
 }
 EVENT = {"gateway_id": gateway(0), "process_id": SOME[0], "task_id": TASKS[0], "type": "TaskChanged"}
