@@ -7,8 +7,8 @@ help: ## this list
 bootstrap: ## system packages, virtual environment, broker jars, private MySQL
 	@app/dev/bootstrap.sh
 
-demo: bootstrap ## the whole system, one real experiment, one take-over
-	@$(PYTHON) -m app.dev.demo
+demo: bootstrap ## the whole system, one real experiment, one take-over; OBSERVE=1: with a Prometheus beside it
+	@$(PYTHON) -m app.dev.demo $(if $(OBSERVE),--observe)
 
 test: bootstrap ## every gate and every layer of tests, on both databases
 	@$(PYTHON) tests/run.py

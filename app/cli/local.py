@@ -40,14 +40,14 @@ def dev_environment() -> dict[str, str]:
 
 
 @dev.command("up")
-def up() -> None:
+def up(observe: Annotated[bool, typer.Option("--observe", help="Also a Prometheus that scrapes it all and knows the alert rules.")] = False) -> None:
     """Start servers and every microservice; at the end a token to use them with."""
     from app import admin as acts
     from app.dev import stack
     from app.settings import read
 
     with development():
-        for step in stack.up():
+        for step in stack.up(observe=observe):
             show.note(step.text)
     token = stack.BASE / "token"
     if not token.exists():

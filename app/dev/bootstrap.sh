@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 DEV=$PWD/.dev; mkdir -p "$DEV/lib" "$DEV/log"
-PACKAGES="mariadb-server openssh-server default-jre-headless maven hmmer hmmer-examples"
+PACKAGES="mariadb-server openssh-server default-jre-headless maven hmmer hmmer-examples prometheus"
 t0=$(date +%s)
 say() { printf '[%3ds] %s\n' $(($(date +%s) - t0)) "$*" >&2; }
 fail() { say "FAILED: $1"; [ -z "${2:-}" ] || tail -n 15 "$2" >&2; exit 1; }

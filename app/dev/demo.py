@@ -17,6 +17,7 @@ from app.dev.system import System
 AIRAVATA = ROOT / ".venv" / "bin" / "airavata"
 RUN = stack.BASE
 STANDBY_WAIT_SECONDS = 30.0
+OBSERVE = "--observe" in sys.argv
 
 
 def say(text: str = "") -> None:
@@ -28,8 +29,10 @@ def main() -> int:
     try:
         if stack.running():
             say("The system runs already; using it.")
+            if OBSERVE:
+                stack.watch(stack.system(stack.servers()), stack.servers())
         else:
-            for step in stack.up():
+            for step in stack.up(observe=OBSERVE):
                 say(f"[{time.monotonic() - began:5.1f} s] {step.text}")
         native = stack.servers()
         system = stack.system(native)
@@ -150,7 +153,7 @@ Everything keeps running:
   API           {system.url}/v1      OpenAPI {system.url}/openapi.json
   logs          {_short(system.directory / "processes")}/*.log
   settings      .dev/env
-
+{f"  Prometheus    http://127.0.0.1:{stack.servers().port('prometheus')}      what it knows: observability/catalogue.py" if OBSERVE else ""}
 Try next:
   export AIRAVATA_URL={system.url} AIRAVATA_TOKEN_FILE={_short(secrets / "gateway-token")}
   .venv/bin/airavata experiment ls

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.dev import prometheus
 from app.dev.process import Daemon
 from app.dev.servers import ROOT, Native
 from app.dev.system import COMPONENTS, System
@@ -54,7 +55,7 @@ def running() -> list[str]:
     return [each.name for each in _all_daemons() if each.pid is not None]
 
 
-def up() -> Iterator[Step]:
+def up(*, observe: bool = False) -> Iterator[Step]:
     """Progress, step by step; at its end everything is ready. Raises Refused, NotStarted."""
     if running():
         raise Refused(f"it runs already ({len(running())} processes): `airavata dev status`, `airavata dev down`")
@@ -71,7 +72,20 @@ def up() -> Iterator[Step]:
     _write_environment(made)
     yield Step(f"starting {len(COMPONENTS)} microservices")
     made.start()
+    if observe:
+        yield Step("starting Prometheus")
+        yield Step(f"Prometheus at {watch(made, native)}: alerts at /alerts")
     yield Step(f"ready at {made.url}")
+
+
+def watch(made: System, native: Native) -> str:
+    """A Prometheus that scrapes every microservice there is now; its address."""
+    port, base = native.port("prometheus"), BASE / "servers" / "prometheus"
+    daemon = prometheus.prometheus(base, port)
+    prometheus.target(base, {each.name.removeprefix("admin-"): f"127.0.0.1:{each.read_text()}" for each in sorted((made.directory / "ports").glob("admin-*"))})
+    daemon.start()
+    daemon.wait()
+    return f"http://127.0.0.1:{port}"
 
 
 def _write_environment(made: System) -> None:

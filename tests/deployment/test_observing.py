@@ -40,8 +40,10 @@ def test_grafana_finds_its_dashboards_and_its_sources() -> None:
 
 def test_prometheus_scrapes_every_microservice_and_says_which_it_is() -> None:
     (job,) = read("prometheus.yaml")["scrape_configs"]
-    assert {target.partition(":")[0] for config in job["static_configs"] for target in config["targets"]} == set(DEPLOYMENTS)
-    assert [each["target_label"] for each in job["relabel_configs"]] == ["component"]
+    assert job["file_sd_configs"][0]["files"] == ["targets/*.yaml"]
+    told = {each["labels"]["component"]: each["targets"] for each in read("targets/compose.yaml")}
+    assert told == {name: [f"{name}:9464"] for name in DEPLOYMENTS}
+    assert {*mounts("prometheus").values()} >= {"./observability/prometheus.yaml", "./observability/alerts", "./observability/targets"}
     assert not [name for name, metric in CATALOGUE.items() if {"component", "instance"} & set(metric.labels)], "put on by scraping, not by code"
 
 
