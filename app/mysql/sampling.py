@@ -73,7 +73,7 @@ def timers_due(tx: Transaction) -> list[bytes]:
 
 def dead_letters(tx: Transaction) -> list[Any]:
     """(topic, how many) that nobody has settled."""
-    return list(tx.exec_driver_sql("SELECT topic, COUNT(*) FROM (SELECT topic FROM dead_letters WHERE settled IS NULL LIMIT %s) AS some_rows GROUP BY topic", (ROWS_MAX,)).all())
+    return list(tx.exec_driver_sql("SELECT topic, COUNT(*) FROM (SELECT topic FROM dead_letters WHERE settled IS NULL LIMIT %s) AS some_rows GROUP BY topic ORDER BY NULL", (ROWS_MAX,)).all())
 
 
 def sink_heartbeat_age(tx: Transaction) -> float | None:
