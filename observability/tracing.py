@@ -231,3 +231,8 @@ def about(subject: str) -> dict[str, Any]:
 def now_ns() -> int:
     """This machine's wall clock, for spans that begin and end here."""
     return clock.ns()
+
+
+def at(moment: float) -> int:
+    """The same of a moment of `time.monotonic()` that is not long ago."""
+    return now_ns() - int((time.monotonic() - moment) * 1e9)

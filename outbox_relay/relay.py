@@ -23,7 +23,8 @@ from app.messages import codec, ids
 from app.mysql import dead_letters, outbox, shards
 from app.mysql.dead_letters import DeadLetter
 from app.mysql.unit_of_work import UnitOfWork, after_commit, now, tell
-from observability import logs, metrics
+from observability import logs, metrics, tracing
+from outbox_relay import spans
 from outbox_relay.settler import FEW_ROWS, Settler
 
 ROWS_MAX, BYTES_MAX = 2000, 1 << 20
@@ -232,7 +233,7 @@ class ShardRelay:
 
     @contextmanager
     def recorded(self, rows: Sequence[Any]) -> Iterator[None]:
-        """The journal's line of a Kafka transaction: how it ended, as far as we know."""
+        """The journal's line of a Kafka transaction, and its spans: how it ended, as far as we know."""
         outcome, began = "unknown", time.monotonic()
         try:
             yield
@@ -243,6 +244,7 @@ class ShardRelay:
         finally:
             metrics.observe("airavata_relay_transaction_seconds", time.monotonic() - began, outcome=outcome)
             journal.write("relay.transaction", shard=self.shard, producer=self.producers, seq=self.seq, outcome=outcome, ids=[row.id for row in rows])
+            spans.tell(rows, shard=self.shard, outcome=outcome, began=tracing.at(began))
 
     def delete(self, rows: Mapping[int, bytes], seq: int) -> None:
         """R7: exactly these, by name."""

@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from app import instance
+from app.api import spans
 from app.api.problems import Problem
 from app.messages import trace
 from observability import logs, metrics, tracing
@@ -28,7 +29,6 @@ STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
 PROBES = frozenset({"/livez", "/readyz"})
 _encode = msgspec.json.Encoder().encode
-_ENTITIES = {"exp_": "airavata.experiment.id", "prc_": "airavata.process.id", "tsk_": "airavata.task.id"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WAITS = re.compile(r"(?:^|&)wait_seconds=0*[1-9]")
 
@@ -78,7 +78,7 @@ class Gate:
                 await self._stream(request, response, response.pieces, receive, send)
         finally:
             if request.under_way is not None and request.path not in PROBES:
-                _tell(request, response)
+                spans.tell(request, response)
 
     async def _work(self, request: "Request") -> "Response":
         if request.waits or request.path in PROBES:  # Long-polls hold no place, they wait for a shared reader; and a busy copy is alive.
@@ -224,32 +224,6 @@ class Response:
     async def send(self, request: Request, send: Send) -> None:
         await send(self.start(request))
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" or self.status in {204, 304} else self.body})
-
-
-def _tell(request: Request, response: Response) -> None:
-    """The request's span: what is sampled below it hangs on it."""
-    assert request.under_way is not None
-    told = {
-        "http.request.method": request.method, "http.route": request.route, "http.response.status_code": response.status, "url.path": request.path, "client.address": _prefix(request.client),
-        "airavata.request.id": request.id, **_named(request.path), **request.under_way.attributes,
-    }  # fmt: skip
-    if request.headers.get("idempotency-key"):
-        told["airavata.idempotency"] = "replayed" if "Idempotency-Replayed" in response.headers else "fresh"
-    error = str(response.status) if response.status >= 500 else ""
-    tracing.tell(
-        f"{request.method} {request.route}".rstrip(), request.traceparent, parent=request.parent, start=request.began, end=tracing.now_ns(), kind=tracing.SERVER, attributes=told,
-        links=request.under_way.links, error=error,
-    )  # fmt: skip
-
-
-def _named(path: str) -> dict[str, str]:
-    """Whom a path is about."""
-    return {_ENTITIES[each[:4]]: each for each in path.split("/") if each[:4] in _ENTITIES}
-
-
-def _prefix(address: str) -> str:
-    """Of an IP address: which network, and not who."""
-    return ":".join(address.split(":")[:3]) + "::" if ":" in address else ".".join([*address.split(".")[:3], "0"]) if address else ""
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

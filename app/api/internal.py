@@ -16,6 +16,7 @@ import msgspec
 from pydantic import Field
 
 from app import journal
+from app.api import spans
 from app.api.models import Model
 from app.api.operations import Answer, Call, Operation
 from app.api.problems import Problem, invalid
@@ -29,7 +30,7 @@ from app.mysql.unit_of_work import after_commit, tell
 from app.workflow import history
 from app.workflow.history import Known
 from app.workflow.inputs import Fault
-from observability import metrics
+from observability import metrics, tracing
 
 Document = dict[str, Any]
 EVENTS_MAX = 1000
@@ -132,7 +133,7 @@ def _positions(call: Call) -> Answer:
 # ---- slices -------------------------------------------------------------------------------------------------------------------------------------------
 def _task_events(call: Call) -> Answer:
     """One transaction: positions locked, events, dead letters, positions advanced. Without slices: the heartbeat."""
-    body = call.body
+    body, began = call.body, tracing.now_ns()
     _check(body)
     answers: list[Document] = []
     if body.slices:
@@ -141,6 +142,8 @@ def _task_events(call: Call) -> Answer:
         taken = [(each, answer) for each, answer in zip(body.slices, answers, strict=True) if answer["result"] == "applied"]
         new, letters = _sort(call, taken, body.consumer_group, locked.now)
         events.append(call.tx, new, now=locked.now)
+        if tracing.on():
+            after_commit(call.tx, partial(spans.recorded, new, began=began, request=call.traceparent))
         dead_letters.set_aside(call.tx, letters, now=locked.now)
         positions.advance(call.tx, body.consumer_group, {(each.topic, each.partition): each.next_offset for each, _ in taken}, locked)
         tell(call.tx, fenced=((each.topic, each.partition, each.position, each.owner_epoch) for each, answer in zip(body.slices, answers, strict=True) if answer["result"] == "fenced"))

@@ -19,7 +19,7 @@ class Batch:
 
     def __init__(self, batch: Sequence[Received], *, group: str, polled: int) -> None:
         self.group, self.polled, self.start = group, polled, tracing.now_ns()
-        self.sampled = [(each, headers) for each in batch if (headers := _sampled(each)) is not None] if tracing.on() else []
+        self.sampled = [(each, headers) for each in batch if (headers := sampled(each)) is not None] if tracing.on() else []
         self.context = tracing.fresh() if self.sampled else ""
 
     def under_way(self) -> AbstractContextManager[Any]:
@@ -42,9 +42,9 @@ class Batch:
             context = trace.processing(headers["traceparent"].decode(), self.step, headers["mid"].hex())
             applied.append(context)
             verdict = self.verdicts.get(headers["mid"], "applied") if id(received) in taken else "duplicate"
-            told = self._about(received, headers) | {"airavata.verdict": verdict, "airavata.owner.epoch": held[received.place].epoch}
+            told = about(received, headers, self.group) | {"airavata.verdict": verdict, "airavata.owner.epoch": held[received.place].epoch, "airavata.wait_ms": _waited_ms(headers, self.now)}
             parent = headers["traceparent"].decode()
-            links = [self.context, *_cause(headers)]
+            links = [self.context, *cause(headers)]
             tracing.tell(f"process {received.topic}", context, parent=parent, start=self.polled, end=end, kind=tracing.CONSUMER, attributes=told, links=links)
         told = {
             "messaging.batch.message_count": len(self.fresh), "airavata.partitions": len({each.place for each in self.fresh}), "messaging.consumer.group.name": self.group,
@@ -52,21 +52,23 @@ class Batch:
         }  # fmt: skip
         tracing.tell("apply batch", self.context, start=self.start, end=end, attributes=told, links=applied)
 
-    def _about(self, received: Received, headers: Mapping[str, bytes]) -> dict[str, Any]:
-        return {
-            "messaging.system": "kafka", "messaging.operation.type": "process", "messaging.destination.name": received.topic, "messaging.destination.partition.id": str(received.partition),
-            "messaging.consumer.group.name": self.group, "messaging.kafka.offset": received.offset, "messaging.kafka.message.key": received.key, "messaging.message.id": headers["mid"].hex(),
-            "airavata.message.type": headers["type"].decode(), "airavata.wait_ms": _waited_ms(headers, self.now), **tracing.about(headers["subject"].decode()),
-        }  # fmt: skip
+
+def about(received: Received, headers: Mapping[str, bytes], group: str) -> dict[str, Any]:
+    """Attributes of any `process` span."""
+    return {
+        "messaging.system": "kafka", "messaging.operation.type": "process", "messaging.destination.name": received.topic, "messaging.destination.partition.id": str(received.partition),
+        "messaging.consumer.group.name": group, "messaging.kafka.offset": received.offset, "messaging.kafka.message.key": received.key, "messaging.message.id": headers["mid"].hex(),
+        "airavata.message.type": headers["type"].decode(), **tracing.about(headers["subject"].decode()),
+    }  # fmt: skip
 
 
-def _cause(headers: Mapping[str, bytes]) -> list[str]:
+def cause(headers: Mapping[str, bytes]) -> list[str]:
     """The `process` span that sent this. What an API call replays names a step that processed nothing."""
-    step, _, cause = headers["cause"].decode().partition(":")
-    return [trace.processing(headers["traceparent"].decode(), step, cause)] if cause and not step.startswith("api.") else []
+    step, _, mid = headers["cause"].decode().partition(":")
+    return [trace.processing(headers["traceparent"].decode(), step, mid)] if mid and not step.startswith("api.") else []
 
 
-def _sampled(received: Received) -> dict[str, bytes] | None:
+def sampled(received: Received) -> dict[str, bytes] | None:
     """Its headers, if it is to be told; a broken context is counted: what follows takes the trace from the process row."""
     for name, value in received.headers or ():
         if name == "traceparent":

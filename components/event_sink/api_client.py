@@ -9,6 +9,7 @@ import msgspec
 from app.errors import Misconfigured, StoreUnavailable
 
 TIMEOUT_SECONDS = 15.0
+EVENTS_PATH = "/internal/v1/task-events"
 
 
 class Recreated(Misconfigured):
@@ -28,15 +29,16 @@ class ApiClient:
         told = self._post("/internal/v1/positions", {"consumer_group": group, "instance": self.instance, "partitions": asked})
         return {(each["topic"], each["partition"]): (each["owner_epoch"], each["next_offset"]) for each in told["partitions"]}
 
-    def store(self, group: str, slices: Sequence[dict[str, Any]], lag: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """One answer per slice: applied, behind or fenced. Without slices: the heartbeat."""
+    def store(self, group: str, slices: Sequence[dict[str, Any]], lag: Sequence[dict[str, Any]], *, traceparent: str = "") -> list[dict[str, Any]]:
+        """One answer per slice: applied, behind or fenced. Without slices: the heartbeat. `traceparent`: the batch's own trace, if it is sampled."""
         body = {"consumer_group": group, "instance": self.instance, "lag": list(lag), "slices": list(slices)}
-        found: list[dict[str, Any]] = self._post("/internal/v1/task-events", body)["slices"]
+        found: list[dict[str, Any]] = self._post(EVENTS_PATH, body, traceparent)["slices"]
         return found
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
+    def _post(self, path: str, body: dict[str, Any], traceparent: str = "") -> Any:
+        headers = {"Content-Type": "application/json", **({"traceparent": traceparent} if traceparent else {})}
         try:
-            answer = self.http.post(path, content=msgspec.json.encode(body), headers={"Content-Type": "application/json"})
+            answer = self.http.post(path, content=msgspec.json.encode(body), headers=headers)
         except httpx2.HTTPError as fault:
             raise StoreUnavailable(f"API server: {type(fault).__name__}") from fault
         if answer.status_code == 200:

@@ -15,7 +15,8 @@ from app.kafka.consumer import Claim, Consumer, Partition, Received
 from app.messages import codec
 from app.workflow import history
 from components.event_sink.api_client import ApiClient, Recreated
-from observability import logs, metrics
+from components.event_sink.spans import Post
+from observability import logs, metrics, tracing
 
 BATCH = 500
 BYTES_MAX = 3 << 20  # Of the 4 MiB a request may have: a record is estimated, not encoded twice.
@@ -58,18 +59,21 @@ class Sink:
         slices = [self._slice(place, records) for place, records in by_partition.items()]
         told = {each.key.partition("-")[0] for each in self.pending} if failpoint.on() else ()
         began = time.monotonic()
+        post = Post([each for each in batch if each.place in by_partition], group=self.group)
         try:
             failpoint.hit("sink.post.before", process=told)
-            answers = self.api.store(self.group, slices, [self._lag()])
+            answers = self.api.store(self.group, slices, [self._lag()], traceparent=post.context)
             failpoint.hit("sink.post.after", process=told)
         except Transient as fault:
             metrics.observe("airavata_sink_post_seconds", time.monotonic() - began, outcome="failed")
             self.log.warning("events wait for the API server", fault=fault, count=len(self.pending))
             self.retry_at, self.delay = time.monotonic() + self.delay, min(self.delay * 2, 2.0)
+            post.failed(fault)
             return 0
         self.pending, self.delay, self.beaten = left, 0.1, time.monotonic()
         told_off = {answer["result"] for answer in answers} - {"applied"}
         metrics.observe("airavata_sink_post_seconds", time.monotonic() - began, outcome=min(told_off, default="applied"))
+        post.answered(dict(zip(by_partition, answers, strict=True)), polled=tracing.at(self.polled_at))
         for place, sent, answer in zip(by_partition, slices, answers, strict=True):
             self._answered(place, sent, answer)
         return sum(len(each["events"]) for each in slices)
