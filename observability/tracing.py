@@ -219,9 +219,9 @@ def _unit(name: str, above: Current) -> Iterator[None]:
             tell(f"unit of work {name}", under_way.context, parent=above.context, start=start, end=end, attributes={"airavata.outbox.rows": rows}, events=events, error=error)
 
 
-def about(subject: str) -> dict[str, Any]:
-    """A message's `subject` header as attributes: Jaeger matches all tags of a search on one span, so each has them all."""
-    gateway, experiment, process, task, task_type, attempt, epoch = subject.split("/")
+def about(subject: Sequence[Any]) -> dict[str, Any]:
+    """A message's subject, in the order of its header, as attributes: Jaeger matches all tags of a search on one span, so each has them all."""
+    gateway, experiment, process, task, task_type, attempt, epoch = subject
     told: dict[str, Any] = {"airavata.gateway.id": gateway, "airavata.experiment.id": experiment, "airavata.process.id": process}
     if task:
         told |= {"airavata.task.id": task, "airavata.task.type": task_type, "airavata.task.attempt": int(attempt), "airavata.attempt.epoch": int(epoch)}

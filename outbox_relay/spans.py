@@ -26,7 +26,7 @@ def tell(rows: Sequence[Any], *, shard: int, outcome: str, began: int) -> None:
         sends.append(tracing.child(parent))
         told = {
             "messaging.system": "kafka", "messaging.operation.type": "send", "messaging.destination.name": row.topic, "messaging.destination.partition.id": str(row.part),
-            "messaging.message.id": row.mid.hex(), "messaging.kafka.message.key": row.k, "airavata.message.type": headers["type"].decode(), **tracing.about(headers["subject"].decode()),
+            "messaging.message.id": row.mid.hex(), "messaging.kafka.message.key": row.k, "airavata.message.type": headers["type"].decode(), **tracing.about(headers["subject"].decode().split("/")),
         }  # fmt: skip
         tracing.tell(f"send {row.topic}", sends[-1], parent=parent, start=began, end=end, kind=tracing.CLIENT, attributes=told, links=[batch], error=error)
     told = {

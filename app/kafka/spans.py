@@ -58,7 +58,7 @@ def about(received: Received, headers: Mapping[str, bytes], group: str) -> dict[
     return {
         "messaging.system": "kafka", "messaging.operation.type": "process", "messaging.destination.name": received.topic, "messaging.destination.partition.id": str(received.partition),
         "messaging.consumer.group.name": group, "messaging.kafka.offset": received.offset, "messaging.kafka.message.key": received.key, "messaging.message.id": headers["mid"].hex(),
-        "airavata.message.type": headers["type"].decode(), **tracing.about(headers["subject"].decode()),
+        "airavata.message.type": headers["type"].decode(), **tracing.about(headers["subject"].decode().split("/")),
     }  # fmt: skip
 
 

@@ -9,11 +9,11 @@ import logging
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import paramiko
 
-from app import failpoint
+from app import clock, failpoint
 from components.task_executors.plugin import OperationFailed
 from components.task_executors.remote_host import CHUNK_BYTES, OUTPUT_BYTES_MAX, HostAddress, PosixHost, Stream, quoted
 
@@ -29,8 +29,9 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # Its faults become ou
 class SshHost(PosixHost):
     """RemoteHost over SSH. Connects with the first command, stays connected until `close`, its maximum age, or a fault."""
 
-    def __init__(self, address: HostAddress) -> None:
-        self.address = address
+    def __init__(self, address: HostAddress, *, connected: Callable[[int, OperationFailed | None], None] = lambda _began, _fault: None) -> None:
+        """`connected` is told of each attempt to connect: when it began (ns), and what became of it."""
+        self.address, self.connected = address, connected
         self._transport: paramiko.Transport | None = None
         self._born = 0.0
 
@@ -57,7 +58,13 @@ class SshHost(PosixHost):
             self.close()
         if self._transport is None:
             failpoint.hit("ssh.connect.before", host=self.address.host)
-            self._transport, self._born = connect(self.address), time.monotonic()
+            began = clock.ns()
+            try:
+                self._transport, self._born = connect(self.address), time.monotonic()
+            except OperationFailed as fault:
+                self.connected(began, fault)
+                raise
+            self.connected(began, None)
             failpoint.hit("ssh.connect.after", host=self.address.host)
         return self._transport
 

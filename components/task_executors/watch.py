@@ -13,6 +13,7 @@ from typing import Any
 
 from app import journal
 from app.errors import Transient
+from app.messages import trace
 from app.messages.envelope import Subject
 from app.messages.events import JobChanged
 from app.messages.placement import Placement
@@ -23,14 +24,14 @@ from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now, t
 from app.workflow import execution
 from app.workflow.attempt import State
 from app.workflow.execution import Failed, Succeeded
-from components.task_executors import facts
+from components.task_executors import facts, spans
 from components.task_executors.facts import Place
 from components.task_executors.plugin import TaskType, WorkOrder
 from components.task_executors.remote import Way, Ways
 from components.task_executors.submission import ends
 from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Seen, Verdict, verdict
 from components.task_executors.workers import CommitRequested, Finished, Pool
-from observability import logs
+from observability import logs, tracing
 
 CLAIM_SECONDS = 1.0
 YOUNG_SECONDS, YOUNG_INTERVAL_SECONDS = 10.0, 0.2
@@ -43,6 +44,7 @@ class Watched:
     id: str
     due_at: float = 0.0
     looking: dict[str, Job] = field(default_factory=dict)
+    began: int = 0
     killing: bool = False
 
 
@@ -100,7 +102,7 @@ class Watcher:
         young = any(each.submitted_at is not None and (at - each.submitted_at).total_seconds() < YOUNG_SECONDS for each in found)
         host.due_at = time.monotonic() + (min(self.interval_seconds, YOUNG_INTERVAL_SECONDS) if young else self.interval_seconds)
         if found and way.address is not None:
-            host.looking = {each.attempt_id: each for each in found}
+            host.looking, host.began = {each.attempt_id: each for each in found}, tracing.now_ns()
             self._send(ends.LOOK, host, way, found)
 
     def _send(self, kind: TaskType, host: Watched, way: Way, found: Sequence[Job]) -> None:
@@ -142,14 +144,16 @@ class Watcher:
                     overran.append(job)
                 if means.outcome is not None or means.state != job.state or means.missing_since != job.missing_since:
                     told.append((job, each, means))
-            self._save(tx, told, at)
+            changed = self._save(tx, told, at)
+        spans.looked(host.id, began=host.began, asked=len(found), changed=changed)
         if overran:
             self._kill(host, overran)
 
-    def _save(self, tx: Transaction, told: Sequence[tuple[Job, Any, Verdict]], at: datetime) -> None:
+    def _save(self, tx: Transaction, told: Sequence[tuple[Job, Any, Verdict]], at: datetime) -> list[str]:
+        """The spans of the jobs that changed."""
         rows = attempts.lock(tx, (job.attempt_id for job, _, _ in told))
         places = processes.places(tx, (job.process_id for job, _, _ in told))
-        ended, messages = [], []
+        ended, messages, changed = [], [], []
         for job, seen, means in told:
             row = rows.get(job.attempt_id)
             if row is None or row.state is not State.RUNNING or row.owner is not None or row.epoch != job.epoch:
@@ -159,6 +163,7 @@ class Watcher:
             where = Place(place.part, place.trace_context)
             after_commit(tx, partial(journal.write, "verdict", job=job.id, token=job.attempt_id, epoch=row.epoch, answers=_answers(seen, means), conclusion=means.state))
             last = means.outcome is not None
+            changed.append(trace.skeleton(place.trace_context, "job", job.attempt_id))
             jobs.saw(
                 tx,
                 jobs.Seen(
@@ -177,6 +182,7 @@ class Watcher:
                 messages.append(facts.fact(self.topics, subject, where, body_of))
         attempts.finish(tx, ended, now=at)
         outbox.append(tx, messages, placement=self.placement, now=at)
+        return changed
 
     def _kill(self, host: Watched, overran: Sequence[Job]) -> None:
         with self.unit_of_work("watch.read") as tx:

@@ -1,7 +1,7 @@
 """Inside a worker process: one warm connection, one order at a time. It drives the plug-in's steps, performs their operations, and may be killed at any instant.
 
 It keeps no state that matters: what it did shows on the host, in storage, or in the parent's database. It speaks to its parent over one pipe, in this order for an order:
-(`Began` an operation, `Commit` wanted → `bool` answered)*, then an outcome. It dies when the pipe ends, and by PDEATHSIG when the fork server does.
+(`Began` an operation, `Did` one, `Commit` wanted → `bool` answered)*, then an outcome. It dies when the pipe ends, and by PDEATHSIG when the fork server does.
 """
 
 import ctypes
@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from app import failpoint, journal
+from app import clock, failpoint, journal
 from app.workflow.execution import Failed, InDoubt, Outcome
 from components.task_executors import host as host_scripts
+from components.task_executors.diary import Diary
 from components.task_executors.plugin import Commit, Exec, Operation, OperationFailed, Sleep, Steps, TaskType, Transfer, WorkOrder, failed
 from components.task_executors.remote_host import HostAddress
 from components.task_executors.ssh import SshHost
@@ -80,6 +81,7 @@ class Worker:
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
         self.host: SshHost | None = None
+        self.diary: Diary | None = None
 
     def serve(self) -> None:
         while True:
@@ -89,8 +91,15 @@ class Worker:
             task = self.pipe.recv()
             if self.host is None or self.host.address != task.address:
                 self.let_go()
-                self.host = SshHost(task.address)
-            self.pipe.send(self.run(task))
+                self.host = SshHost(task.address, connected=self.connected)
+            self.diary = Diary(task.order, self.pipe.send)
+            outcome = self.run(task)
+            self.diary.close()
+            self.pipe.send(outcome)
+
+    def connected(self, began: int, fault: OperationFailed | None) -> None:
+        if self.diary is not None:
+            self.diary.write("ssh connect", began, fault=fault)
 
     def let_go(self) -> None:
         if self.host is not None:
@@ -140,7 +149,7 @@ class Worker:
         match operation:
             case Exec(argv, stdin, seconds, verb):
                 self.pipe.send(Began(seconds))
-                with self.recorded(verb, task, seconds) as told:
+                with self.recorded(verb, f"ssh exec {verb}", task, seconds) as told:
                     ran = self.host.run(argv, stdin, timeout_seconds=seconds)
                     told["status"] = ran.exit_status
                 return ran
@@ -148,7 +157,7 @@ class Worker:
                 from components.task_executors.staging.transfer import transfer  # Late: brings boto3 where S3 is used.
 
                 self.pipe.send(Began(operation.timeout_seconds))
-                with self.recorded("transfer", task, operation.timeout_seconds) as told:
+                with self.recorded("transfer", "ssh put" if operation.target.startswith("host:") else "ssh get", task, operation.timeout_seconds) as told:
                     done = transfer(operation, self.host, task.storages, task.order.token, task.order.epoch)
                     told.update(status=0, target=operation.target, bytes=done.size_bytes, sha256=done.sha256, reused=done.reused)
                 return done
@@ -161,16 +170,21 @@ class Worker:
                 raise OperationFailed("NOT_SUPPORTED", "Only local task types may sleep.", certain=True)
 
     @contextmanager
-    def recorded(self, verb: str, task: Task, seconds: float) -> Iterator[dict[str, Any]]:
-        """The journal's line before remote work and the one after it: an exit status, the code of what surely did not happen, or `unknown`."""
+    def recorded(self, verb: str, span: str, task: Task, seconds: float) -> Iterator[dict[str, Any]]:
+        """The journal's line before remote work and the one after it: an exit status, the code of what surely did not happen, or `unknown`. And its span."""
         assert self.host is not None
+        began, failure = clock.ns(), None
         call = {"host": f"{self.host.address.host}:{self.host.address.port}", "token": task.order.token, "epoch": task.order.epoch, "verb": verb}
         told: dict[str, Any] = {"status": "unknown"}
         journal.write("remote.call", **call, deadline_seconds=seconds)
         try:
             yield told
         except OperationFailed as fault:
+            failure = fault
             told.update(status=fault.code if fault.certain else "unknown", code=fault.code)
             raise
         finally:
             journal.write("remote.return", **call, **told)
+            if self.diary is not None:
+                status = told["status"] if isinstance(told["status"], int) and verb != "transfer" else None
+                self.diary.write(span, began, fault=failure, **{"process.exit.code": status, "airavata.bytes": told.get("bytes"), "airavata.reused": told.get("reused")})

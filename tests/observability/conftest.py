@@ -17,19 +17,36 @@ from tests.support.system import System
 Build = Callable[..., System]
 
 
+def builder(servers: InOrder, directory: Path, prefix: str, stack: ExitStack) -> Build:
+    """`build(counts, **settings)` → a running system, ended with the stack."""
+
+    def make(counts: dict[str, int] | None = None, **settings: Any) -> System:
+        schemas = a_schema(servers.database("mysql"))
+        url = next(schemas)
+        stack.callback(lambda: next(schemas, None))
+        return stack.enter_context(System(servers, directory, database_url=url, kafka=servers.kafka(), topic_prefix=f"o{os.getpid()}-{prefix}", counts=counts, **settings))
+
+    return make
+
+
 @pytest.fixture
 def build(servers: InOrder, tmp_path: Path, topic_prefix: str) -> Iterator[Build]:
-    """`build(counts, **settings)` → a running system, ended with the test."""
+    """A system for one test."""
     with ExitStack() as stack:
+        yield builder(servers, tmp_path / "system", topic_prefix, stack)
 
-        def make(counts: dict[str, int] | None = None, **settings: Any) -> System:
-            schemas = a_schema(servers.database("mysql"))
-            url = next(schemas)
-            stack.callback(lambda: next(schemas, None))
-            prefix = f"o{os.getpid()}-{topic_prefix}"
-            return stack.enter_context(System(servers, tmp_path / "system", database_url=url, kafka=servers.kafka(), topic_prefix=prefix, counts=counts, **settings))
 
-        yield make
+@pytest.fixture(scope="session")
+def shared_collector() -> Iterator[Receiver]:
+    with receiver() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def watched(servers: InOrder, shared_collector: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One whole system for all tests that do not break it; its spans go to `shared_collector`."""
+    with ExitStack() as stack:
+        yield builder(servers, tmp_path_factory.mktemp("watched"), "watched.", stack)(otlp_endpoint=shared_collector.url, trace_delay_ms=200)
 
 
 @pytest.fixture

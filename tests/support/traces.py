@@ -19,10 +19,10 @@ def plain(name: str) -> str:
 
 
 def faults(receiver: Receiver, trace_id: str, *, outside: Collection[str] = (), lost: bool = False) -> list[str]:
-    """What is wrong with a trace; empty: it is one connected tree. `outside`: span ids of the gateway's own. `lost`: a process was killed before its last export, which may cost
-    leaves: the sends, causes and batches that its spans were, and the request's span if it was the API's."""
+    """What is wrong with a trace; empty: it is one connected tree. `outside`: span ids of the gateway's own. `lost`: a process was killed before its last export, which costs leaves,
+    so links to them; never a branch, and nothing that another process told."""
     spans = receiver.trace(trace_id)
-    return [*_shape(spans, outside), *_bounds(spans), *([] if lost else _causes(spans, receiver))]
+    return [*_shape(spans, outside), *_bounds(spans), *_sent(spans), *([] if lost else _causes(spans, receiver))]
 
 
 def _shape(spans: Sequence[Span], outside: Collection[str]) -> Iterator[str]:
@@ -59,12 +59,16 @@ def _bounds(spans: Sequence[Span]) -> Iterator[str]:
             yield f"{each.service} {each.name} does not say which experiment it belongs to"
 
 
-def _causes(spans: Sequence[Span], receiver: Receiver) -> Iterator[str]:
-    everywhere = {(each.trace, each.id) for each in list(receiver.spans)}
+def _sent(spans: Sequence[Span]) -> Iterator[str]:
     sent = {each.attributes["messaging.message.id"] for each in spans if each.name.startswith("send ")}
     for each in spans:
         if each.name.startswith("process ") and each.attributes["messaging.message.id"] not in sent:
             yield f"{each.name} {each.attributes['messaging.message.id']} was never sent"
+
+
+def _causes(spans: Sequence[Span], receiver: Receiver) -> Iterator[str]:
+    everywhere = {(each.trace, each.id) for each in list(receiver.spans)}
+    for each in spans:
         for link in each.links:
             if link not in everywhere:
                 yield f"{each.service} {each.name}: its link to {link} leads nowhere"
