@@ -26,7 +26,7 @@ class Api:
         self.behind: set[int] = set()
         self.requests = 0
 
-    def store(self, group: str, slices: list[dict[str, Any]], lag: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def store(self, group: str, slices: list[dict[str, Any]], lag: list[dict[str, Any]], *, traceparent: str = "") -> list[dict[str, Any]]:
         body = msgspec.json.encode({"consumer_group": group, "instance": {"id": "x" * 80, "version": "1"}, "lag": lag, "slices": slices})
         if len(body) > LIMIT or sum(len(each["events"]) for each in slices) > EVENTS_MAX:
             raise StoreUnavailable("API server: 413")
