@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).parents[1]
-LAYERS = ("architecture", "unit", "checker_histories", "deployment", "conformance", "integration", "acceptance", "chaos")
+LAYERS = ("architecture", "unit", "checker_histories", "deployment", "conformance", "integration", "acceptance", "observability", "chaos")
 Parts = tuple[tuple[str, list[str]], ...]  # Database, and what to select.
 MARIADB = ("mariadb", ["-m", "database"])
 SCHEDULERS = "scheduler_killed or instruments or judged"
