@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from app.messages import trace
 from app.workflow.execution import Failed, InDoubt, Submitted, Succeeded
 from app.workflow.job import State
 from components.task_executors.layout import control_dir
@@ -73,7 +74,7 @@ def test_a_job_runs_and_its_output_and_exit_status_are_seen(server: SshServer, e
     found = verdict(seen, wall_time_seconds=300, missing_since=None, now=NOW)
     assert (found.state, found.exit_code) == (State.COMPLETED, 0)
     assert isinstance(found.outcome, Succeeded)
-    assert seen.stdout_tail == b"to be\n00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 att_1\n"
+    assert seen.stdout_tail == f"to be\n{trace.skeleton(an_order().traceparent, 'job', 'att_1')} att_1\n".encode()
     assert seen.stderr_tail == b"or not\n"
     assert executor.states("att_1") == ["SUBMITTING", "SUBMITTED"]
 
