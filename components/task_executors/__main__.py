@@ -3,6 +3,7 @@
 import argparse
 import threading
 import time
+from functools import partial
 
 from app import plugins, secrets
 from app.errors import Misconfigured
@@ -11,6 +12,7 @@ from app.messages.topics import executor_group
 from app.mysql import engine
 from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from app.nudge import Nudge
+from components.task_executors import figures
 from components.task_executors.executor import Executor
 from components.task_executors.plugin import TaskType
 from components.task_executors.remote import Ways, Workers
@@ -48,6 +50,8 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in names], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor, commit="start_commit")
     metrics.known("task_type", names)
     metrics.watch(executor.gauges)
+    if remote is not None:
+        metrics.watch(partial(figures.connections, remote.pool, remote.ways))
     watching = _watch(lifecycle, unit, pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
     while not lifecycle.stop.is_set():
         free = capacity - len(executor.held)
@@ -79,6 +83,9 @@ def _watch(lifecycle: Lifecycle, unit: UnitOfWork, pool: Pool, ways: Ways) -> th
         unit_of_work=unit, pool=pool, ways=ways, instance=lifecycle.instance, topics=settings.topics, placement=settings.placement, interval_seconds=settings.watch_interval_ms / 1000,
         lease_seconds=settings.lease_seconds,
     )  # fmt: skip
+
+    metrics.watch(partial(figures.connections, pool, ways))
+    metrics.watch(lambda: figures.looks(watcher.hosts))
 
     def watch() -> None:
         while not lifecycle.stop.wait(0.02 if any(each.looking for each in watcher.hosts.values()) else 0.1):

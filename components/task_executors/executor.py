@@ -28,7 +28,7 @@ from app.workflow import execution, job
 from app.workflow.attempt import State
 from app.workflow.decision import Refused
 from app.workflow.execution import Failed, InDoubt, Outcome, Submitted, Succeeded
-from components.task_executors import facts
+from components.task_executors import facts, figures
 from components.task_executors.facts import Place
 from components.task_executors.plugin import Commit, Sleep, Steps, TaskType, WorkOrder
 from observability import logs, metrics
@@ -41,6 +41,7 @@ class Work:
     order: WorkOrder
     place: Place
     began: float = field(default_factory=time.monotonic)
+    doubted: bool = False  # Its job was in doubt when this epoch began.
 
 
 class Remote(Protocol):
@@ -196,16 +197,19 @@ class Executor:
         before = known.state if known else job.State.PREPARED
         match change.state:
             case "SUBMITTING":
+                work.doubted = before is job.State.IN_DOUBT
                 jobs.prepare(tx, self.a_job(work, job_id, change), script_sha256=change.values["script_sha256"], now=at)
             case "SUBMITTED":
                 document = {**(known.document if known else {}), **change.values.get("document", {})}
                 jobs.submitted(tx, order.token, scheduler_job_id=change.values["scheduler_job_id"], document=document, now=at)
                 attempts.release(tx, order.token)
+                after_commit(tx, partial(figures.submitted, document.get("receipt", {}), doubted=work.doubted))
             case _:
                 state = job.State(change.state)
                 evidence = list(change.values.get("evidence", ()))
                 jobs.unsure(tx, order.token, state=state, reason=str(change.values.get("reason", "")), evidence=evidence, now=at)
                 after_commit(tx, partial(journal.write, "verdict", job=job_id, token=order.token, epoch=order.epoch, answers=evidence, conclusion=state))
+                after_commit(tx, partial(figures.unsure, evidence, doubted=work.doubted, failed=state is job.State.FAILED))
         body = JobChanged(job_id, before, change.state, str(change.values.get("reason", "")), change.values.get("scheduler_job_id"))
         outbox.append(tx, [self.fact(order.subject, work.place, body, name=change.state)], placement=self.placement, now=at)
         return True

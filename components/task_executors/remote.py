@@ -19,7 +19,7 @@ from components.task_executors.executor import Happened, Work
 from components.task_executors.plugin import TaskType
 from components.task_executors.remote_host import HostAddress
 from components.task_executors.workers import CommitRequested, Pool
-from observability import logs
+from observability import logs, metrics
 
 REMEMBERED_SECONDS = 2.0
 SLOT_SECONDS, RENEW_SECONDS, COLD_SECONDS = 10, 3.0, 5.0
@@ -199,6 +199,7 @@ class Workers:
         for work, way, storages in starts:
             assert way.address is not None
             self.under_way[work.order.token] = way
+            metrics.observe("airavata_ssh_budget_wait_seconds", time.monotonic() - work.began)
             self.pool.start(work.order, self.task_types[work.order.task_type], way.address, storages)
 
     def _room(self, tx: Transaction, way: Way, planned: Mapping[str, int]) -> bool:
@@ -241,6 +242,8 @@ class Workers:
         condition = outcome.condition if isinstance(outcome, Failed) else None
         key = (way.compute_resource_id, way.credential_id)
         act: Callable[[Transaction], None] | None = None
+        if condition == "AUTH_REQUIRED":
+            metrics.count("airavata_ssh_auth_failures_total", host=way.compute_resource_id)
         if condition in TRIPPING and isinstance(outcome, Failed):
             detail, tripped = outcome.message, str(condition)
 

@@ -24,14 +24,14 @@ from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now, t
 from app.workflow import execution
 from app.workflow.attempt import State
 from app.workflow.execution import Failed, Succeeded
-from components.task_executors import facts, spans
+from components.task_executors import facts, figures, spans
 from components.task_executors.facts import Place
 from components.task_executors.plugin import TaskType, WorkOrder
 from components.task_executors.remote import Way, Ways
 from components.task_executors.submission import ends
 from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Seen, Verdict, verdict
 from components.task_executors.workers import CommitRequested, Finished, Pool
-from observability import logs, tracing
+from observability import logs, metrics, tracing
 
 CLAIM_SECONDS = 1.0
 YOUNG_SECONDS, YOUNG_INTERVAL_SECONDS = 10.0, 0.2
@@ -46,6 +46,7 @@ class Watched:
     looking: dict[str, Job] = field(default_factory=dict)
     began: int = 0
     killing: bool = False
+    seen: float = field(default_factory=time.monotonic)  # When a look last told something, or this host became ours.
 
 
 class Watcher:
@@ -121,9 +122,12 @@ class Watcher:
             host.killing, host.due_at = False, 0.0
             return
         found, host.looking = host.looking, {}
+        good = isinstance(event.outcome, Succeeded)
+        metrics.count("airavata_job_looks_total", host=host_id, outcome="ok" if good else "failed")
         if not isinstance(event.outcome, Succeeded):
             self.log.warning("a look failed", host=host_id, fault=str(getattr(event.outcome, "message", event.outcome))[:300])
             return
+        host.seen = time.monotonic()
         try:
             self._apply(host, found, event.outcome)
         except Transient as fault:
@@ -164,6 +168,8 @@ class Watcher:
             after_commit(tx, partial(journal.write, "verdict", job=job.id, token=job.attempt_id, epoch=row.epoch, answers=_answers(seen, means), conclusion=means.state))
             last = means.outcome is not None
             changed.append(trace.skeleton(place.trace_context, "job", job.attempt_id))
+            waited = (at - job.submitted_at).total_seconds() - max(seen.ran_seconds, seen.took_seconds) if job.submitted_at else 0.0
+            after_commit(tx, partial(figures.seen, job.compute_resource_id, job.state, means.state, waited_seconds=waited, duplicate=seen.duplicate and last))
             jobs.saw(
                 tx,
                 jobs.Seen(

@@ -19,6 +19,7 @@ from components.task_executors.diary import Did
 from components.task_executors.plugin import Commit, TaskType, WorkOrder
 from components.task_executors.remote_host import HostAddress
 from components.task_executors.worker import Arming, Began, Cooled, Task
+from observability import metrics
 
 GRACE_SECONDS = 5.0  # A worker ends its operations by itself; this is for those that hang below Python.
 
@@ -84,6 +85,7 @@ class Pool:
         for each in [each for each in self.workers if each.pipe in readable]:
             self._hear(each)
         for each in [each for each in self.workers if each.job is not None and each.job.overdue]:
+            metrics.count("airavata_ssh_worker_kills_total", reason="overdue")
             self._end(each, "It took longer than it may; its worker was ended.")
         self._dispatch()
         events, self.events = self.events, []
@@ -154,6 +156,7 @@ class Pool:
         try:
             told = each.pipe.recv()
         except (EOFError, OSError):
+            metrics.count("airavata_ssh_worker_kills_total", reason="died")
             self._end(each, "Its worker died.")
             return
         job = each.job

@@ -30,7 +30,7 @@ known=0
 [ "$known" -le "$epoch" ] || answer REFUSED "NEWER_EPOCH $known"
 [ "$known" -eq "$epoch" ] || echo "$epoch" | keep "$control/epoch" || fault=${fault:-cannot keep the epoch}
 fp host.epoch.after
-[ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt")"
+[ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt") again=1"
 [ ! -e "$control/cancelled" ] || answer REFUSED CANCELLED
 
 # Whoever was started under an earlier lock is barred, has died before its receipt, or is waited for.
@@ -39,13 +39,13 @@ while [ "$k" -lt "$n" ]; do
   ln -s barred "$control/guard.$k" 2>/dev/null
   until guard=$(readlink "$control/guard.$k") && { [ "$guard" = barred ] || dead "$guard"; }; do
     [ -n "$guard" ] || answer CANNOT_TELL "guard $k can be neither taken nor read"
-    [ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt")"
+    [ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt") again=1"
     [ "$(date +%s)" -lt "$give_up" ] || answer CANNOT_TELL "guard $k is held by $guard, without a receipt"
     sleep 0.05 2>/dev/null || sleep 1
   done
   k=$((k + 1))
 done
-[ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt")"
+[ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt") again=1"
 
 # (v) From here on nothing was started. What would make a start useless is said now.
 [ -z "$fault" ] || answer ABSENT "$fault"
