@@ -26,6 +26,7 @@ class Exporting:
         self.delay_seconds = delay_seconds
         self.queue: deque[ReadableSpan] = deque()
         self.wake, self.closing = threading.Event(), False
+        metrics.watch(lambda: [("airavata_span_queue", len(self.queue), {})])
         self.thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self.thread.start()
 

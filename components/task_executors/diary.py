@@ -1,6 +1,6 @@
 """What a worker says of its remote work, over its pipe: a `Did` for each operation, as it ends. It exports nothing, so it may be killed at any instant and needs no collector.
 
-Beyond SPANS_MAX of one order the rest is folded into one, which says how many it stands for.
+All of them are measured; those of a sampled order are spans as well, but beyond SPANS_MAX the rest is folded into one, which says how many it stands for.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,10 +21,12 @@ class Did(NamedTuple):
     end: int
     error: str
     attributes: Mapping[str, Any]
+    span: bool = True
+    measured: bool = True
 
 
 class Diary:
-    """What a worker did for the order in hand. `write` is cheap where the order is not sampled."""
+    """What a worker did for the order in hand."""
 
     def __init__(self, order: WorkOrder, send: Callable[[Did], None]) -> None:
         self.send = send
@@ -32,16 +34,13 @@ class Diary:
         self.folded: Did | None = None
 
     def write(self, name: str, start: int, *, fault: OperationFailed | None = None, **attributes: Any) -> None:
-        if not self.sampled:
-            return
         self.count += 1
         outcome = "ok" if fault is None else "failed" if fault.certain else "unknown"
         did = Did(name, start, clock.ns(), "" if fault is None else fault.code, {**attributes, "airavata.outcome": outcome})
-        if self.count <= SPANS_MAX:
-            self.send(did)
-        else:
+        self.send(did._replace(span=self.sampled and self.count <= SPANS_MAX))
+        if self.sampled and self.count > SPANS_MAX:
             first = self.folded or did
-            self.folded = Did("ssh more", first.start, did.end, "", {"airavata.spans.folded": self.count - SPANS_MAX})
+            self.folded = Did("ssh more", first.start, did.end, "", {"airavata.spans.folded": self.count - SPANS_MAX}, measured=False)
 
     def close(self) -> None:
         if self.folded is not None:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from app.workflow import job
+from components.task_executors.diary import Did
 from observability import metrics
+from observability.catalogue import VERBS
 
 if TYPE_CHECKING:
     from components.task_executors.remote import Ways
@@ -29,6 +31,25 @@ def connections(pool: "Pool", ways: "Ways") -> Iterator[metrics.Reading]:
 def looks(hosts: Mapping[str, "Watched"]) -> Iterator[metrics.Reading]:
     for each in list(hosts.values()):
         yield "airavata_job_look_age_seconds", time.monotonic() - each.seen, {"host": each.id}
+
+
+@metrics.measuring
+def did(told: Did) -> None:
+    """One remote operation, as its worker told it."""
+    if not told.measured:
+        return
+    seconds, about = (told.end - told.start) / 1e9, told.attributes
+    words = told.name.split()
+    verb = {"put": "transfer", "get": "transfer"}.get(words[1], words[1]) if words[1] != "exec" else words[2]
+    metrics.observe("airavata_ssh_operation_seconds", seconds, verb=verb if verb in VERBS else "other", outcome=about["airavata.outcome"])
+    if verb != "transfer":
+        return
+    where = {"direction": "in" if words[1] == "put" else "out", "scheme": about["airavata.storage"]}
+    metrics.count("airavata_checksum_mismatches_total", told.error == "CHECKSUM", **where)
+    metrics.count("airavata_staging_resumed_total", bool(about.get("airavata.resumed")), **where)
+    if not told.error:
+        metrics.observe("airavata_staging_seconds", seconds, direction=where["direction"], scheme=where["scheme"])
+        metrics.count("airavata_staged_bytes_total", 0 if about.get("airavata.reused") else about["airavata.bytes"], **where)
 
 
 @metrics.measuring

@@ -62,6 +62,7 @@ class Transferred(Struct, frozen=True):
     size_bytes: int
     sha256: str
     reused: bool = False
+    resumed: bool = False  # It went on where an earlier epoch had got to.
 
 
 class Commit(Struct, frozen=True):

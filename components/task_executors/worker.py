@@ -154,12 +154,13 @@ class Worker:
                     told["status"] = ran.exit_status
                 return ran
             case Transfer():
-                from components.task_executors.staging.transfer import transfer  # Late: brings boto3 where S3 is used.
+                from components.task_executors.staging.transfer import scheme, transfer  # Late: brings boto3 where S3 is used.
 
                 self.pipe.send(Began(operation.timeout_seconds))
                 with self.recorded("transfer", "ssh put" if operation.target.startswith("host:") else "ssh get", task, operation.timeout_seconds) as told:
+                    told["scheme"] = scheme(operation, task.storages)
                     done = transfer(operation, self.host, task.storages, task.order.token, task.order.epoch)
-                    told.update(status=0, target=operation.target, bytes=done.size_bytes, sha256=done.sha256, reused=done.reused)
+                    told.update(status=0, target=operation.target, bytes=done.size_bytes, sha256=done.sha256, reused=done.reused, resumed=done.resumed)
                 return done
             case Commit():
                 self.pipe.send(operation)
@@ -187,4 +188,4 @@ class Worker:
             journal.write("remote.return", **call, **told)
             if self.diary is not None:
                 status = told["status"] if isinstance(told["status"], int) and verb != "transfer" else None
-                self.diary.write(span, began, fault=failure, **{"process.exit.code": status, "airavata.bytes": told.get("bytes"), "airavata.reused": told.get("reused")})
+                self.diary.write(span, began, fault=failure, **{"process.exit.code": status, "airavata.bytes": told.get("bytes"), "airavata.reused": told.get("reused"), "airavata.storage": told.get("scheme"), "airavata.resumed": told.get("resumed")})

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 from app.workflow.execution import Failed, InDoubt, Outcome
-from components.task_executors import spans, worker
+from components.task_executors import figures, spans, worker
 from components.task_executors.diary import Did
 from components.task_executors.plugin import Commit, TaskType, WorkOrder
 from components.task_executors.remote_host import HostAddress
@@ -168,7 +168,9 @@ class Pool:
         elif isinstance(told, Began):
             job.operation_ends_at = time.monotonic() + told.seconds + GRACE_SECONDS
         elif isinstance(told, Did):
-            spans.tell(job.task.order, job.task.address, told)
+            figures.did(told)
+            if told.span:
+                spans.tell(job.task.order, job.task.address, told)
         elif isinstance(told, Commit):
             self._ask(each, job, told)
         else:

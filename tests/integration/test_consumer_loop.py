@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from app.errors import Contention, Misconfigured, OutcomeUnknown, StoreUnavailable
+from app.kafka import figures
 from app.kafka.loop import ConsumerLoop
 from app.kafka.producer import TransactionalProducer
 from app.messages import codec
@@ -129,6 +130,8 @@ def test_C0_a_missing_row_halts_its_partition_loudly_and_the_others_go_on(delive
     loop = a_loop(delivery, made, handler)
     assert "admin topics" in str(loop.consumer.held[delivery.topics.scheduler, 1].halted)
     assert "halted" in str(loop.missing)
+    told = [labels for name, value, labels in figures.readings(loop.consumer, lambda: loop.pending, 12) if name == "airavata_partition_halted" and value == 1]
+    assert told == [{"topic": delivery.topics.scheduler, "reason": "unclaimed"}]
     publish(delivery, delivery.names(8))
     turn_until(loop, lambda: len(handler.seen) == 6)
 

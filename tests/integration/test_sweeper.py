@@ -11,6 +11,7 @@ from app.messages.topics import Topics
 from app.mysql import engine, instances, outbox, shards
 from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from components.task_scheduler.sweeper import Sweeper
+from observability import metrics
 
 TOPICS, PLACEMENT, AFTER_SECONDS = Topics(), Placement(4, 4, 2), 5
 PART = 3
@@ -52,6 +53,7 @@ def test_one_scheduler_with_both_topics_pushes_on_what_stands_still_once(store: 
     unit = unit_of_work(store)
     sweeper = a_sweeper(unit, timers=[PART], facts=[PART])
     assert (sweeper.sweep(), sweeper.sweep()) == (1, 0)
+    assert metrics.value("airavata_rescued_total", kind="task") == 1
     (row,) = waiting(unit)
     assert (row.topic, row.part) == (TOPICS.scheduler, PART)
 

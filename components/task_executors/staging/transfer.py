@@ -31,6 +31,15 @@ def transfer(operation: Transfer, host: RemoteHost, storages: Storages, token: s
         raise _failed(fault) from fault
 
 
+def scheme(operation: Transfer, storages: Storages) -> str:
+    """Of the storage side, as the metric says it."""
+    uri = operation.source if operation.target.startswith(HOST) else operation.target
+    if uri.startswith("data:"):
+        return "inline"
+    kind = storages.get(uri.partition("://")[2].partition("/")[0], ({}, None))[0].get("kind", "POSIX")
+    return str(kind).lower()
+
+
 def _opened(uri: str, storages: Storages) -> tuple[Storage, str]:
     if uri.startswith("data:"):
         return InlineStorage(uri), ""
@@ -62,7 +71,7 @@ def _to_host(storage: Storage, path: str, host: RemoteHost, target: str, *, part
     failpoint.hit("staging.rename.after")
     host.run(("sh", "-c", 'rm -f -- "$1".part."$2".*', "sh", target, token))
     failpoint.hit("staging.manifest.after")  # Size and hash are known, and told to nobody yet.
-    return Transferred(size, source)
+    return Transferred(size, source, resumed=begun > 0)
 
 
 def _begin(host: RemoteHost, target: str, mine: str, token: str, size: int) -> int:
