@@ -1,5 +1,6 @@
 """A real Prometheus scrapes all real processes through load and faults: every metric of the catalogue is there and none beyond it, alerts fire for real and resolve after the repair."""
 
+import json
 import os
 import re
 import subprocess
@@ -206,6 +207,22 @@ def test_every_rule_is_evaluated_without_an_error(story: Story) -> None:
     rules = story.scraper.rules()
     assert rules
     assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
+
+
+def asked() -> list[tuple[str, str]]:
+    """(dashboard and panel, expression as Grafana sends it with every variable at All)."""
+    found = []
+    for file in sorted((ROOT / "observability" / "grafana" / "dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel.get("targets", ()):
+                expression = re.sub(r"\$(?:component|gateway|host|topic)\b", ".*", target["expr"].replace("$__rate_interval", "1m"))
+                found.append((f"{file.stem}: {panel['title']} {target['refId']}", expression.replace("[28d]", "[1h]")))
+    return found
+
+
+@pytest.mark.parametrize(("panel", "expression"), asked(), ids=lambda each: each if ": " in each else "")
+def test_a_panel_shows_something_of_the_story(story: Story, panel: str, expression: str) -> None:
+    assert story.scraper.query(f"last_over_time(({expression})[20m:2s])"), f"{panel}: {expression}"
 
 
 def test_exemplars_lead_from_a_histogram_to_a_trace(story: Story) -> None:
