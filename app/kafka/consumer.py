@@ -267,6 +267,7 @@ class Consumer:
             return "truncated"
         return "retention" if offset < low else "truncated"
 
+    @metrics.measuring
     def _on_statistics(self, text: str) -> None:
         """The library's own figures: between log end and last stable offset lies somebody's open transaction."""
         topics = msgspec.json.decode(text, type=_Statistics).topics

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -68,7 +69,32 @@ class Story:
     def raw(self, method: str, path: str, body: Any, key: str) -> httpx2.Response:
         return self.gateway.send(method, f"{self.gateway.urls[0]}/v1{path}", json=body, headers={"Idempotency-Key": key})
 
+    def too_much_at_once(self) -> None:
+        """A gateway that may have one live experiment is turned away with its second."""
+        gateway_id = self.gateway.get("/me")["gateway_id"]
+        self.limit(gateway_id, 1)
+        shape = self.gateway.shape()
+        body = {"name": "another", "application_interface_id": shape, "inputs": {"edges": "a", "behaviour": "a:sleep_ms=5000"}, "launch": True}
+        self.system.until(lambda: self.raw("POST", "/experiments", body, fresh_key()).status_code == 429, 60.0)
+        self.limit(gateway_id, None)
+
+    def limit(self, gateway_id: str, live: int | None) -> None:
+        operator = {"Authorization": f"Bearer {self.system.tokens['operator_token']}", "If-Match": "*", "Idempotency-Key": fresh_key()}
+        answer = httpx2.patch(f"{self.gateway.urls[0]}/v1/gateways/{gateway_id}", headers=operator, json={"limits": {"live_experiments": live}})
+        assert answer.status_code == 200, answer.text
+
     # ---- faults -----------------------------------------------------------------------------------------------------------------------------------------
+    def a_job_vanishes(self, ssh: Any) -> str:
+        """Wrapper and program are killed on their host, so nobody leaves an exit status. It is lost after a minute."""
+        launched = self.gateway.launch(self.effect(ssh, "lost")[0], {"seconds": 600}, output_storage_id=self.storage)
+        query = "SELECT scheduler_job_id FROM jobs WHERE state = 'ACTIVE' AND experiment_id = %s"
+        self.system.until(lambda: self.system.rows(query, launched), 90.0, lambda: self.gateway.told(launched))
+        pid = int(self.system.one(query, launched).partition("@")[0])
+        assert pid > 1
+        assert str(self.directory) in Path(f"/proc/{pid}/cmdline").read_text(), "ours, and no other"
+        os.killpg(os.getpgid(pid), signal.SIGKILL)
+        return launched
+
     def the_relay_is_stopped(self) -> None:
         self.system.kill("relay")
         shape = self.gateway.shape()
@@ -158,6 +184,7 @@ def story(servers: InOrder, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ):
             told = Story(system, scraper, directory, system.gateway.storage(directory / "storage"))
             told.load(ssh)
+            lost = told.a_job_vanishes(ssh)
             told.the_relay_is_stopped()
             told.an_executor_and_the_scheduler_are_killed()
             told.a_host_refuses_our_key(ssh)
@@ -165,6 +192,8 @@ def story(servers: InOrder, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             told.a_submission_is_in_doubt(ssh)
             told.the_schema_is_another()
             told.the_api_server_is_away()
+            assert told.gateway.wait(lost)["outcome"] == "LOST_JOB"
+            told.too_much_at_once()
             yield told
 
 
