@@ -20,7 +20,7 @@ HURRY = 20.0  # A minute of `for` is three seconds here.
 THRESHOLDS = {"airavata_in_doubt_oldest_age_seconds) > 900": "airavata_in_doubt_oldest_age_seconds) > 10"}
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 SLACK_SECONDS = 30.0
-OWN = re.compile(r"up|scrape_\w+|ALERTS\w*|airavata:\w+")
+OWN = re.compile(r"up|scrape_\w+|ALERTS\w*|airavata:[\w:]+")
 
 
 def hurried(rules: str) -> str:
