@@ -96,7 +96,7 @@ def mariadb(base: Path, port: int) -> tuple[Daemon, DatabaseAddress]:
         f"log-bin={base}/data/binlog\ninnodb_log_file_size=128M\ncollation-server=utf8mb4_bin\n"
     )
     if not (base / "data" / "mysql").is_dir():
-        _initialise(["mariadb-install-db", f"--defaults-file={configuration}", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"], base)
+        _initialise(["mariadb-install-db", f"--defaults-file={configuration}", "--auth-root-authentication-method=normal", "--skip-test-db", "--force"], base)
         grants = base / "grants.sql"
         grants.write_text(
             "FLUSH PRIVILEGES;\n"
