@@ -17,13 +17,17 @@ def texts() -> dict[str, str]:
     return {f"{each.uid}.json": json.dumps(built(each), indent=1, sort_keys=True) + "\n" for each in BOARDS}
 
 
+def as_asked(expression: str, interval: str = "1m") -> str:
+    """As Prometheus is asked it: `All` of each variable, and a rate interval."""
+    return re.sub(rf"\$({'|'.join(VARIABLES)})\b", ".*", expression.replace("$__rate_interval", interval))
+
+
 def expressions(interval: str = "1m") -> Iterator[tuple[str, str, str]]:
-    """(dashboard, panel, expression) of every query, as Prometheus is asked it: `All` of each variable, and a rate interval."""
+    """(dashboard, panel, expression) of every query."""
     for board in BOARDS:
         for panel in board.panels:
             for _, expression in panel.queries:
-                asked = expression.replace("$__rate_interval", interval)
-                yield board.title, panel.title, re.sub(rf"\$({'|'.join(VARIABLES)})\b", ".*", asked)
+                yield board.title, panel.title, as_asked(expression, interval)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ BOARD = Board(
         [
             lines("Outbox rows", "Which shard stands?", "OutboxStalled", ("shard {{shard}}", total("airavata_outbox_rows", "shard", of="max"))),
             lines("Outbox age", "Since when?", "OutboxStalled", ("shard {{shard}}", total("airavata_outbox_oldest_age_seconds", "shard", of="max")), unit="s"),
-            lines("Shards held", "Does a relay hold each shard? Each line must be 1.", "RelayShardUnheld", ("shard {{shard}}", total("airavata_relay_shards_held", "shard"))),
+            lines("Shards held", "Does one relay hold each shard? Each line must be 1.", "RelayShardUnheld", ("shard {{shard}}", f'{total("airavata_relay_shards_held", "shard")} or 0 * {total("airavata_outbox_rows", "shard", of="max")}')),
         ],
         [
             heat("Publish delay", "How long from a committed row to Kafka?", "OutboxSlow", buckets("airavata_relay_publish_delay_seconds", T)),

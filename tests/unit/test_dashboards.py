@@ -73,7 +73,9 @@ def test_every_panel_has_what_the_sdk_leaves_open(board: Board) -> None:
     assert [each["id"] for each in panels] == list(range(1, len(panels) + 1))
     for each in panels:
         assert each["datasource"]["uid"] == "${datasource}"
-        assert re.fullmatch(r"[^\n]+[?.]\n\nRunbook: docs/runbooks/[\w-]+\.md", each["description"])
+        told = re.fullmatch(r"[^\n]+[?.]\n\nRunbook: (docs/runbooks/[\w-]+\.md)", each["description"])
+        assert told is not None
+        assert (ROOT / told[1]).is_file(), "a runbook that is not there helps nobody"
         assert each["fieldConfig"]["defaults"].get("unit") or each["type"] == "state-timeline"
         assert [target["refId"] for target in each["targets"]] == [chr(ord("A") + n) for n in range(len(each["targets"]))]
         assert all(target["expr"] and target["datasource"]["uid"] == "${datasource}" for target in each["targets"])

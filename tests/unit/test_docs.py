@@ -5,8 +5,12 @@ import re
 import runpy
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from app import cli
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -53,3 +57,12 @@ def test_the_message_flow_names_files_and_functions_that_are_there(text: str) ->
     assert all(files.values()), files
     have = {name for paths in files.values() for path in paths if path.suffix == ".py" for name in defined(path)}
     assert set(named(text)[0][1]) <= have
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"`(?:\$ )?airavata ([a-z][\w -]*)", (DOCS / "operating.md").read_text()) + re.findall(r"^\$ airavata ([\w -]+)$", (DOCS / "operating.md").read_text(), re.MULTILINE))))
+def test_a_command_of_the_tour_exists(line: str) -> None:
+    found: Any = typer.main.get_command(cli.root)
+    words = line.split()
+    while words and hasattr(found, "commands") and words[0] in found.commands:
+        found = found.commands[words.pop(0)]
+    assert not hasattr(found, "commands"), f"airavata {line}: no such command"
