@@ -7,14 +7,16 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.dev.process import Daemon
+from app.dev.process import Daemon, NotStarted
 
 COMMITTED = Path(__file__).parents[2] / "observability"
 PROGRAM = "/usr/bin/prometheus"
 
 
 def prometheus(base: Path, port: int, *, seconds: float = 5.0) -> Daemon:
-    """On loopback. `seconds` between scrapes and between looks at the rules."""
+    """On loopback. `seconds` between scrapes and between looks at the rules. Raises NotStarted where there is none."""
+    if not Path(PROGRAM).exists():
+        raise NotStarted(f"there is no {PROGRAM}: run `make bootstrap`")
     (base / "targets").mkdir(parents=True, exist_ok=True)
     shutil.copytree(COMMITTED / "alerts", base / "alerts", dirs_exist_ok=True, ignore=shutil.ignore_patterns("tests"))
     text = (COMMITTED / "prometheus.yaml").read_text()
