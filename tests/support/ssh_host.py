@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,8 @@ class SshServer:
         assert self.process is not None
         found = [self.process.pid]
         for pid in found:
-            children = Path(f"/proc/{pid}/task/{pid}/children")
-            found += [int(each) for each in children.read_text().split()] if children.exists() else []
+            with suppress(OSError):  # It may end while it is asked.
+                found += [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
         return found
 
     def signal(self, number: int) -> None:
