@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.api import launching, reading
-from app.api.experiments import an_experiment
-from app.api.insides import getting
+from app.api.experiments import an_experiment, mine
+from app.api.insides import a_process, a_task, getting
 from app.api.operations import Answer, Call
 from app.mysql import access, catalogue, experiments, explaining
 from app.mysql import reading as rows
 from app.workflow import experiment, explanation, skeleton
-from app.workflow.explanation import Cause
+from app.workflow.explanation import Cause, Explanation, Verdict
 from app.workflow.facts import Facts
 from app.workflow.failures import MEANINGS
 
@@ -20,9 +20,31 @@ TAIL_CHARACTERS = 2000
 
 def _explain(call: Call) -> Answer:
     row = an_experiment(call)
-    found = explanation.explain(facts_of(call, row))
-    told = {"subject": row["id"], "state": row["state"], "verdict": found.verdict, "summary": found.summary, "as_of": reading.wire(call.at), "version": row["version"], "trace_id": row["trace_id"]}
-    return Answer({**told, "failure": _failure(call, row), "causes": [_cause(each) for each in found.causes]})
+    return _told(call, row, row, explanation.explain(facts_of(call, row)), failed=row["failure"])
+
+
+def _explain_process(call: Call) -> Answer:
+    part = a_process(call)
+    row = _run_of(call, part["experiment_id"])
+    return _told(call, row, part, explanation.explain(facts_of(call, row)), failed=row["failure"])
+
+
+def _explain_task(call: Call) -> Answer:
+    part = a_task(call)
+    row = _run_of(call, explaining.experiment_of(call.tx, part["process_id"]))
+    found = explanation.explain_task(facts_of(call, row), part["id"]) or Explanation(Verdict.ENDED, f"It ended {part['state']}" + (f": {part['reason'].rstrip('.')}." if part["reason"] else "."))
+    return _told(call, row, part, found, failed=part["failure"] if part["finished_at"] else None)
+
+
+def _run_of(call: Call, experiment_id: str) -> Document:
+    row = experiments.get(call.tx, mine(call), experiment_id)
+    assert row is not None, "its part was found through it"
+    return row
+
+
+def _told(call: Call, run: Document, part: Document, found: Explanation, *, failed: Document | None) -> Answer:
+    told = {"subject": part["id"], "state": part["state"], "verdict": found.verdict, "summary": found.summary, "as_of": reading.wire(call.at), "version": part["version"], "trace_id": run["trace_id"]}
+    return Answer({**told, "failure": _failure(call, run["id"], failed) if failed else None, "causes": [_cause(each) for each in found.causes]})
 
 
 def facts_of(call: Call, row: Document) -> Facts:
@@ -56,16 +78,14 @@ def _cause(found: Cause) -> Document:
     }  # fmt: skip
 
 
-def _failure(call: Call, row: Document) -> Document | None:
-    told: Document | None = row["failure"]
-    if told is None or row["outcome"] is None:
-        return None
-    meaning, task = MEANINGS[experiment.Outcome(row["outcome"])], str(told.get("task") or "")
-    stdout, stderr, reason = explaining.tails(call.tx, row["id"], task) if task else (None, None, "")
+def _failure(call: Call, experiment_id: str, told: Document) -> Document:
+    code, task = str(told.get("code")), str(told.get("task") or "")
+    meaning = MEANINGS.get(code, MEANINGS[experiment.Outcome.INTERNAL])  # A plug-in may have a code of its own.
+    stdout, stderr, reason = explaining.tails(call.tx, experiment_id, task) if task else (None, None, "")
     return {
-        "code": told.get("code"), "class": meaning.fault, "retriable": meaning.retriable, "stage": explaining.stage(call.tx, task) if task else None, "message": told.get("message"),
+        "code": code, "class": meaning.fault, "retriable": meaning.retriable, "stage": explaining.stage(call.tx, task) if task else None, "message": told.get("message"),
         "exit_code": told.get("exit_code"), "signal": told.get("signal"), "scheduler_reason": reason or None, "raw_message": told.get("raw_message") or None,
-        "stdout_tail": _tail(stdout), "stderr_tail": _tail(stderr), "hint": meaning.hint, "runbook": None,
+        "stdout_tail": _tail(stdout), "stderr_tail": _tail(stderr), "hint": meaning.hint, "runbook": meaning.runbook,
     }  # fmt: skip
 
 
@@ -97,5 +117,7 @@ def _drawn(span: skeleton.Span, below: Mapping[str, list[skeleton.Span]]) -> Doc
 _ONE = "/v1/experiments/{id}"
 OPERATIONS = (
     getting(f"{_ONE}/explain", "explain_experiment", "Why it is not running, or why it failed", _explain, "Explanation"),
+    getting("/v1/processes/{id}/explain", "explain_process", "The same of its process", _explain_process, "Explanation"),
+    getting("/v1/tasks/{id}/explain", "explain_task", "What holds a task, or why it failed", _explain_task, "Explanation"),
     getting(f"{_ONE}/trace", "get_trace", "The tree of its launch, attempts, waits and jobs, also while it runs", _trace, "Trace"),
 )

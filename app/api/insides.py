@@ -20,7 +20,7 @@ def plain(row: Document) -> Document:
 
 
 # ---- processes ----------------------------------------------------------------------------------------------------------------------------------------
-def _a_process(call: Call) -> Document:
+def a_process(call: Call) -> Document:
     found = rows.process(call.tx, mine(call), call.path["id"]) if ids.is_id(call.path["id"], "prc") else None
     if found is None:
         raise not_found()
@@ -50,7 +50,7 @@ def _processes(call: Call) -> Answer:
 
 
 def _process(call: Call) -> Answer:
-    found = _a_process(call)
+    found = a_process(call)
     return versioned(call, _process_shown(call, found), found["version"])
 
 
@@ -58,7 +58,7 @@ _NODE = ("id", "name", "type", "state", "state_since", "reason", "waiting_for", 
 
 
 def _graph(call: Call) -> Answer:
-    found = _a_process(call)
+    found = a_process(call)
     nodes = [plain({name: each[name] for name in _NODE}) for each in rows.tasks_of(call.tx, found["id"])]
     return Answer({"process_id": found["id"], "state": found["state"], "nodes": nodes, "edges": rows.edges_of(call.tx, found["id"])})
 
@@ -68,10 +68,10 @@ def _task_shown(row: Document) -> Document:
 
 
 def _tasks(call: Call) -> Answer:
-    return Answer({"items": [_task_shown(row) for row in rows.tasks_of(call.tx, _a_process(call)["id"])]})
+    return Answer({"items": [_task_shown(row) for row in rows.tasks_of(call.tx, a_process(call)["id"])]})
 
 
-def _a_task(call: Call) -> Document:
+def a_task(call: Call) -> Document:
     found = rows.task(call.tx, mine(call), call.path["id"]) if ids.is_id(call.path["id"], "tsk") else None
     if found is None:
         raise not_found()
@@ -79,7 +79,7 @@ def _a_task(call: Call) -> Document:
 
 
 def _task(call: Call) -> Answer:
-    found = _a_task(call)
+    found = a_task(call)
     return versioned(call, _task_shown(found), found["version"])
 
 
@@ -91,7 +91,7 @@ def _attempt_shown(row: Document) -> Document:
 
 
 def _attempts(call: Call) -> Answer:
-    return Answer({"items": [_attempt_shown(row) for row in rows.attempts_of(call.tx, _a_task(call)["id"])]})
+    return Answer({"items": [_attempt_shown(row) for row in rows.attempts_of(call.tx, a_task(call)["id"])]})
 
 
 def _attempt(call: Call) -> Answer:

@@ -15,9 +15,10 @@ commands = typer.Typer()
 
 
 @commands.command()
-def explain(experiment_id: ExperimentId, output: Form = None) -> None:
+def explain(subject: Annotated[str, typer.Argument(metavar="ID", help="An experiment, a process or a task.")], output: Form = None) -> None:
     """Why it is not running, or why it failed: in a sentence, then what holds it and what clears that."""
-    found = session.client().get(f"/experiments/{experiment_id}/explain")
+    kind = {"prc": "processes", "tsk": "tasks"}.get(subject.partition("_")[0], "experiments")
+    found = session.client().get(f"/{kind}/{subject}/explain")
     if show.form(output) is not Format.TABLE:
         show.one(found, output)
         return

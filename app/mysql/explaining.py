@@ -29,6 +29,10 @@ def a_process(tx: Transaction, process_id: str) -> tuple[Process, int] | None:
     return None if row is None else (Process(row[0], process.State(row[1]), row[2]), row[3])
 
 
+def experiment_of(tx: Transaction, process_id: str) -> str:
+    return str(tx.exec_driver_sql("SELECT experiment_id FROM processes WHERE id = %s", (process_id,)).scalar_one())
+
+
 def open_tasks(tx: Transaction, process_id: str, experiment_id: str) -> list[Task]:
     """With their last attempts and jobs, and what they wait for."""
     after: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@ open state what it waits for. Every open state has an entry, so nothing is unexp
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -105,6 +105,12 @@ def explain(facts: Facts) -> Explanation:
     found.sort(key=lambda each: (URGENCY[each.code], each.since))
     first = found[0]
     return Explanation(CAUSES[first.code].verdict, f"{first.sentence} Since {first.since:%H:%M:%S} UTC.", found)
+
+
+def explain_task(facts: Facts, task_id: str) -> Explanation | None:
+    """Of one open task: what holds it, or its whole process. None where it has ended."""
+    mine = [each for each in facts.tasks if each.id == task_id]
+    return explain(replace(facts, tasks=mine)) if mine and facts.state not in experiment.TERMINAL else None
 
 
 def _ending(facts: Facts) -> str:

@@ -8,15 +8,16 @@ from app.workflow.experiment import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """`fault`: USER (the program or its inputs), SITE (host, batch system, storage), PLATFORM (us)."""
+    """`fault`: USER (the program or its inputs), SITE (host, batch system, storage), PLATFORM (us). `runbook`: a page of docs/runbooks, where operators have one."""
 
     fault: str
     retriable: bool
     hint: str
+    runbook: str | None = None
 
 
 _O = Outcome
-MEANINGS: Mapping[Outcome, Meaning] = {
+MEANINGS: Mapping[str, Meaning] = {
     _O.APP_NONZERO_EXIT: Meaning("USER", False, "Read the end of the program's standard error; it ended by itself with this status."),
     _O.SCHEDULER_CANCELED: Meaning("SITE", True, "Somebody, or the site, canceled the job in its batch system. Ask the site if it was not you."),
     _O.SCHEDULER_TIMEOUT: Meaning("USER", True, "Ask for a longer wall time, or for less work in one run."),
@@ -27,8 +28,8 @@ MEANINGS: Mapping[Outcome, Meaning] = {
     _O.STAGING_OUT_FAILED: Meaning("SITE", True, "An output could not be brought back: look whether the program wrote it and the storage takes it."),
     _O.LAUNCH_FAILURE: Meaning("USER", False, "The plan of the run was refused: the message says what is wrong with it."),
     _O.MONITORING_TIMEOUT: Meaning("SITE", True, "Nothing was heard of the job for too long; look on the host before launching again."),
-    _O.RECOVERY_TIMEOUT: Meaning("SITE", False, "It may have run: look on the host for its job before launching again."),
-    _O.LOST_JOB: Meaning("SITE", False, "The job vanished from its host: look there before launching again."),
+    _O.RECOVERY_TIMEOUT: Meaning("SITE", False, "It may have run: look on the host for its job before launching again.", "docs/runbooks/InDoubtTooLong.md"),
+    _O.LOST_JOB: Meaning("SITE", False, "The job vanished from its host: look there before launching again.", "docs/runbooks/JobLost.md"),
     _O.INTERNAL: Meaning("PLATFORM", True, "This is a fault of the service: give the operators the id of the experiment."),
 }  # fmt: skip
 ENDED_WELL = frozenset({_O.NORMAL_COMPLETION, _O.CANCELED_BY_USER, _O.FINISHED_BEFORE_CANCEL})

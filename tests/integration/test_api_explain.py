@@ -215,9 +215,29 @@ def test_a_failed_run_says_whose_fault_it_was_and_what_it_printed(run: Run) -> N
     }  # fmt: skip
 
 
+def test_a_process_and_a_task_explain_themselves(run: Run) -> None:
+    after_another(run.started())
+    process = run.client.read(f"/v1/processes/{run.process}/explain")
+    assert ([each["code"] for each in process["causes"]], process["subject"], process["state"]) == (["RETRY_WAIT", "DEPENDENCY"], run.process, "STARTED")
+    task = run.client.read(f"/v1/tasks/{run.task_id('b')}/explain")
+    assert ([each["code"] for each in task["causes"]], task["subject"], task["state"], task["verdict"]) == (["DEPENDENCY"], run.task_id("b"), "CREATED", "PROGRESSING")
+
+
+def test_a_task_that_has_ended_says_how_while_its_run_goes_on(run: Run) -> None:
+    failed = run.started().waits("a", "RETRY_WAIT")
+    run.rest.write("UPDATE tasks SET state = 'FAILED', reason = 'No such file.', failure = %s, finished_at = %s WHERE id = %s", '{"code":"PLUG_IN_CODE","message":"No such file."}', run.at, failed)
+    held(run)
+    told = run.client.read(f"/v1/tasks/{failed}/explain")
+    assert (told["verdict"], told["summary"], told["causes"]) == ("ENDED", "It ended FAILED: No such file.", [])
+    assert (told["failure"]["code"], told["failure"]["class"]) == ("PLUG_IN_CODE", "PLATFORM")
+    assert run.explained()["causes"][0]["code"] == "LEASE_HELD"
+
+
 def test_nobody_explains_anothers_run(rest: Rest, run: Run, user: Client) -> None:
-    path = f"/v1/experiments/{run.experiment}/explain"
-    with rest.client(rest.gateway()) as stranger:
-        assert problem(stranger.get(path)) == (404, "not_found")
-    assert problem(user.get(path)) == (404, "not_found")  # Of the same gateway, but ann's.
+    task = run.started().waits("a", "RETRY_WAIT")
+    for path in (f"/v1/experiments/{run.experiment}/explain", f"/v1/processes/{run.process}/explain", f"/v1/tasks/{task}/explain"):
+        with rest.client(rest.gateway()) as stranger:
+            assert problem(stranger.get(path)) == (404, "not_found")
+        assert problem(user.get(path)) == (404, "not_found")  # Of the same gateway, but ann's.
+        assert run.client.get(path).status_code == 200
     assert problem(run.client.get("/v1/experiments/exp_x/explain")) == (404, "not_found")

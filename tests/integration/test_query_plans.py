@@ -164,6 +164,7 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "reading.job": lambda tx: reading.job(tx, THEIRS, name("job", LAST)),
     "reading.job_stored": lambda tx: reading.job_stored(tx, SOME[0]),
     "explaining.a_process": lambda tx: explaining.a_process(tx, SOME[0]),
+    "explaining.experiment_of": lambda tx: explaining.experiment_of(tx, SOME[0]),
     "explaining.open_tasks": lambda tx: explaining.open_tasks(tx, SOME[0], name("exp", ROWS - 50)),
     "explaining.messages": lambda tx: explaining.messages(tx, SOME[0], TASKS, part=7, placement=Placement(100, 16, 2), topics=Topics()),
     "explaining.timers": lambda tx: explaining.timers(tx, SOME[0]),
