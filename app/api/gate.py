@@ -68,7 +68,7 @@ class Gate:
             response.headers |= {"Connection": "close"} if close else {}
             request.refused = problem.code
         except Exception as fault:
-            self.log.error("bug", request=request.id, path=request.path, exc_info=fault)
+            self.log.error("bug", request=request.id, path=request.path, gateway_id=request.gateway or None, exc_info=fault)
             response = Response.of_problem(Problem("internal", "A bug on our side; the request id finds it in our logs"), request)
         _measure(request, response.status, (tracing.now_ns() - request.began) / 1e9, replayed="Idempotency-Replayed" in response.headers)
         try:
@@ -104,7 +104,7 @@ class Gate:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except Exception as fault:  # Half an answer is out: breaking off is all that is left to say it, and the server does so.
-            self.log.warning("download broken off", request=request.id, fault=f"{type(fault).__name__}: {fault}"[:300])
+            self.log.warning("download broken off", request=request.id, gateway_id=request.gateway or None, fault=fault)
         finally:
             self.streams -= 1
             gone.cancel()

@@ -212,7 +212,7 @@ class ConsumerLoop:
                 self._back_off(fault)
                 return applied
             except Exception as fault:
-                self.log.error("set aside", topic=each.topic, partition=each.partition, offset=each.offset, exc_info=fault, **logs.of_key(each.key))
+                self.log.error("set aside", topic=each.topic, partition=each.partition, offset=each.offset, message_id=(dict(each.headers or ()).get("mid") or b"").hex(), exc_info=fault, **logs.of_key(each.key))
                 try:
                     applied += self._apply([each], _Refuse(type(fault).__name__, str(fault)))
                 except OutcomeUnknown:
