@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -156,3 +157,18 @@ def test_what_needs_somebody_comes_before_what_only_takes_time() -> None:
     assert [(each.code, each.subject) for each in found.causes] == [("AUTH_REQUIRED", "tsk_2"), ("LEASE_HELD", "tsk_1"), ("DEPENDENCY", "tsk_3")]
     assert found.summary == "laptop refused our key; nothing runs there until its credential is renewed. Since 11:59:59 UTC."
     assert found.causes[0].actions == (("give the host another credential", "PATCH", "/v1/compute-resources/cmp_1"),)
+
+
+def test_the_page_lists_the_causes_in_the_order_of_their_urgency() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    listed = re.search(r"codes shared with `conditions`: ([A-Z_ ]+)\.", page)
+    assert listed is not None
+    assert listed[1].split() == list(CAUSES)
+    verdicts = re.search(r"Explain\. `verdict`: ([A-Z_ ]+)\.", page)
+    assert verdicts is not None
+    assert set(verdicts[1].split()) == set(Verdict)
+
+
+def test_a_runbook_that_a_failure_names_is_there() -> None:
+    for meaning in MEANINGS.values():
+        assert meaning.runbook is None or (Path(__file__).parents[2] / meaning.runbook).is_file()
