@@ -67,7 +67,7 @@ def drawn(shown: Panel, lines: Mapping[str, Points], *, start: float, end: float
     parts += [f'<text x="{x(start + each)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{each} s</text>' for each in range(0, int(end - start) + 1, 30)]
     for number, (what, at) in enumerate(marks.items()):
         parts.append(f'<path d="M{x(at)} {TOP - 8}V{HEIGHT - BOTTOM}" stroke="#e02f44" stroke-dasharray="4 3"/>')
-        parts.append(f'<text x="{x(at) + 3}" y="{TOP - 10 + 12 * (number % 3 - 1)}" fill="#e02f44">{escape(what)}</text>')
+        parts.append(f'<text x="{x(at) + 3}" y="{TOP - 10 + 12 * (number % 3)}" fill="#e02f44">{escape(what)}</text>')
     across, down = LEFT, HEIGHT - 34
     for number, (name, points) in enumerate(sorted(lines.items())):
         colour, wide = COLOURS[number % len(COLOURS)], 34 + 7 * len(name)
