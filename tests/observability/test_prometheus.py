@@ -1,6 +1,8 @@
 """A real Prometheus scrapes all real processes through load and faults: every metric of the catalogue is there and none beyond it, alerts fire for real and resolve after the repair."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from tests.support.scraping import Scraper, scraping
 from tests.support.system import COMPONENTS, System
 
 ALERTS = ("RelayShardUnheld", "TargetDown", "HostCircuitOpen", "DeadLettersWaiting", "InDoubtTooLong", "SchemaMismatch")
+SUFFIX = re.compile(r"_(?:bucket|sum|count)$")
 
 
 @dataclass
@@ -208,6 +211,53 @@ def test_a_metric_of_the_catalogue_is_emitted_by_its_components(story: Story, na
     series = story.scraper.query(f"group by (component) (last_over_time({name}{'_count' if metric.kind == 'histogram' else ''}[1h]))")
     assert series, f"{name} was never scraped"
     assert {"executor" if labels["component"].startswith("executor") else labels["component"] for labels, _ in series} <= metric.who
+
+
+def test_no_metric_is_emitted_beyond_the_catalogue_and_no_label_either(story: Story) -> None:
+    found = {name if name in CATALOGUE else SUFFIX.sub("", name) for name in story.scraper.names()}
+    assert found - CATALOGUE.keys() == set()
+    for name in found:
+        for labels, _ in story.scraper.query(f'{{__name__=~"{name}(_bucket|_sum|_count)?"}}'):
+            assert labels.keys() - {"__name__", "job", "instance", "component", "le"} <= CATALOGUE[name].labels.keys(), name
+
+
+def test_nothing_was_refused_by_the_registry_of_any_process(story: Story) -> None:
+    logs = {path.name: path.read_text() for path in (story.directory / "system" / "processes").glob("*.log")}
+    assert not [(name, line) for name, text in logs.items() for line in text.splitlines() if "metric refused" in line]
+
+
+@pytest.mark.parametrize("component", ["api", "relay", "generator", "scheduler", "executor-noop", "executor-job", "event-sink"])
+def test_a_process_stays_within_its_budget_of_series(story: Story, component: str) -> None:
+    ((_, series),) = story.scraper.query(f'max(scrape_samples_scraped{{component="{component}"}})')
+    assert 20 < series < 3000
+
+
+def test_every_rule_is_evaluated_without_an_error(story: Story) -> None:
+    rules = story.scraper.rules()
+    assert rules
+    assert [rule["name"] for rule in rules if rule["health"] != "ok"] == []
+
+
+def asked() -> list[tuple[str, str]]:
+    """(dashboard and panel, expression as Grafana sends it with every variable at All)."""
+    found = []
+    for file in sorted((ROOT / "observability" / "grafana" / "dashboards").glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            for target in panel.get("targets", ()):
+                expression = re.sub(r"\$(?:component|gateway|host|topic)\b", ".*", target["expr"].replace("$__rate_interval", "1m"))
+                found.append((f"{file.stem}: {panel['title']} {target['refId']}", expression.replace("[28d]", "[1h]")))
+    return found
+
+
+@pytest.mark.parametrize(("panel", "expression"), asked(), ids=lambda each: each if ": " in each else "")
+def test_a_panel_shows_something_of_the_story(story: Story, panel: str, expression: str) -> None:
+    assert story.scraper.query(f"last_over_time(({expression})[20m:2s])"), f"{panel}: {expression}"
+
+
+def test_exemplars_lead_from_a_histogram_to_a_trace(story: Story) -> None:
+    known = {row[0] for row in story.system.rows("SELECT trace_id FROM experiments")}
+    for name in ("messaging_process_duration_seconds_bucket", "airavata_relay_publish_delay_seconds_bucket", "airavata_task_hop_seconds_bucket"):
+        assert known & set(story.scraper.exemplars(name)), name
 
 
 MOVED = {  # What must be 0 → the test that makes it move.
