@@ -77,6 +77,7 @@ class Story:
         body = {"name": "another", "application_interface_id": shape, "inputs": {"edges": "a", "behaviour": "a:sleep_ms=5000"}, "launch": True}
         self.system.until(lambda: self.raw("POST", "/experiments", body, fresh_key()).status_code == 429, 60.0)
         self.limit(gateway_id, None)
+        self.system.until(lambda: self.scraper.query("count_over_time(airavata_rate_limited_total[1m]) > 2"), 60.0)
 
     def limit(self, gateway_id: str, live: int | None) -> None:
         operator = {"Authorization": f"Bearer {self.system.tokens['operator_token']}", "If-Match": "*", "Idempotency-Key": fresh_key()}
