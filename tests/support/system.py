@@ -115,7 +115,7 @@ class System(dev.System):
     def kill(self, component: str, copy: int = 0) -> None:
         """SIGKILL to the process alone (its workers must notice by themselves), with proof."""
         victim = self.daemons[f"{component}-{copy}"]
-        assert self.alive(victim), f"{victim.name} was gone before: {victim.tail()}"
+        assert self.alive(victim), f"{victim.name} was gone before, exit {victim.child and victim.child.returncode}: {victim.tail()}"
         self.rescued += self.rescues_of(victim.name)
         assert victim.child is not None
         os.kill(victim.child.pid, signal.SIGKILL)
