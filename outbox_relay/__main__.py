@@ -26,10 +26,11 @@ def work(lifecycle: Lifecycle) -> None:
     lifecycle.wait_for_topics([settings.topics.relay_state], partitions=settings.relay_shards)
     lifecycle.wait("MySQL", lambda: _make_shards(unit, settings.relay_shards))
     nudges = [threading.Event() for _ in range(settings.relay_shards)]
+    names = topics.business(list(plugins.task_types()))
     relays = [
         ShardRelay(
-            shard=shard, environment=settings.environment, bootstrap=settings.kafka, state_topic=settings.topics.relay_state, unit_of_work=unit, owner=lifecycle.instance,
-            topology=f"{settings.partitions}/{settings.relay_shards}", nudged=nudges[shard],
+            shard=shard, environment=settings.environment, bootstrap=settings.kafka, state_topic=settings.topics.relay_state, topics=[settings.topics.prefix + each for each in names],
+            placement=settings.placement, unit_of_work=unit, owner=lifecycle.instance, nudged=nudges[shard],
         )
         for shard in range(settings.relay_shards)
     ]  # fmt: skip
@@ -44,7 +45,7 @@ def work(lifecycle: Lifecycle) -> None:
     threads = [threading.Thread(target=hold, args=(relay,), name=f"shard-{relay.shard}", daemon=True) for relay in relays]
     threading.Thread(target=_listen, args=(settings.nudge_listen, nudges), name="nudge", daemon=True).start()
     lifecycle.facts = lambda: {f"shard_{relay.shard}": relay.facts.role for relay in relays}
-    metrics.known("topic", topics.business(list(plugins.task_types())))
+    metrics.known("topic", names)
     metrics.watch(lambda: [("airavata_relay_shards_held", float(relay.facts.role == "leasing"), {"shard": str(relay.shard)}) for relay in relays])
     for thread in threads:
         thread.start()

@@ -16,10 +16,11 @@ from typing import Any
 
 from app import clock, failpoint, instance, journal
 from app.errors import Fenced, Misconfigured, StoreUnavailable, Transient
-from app.kafka import state
+from app.kafka import state, unmarked
 from app.kafka.producer import TransactionalProducer
 from app.kafka.state import StateRecord
 from app.messages import codec, ids
+from app.messages.placement import Placement
 from app.mysql import dead_letters, outbox, shards
 from app.mysql.dead_letters import DeadLetter
 from app.mysql.unit_of_work import UnitOfWork, after_commit, now, tell
@@ -33,6 +34,8 @@ LEASE_SECONDS, RENEW_SECONDS = 2, 0.8
 RENEWED_BUSY_SECONDS = 10.0  # The transaction's own time-out: who takes longer is not merely slow.
 BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.2  # The nudge ends the wait; only a lost one costs an interval.
 FENCED_MAX = 3
+LOOK_AGAIN_SECONDS, MARKED_SECONDS = 1.0, 10.0
+NOTHING = [("type", b"Nothing")]  # Every group passes over it by its type.
 
 
 @dataclass
@@ -46,10 +49,12 @@ class Facts:
 class ShardRelay:
     """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch, Misconfigured where Kafka has lost its memory."""
 
-    def __init__(self, *, shard: int, environment: str, bootstrap: str, state_topic: str, unit_of_work: UnitOfWork, owner: str, topology: str, nudged: threading.Event) -> None:
-        self.shard, self.bootstrap, self.state_topic, self.unit_of_work, self.owner, self.topology, self.nudged = (
-            shard, bootstrap, state_topic, unit_of_work, owner, topology, nudged,
-        )  # fmt: skip
+    def __init__(
+        self, *, shard: int, environment: str, bootstrap: str, state_topic: str, topics: Sequence[str], placement: Placement, unit_of_work: UnitOfWork, owner: str, nudged: threading.Event
+    ) -> None:
+        self.shard, self.bootstrap, self.state_topic, self.unit_of_work, self.owner, self.nudged = shard, bootstrap, state_topic, unit_of_work, owner, nudged
+        self.topology = f"{placement.partitions}/{placement.shards}"
+        self.places = [(state_topic, shard), *((topic, part) for topic in topics for part in range(placement.partitions) if placement.shard(part) == shard)]
         self.transactional_id = f"{environment}.relay.{shard}"
         self.facts = Facts()
         self.log = logs.logger("relay")
@@ -125,6 +130,7 @@ class ShardRelay:
                 self.producers += 1
                 metrics.observe("airavata_relay_init_seconds", time.monotonic() - began)
                 failpoint.hit("relay.init.after", shard=self.shard)
+                self.end_unmarked(producer, stop)
                 self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
                 self.facts.busy_since = None
                 with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
@@ -134,6 +140,44 @@ class ShardRelay:
                     self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
         finally:
             self.facts.busy_since = None
+
+    def end_unmarked(self, producer: TransactionalProducer, stop: threading.Event) -> None:
+        """R1, its other half: what the broker ended without marking it is committed, and its rows are named like any other batch's.
+
+        After R1 nobody has a transaction open in our partitions, and nothing that lies hidden there was sent a second time, since every R1 looks before anything is sent. So
+        whatever the broker made of it, to commit it and to delete those of its rows that still wait is right. Where Kafka remembers less than MySQL has settled, R3 refuses.
+        """
+        hidden = unmarked.ranges(self.bootstrap, self.places)
+        if not hidden:
+            return
+        stop.wait(LOOK_AGAIN_SECONDS)
+        if unmarked.ranges(self.bootstrap, self.places) != hidden:
+            raise StoreUnavailable("last stable offsets still move: looking again")
+        records = unmarked.records(self.bootstrap, hidden)
+        last, states = state.last(self.bootstrap, self.state_topic, self.shard), [state.decode(each.value) for each in records if each.topic == self.state_topic]
+        with self.unit_of_work("relay.unmarked.read") as tx:
+            rows = outbox.named(tx, shard=self.shard, mids={each.mid for each in records})
+            settled = shards.settled(tx, self.shard)
+        known = max((each.seq for each in (*states, *filter(None, [last]))), default=0)
+        if known < settled:
+            return
+        record = StateRecord(known + 1, [*(last.ids if last else ()), *(row.id for row in rows)], [*(last.mids if last else ()), *(row.mid for row in rows)], self.topology)
+        self.log.error("Kafka ended transactions without marking them: committing what they hid", shard=self.shard, partitions=len(hidden), records=len(records), rows_waiting=len(rows))
+        producer.begin()
+        for topic, part in hidden:
+            if topic != self.state_topic:
+                producer.produce(topic, part, key=b"", headers=NOTHING, payload=b"")
+                failpoint.hit("relay.produce.after")
+        self.commit(producer, record)
+        deadline = time.monotonic() + MARKED_SECONDS
+        while left := unmarked.ranges(self.bootstrap, hidden):
+            if time.monotonic() > deadline:
+                (topic, part), (since, _) = min(left.items())
+                raise Misconfigured(
+                    f"a transaction that is not the relay's hides what is behind offset {since} of {topic}[{part}]: "
+                    "find it with `kafka-transactions.sh find-hanging`, end it with `kafka-transactions.sh abort`"
+                )
+            stop.wait(0.05)
 
     def settle(self, record: StateRecord | None) -> None:
         """R3: delete what the last record names; refuse when Kafka remembers less than MySQL knows it did."""
@@ -209,16 +253,19 @@ class ShardRelay:
             at = int(row.created_at.replace(tzinfo=UTC).timestamp() * 1000)
             producer.produce(row.topic, row.part, key=row.k.encode(), headers=codec.headers_of(row.headers), payload=row.payload, timestamp_ms=at)
             failpoint.hit("relay.produce.after")
-        failpoint.hit("relay.record.before", shard=self.shard)
-        self.seq += 1
-        record = StateRecord(self.seq, [*in_flight, *(row.id for row in rows)], [*in_flight.values(), *(row.mid for row in rows)], self.topology)
-        producer.produce(self.state_topic, self.shard, key=b"%d" % self.shard, headers=(), payload=state.encode(record))
-        failpoint.hit("relay.commit.before", shard=self.shard)
-        producer.commit()
-        failpoint.hit("relay.commit.after", shard=self.shard)
+        self.commit(producer, StateRecord(self.seq + 1, [*in_flight, *(row.id for row in rows)], [*in_flight.values(), *(row.mid for row in rows)], self.topology))
         self.facts.busy_since = None
         self.fenced_in_a_row = 0
         self.measured(rows)
+
+    def commit(self, producer: TransactionalProducer, record: StateRecord) -> None:
+        """The state record, last in its transaction, and R6."""
+        failpoint.hit("relay.record.before", shard=self.shard)
+        producer.produce(self.state_topic, self.shard, key=b"%d" % self.shard, headers=(), payload=state.encode(record))
+        self.seq = record.seq
+        failpoint.hit("relay.commit.before", shard=self.shard)
+        producer.commit()
+        failpoint.hit("relay.commit.after", shard=self.shard)
 
     @metrics.measuring
     def measured(self, rows: Sequence[Any]) -> None:

@@ -2,6 +2,8 @@
 
 librdkafka lacks the per-transaction epoch of KIP-890, so after any outcome that is not definitely known the object is dropped and a new one made (R1). The same after a commit
 in which the client may have sent EndTxn twice: the first copy may still be on its way, and would end a later transaction (docs/decisions/0006-repeated-end-of-transaction.md).
+And after every broker was gone: one that starts again may have ended a transaction without marking it (docs/decisions/0011-ended-and-never-marked.md), and nothing may be sent
+behind its records before R1 has looked.
 """
 
 import time
@@ -17,6 +19,7 @@ INIT_SECONDS, COMMIT_SECONDS = 20.0, 30.0
 TRANSACTION_TIMEOUT_MS = 10_000
 RETRY_BACKOFF_MS = 300  # Before any request is repeated, less a fifth by chance: a shorter EndTxn was sent once.
 SENT_ONCE_SECONDS = 0.2
+LOOK_SECONDS = 0.1
 MESSAGE_BYTES_MAX = 1_000_000
 
 
@@ -53,19 +56,30 @@ class TransactionalProducer:
 
     def __init__(self, bootstrap: str, transactional_id: str) -> None:
         """Fences predecessors and settles their open transaction; repeats while that is retriable, at most 20 s."""
-        self.client = Client(configuration(bootstrap, transactional_id), logger=logs.library("rdkafka"))
+        self.client = Client(configuration(bootstrap, transactional_id), logger=logs.library("rdkafka"), error_cb=self._on_error)
         self.known: dict[str, int] = {}
         self.known_at = float("-inf")
-        self.worn = False
+        self.slow = self.alone = False
         deadline = time.monotonic() + INIT_SECONDS
         while True:
             try:
                 self.client.init_transactions(max(1.0, deadline - time.monotonic()))
+                self.client.poll(0)
+                self.alone = False  # What was heard of before this.
                 return
             except KafkaException as fault:
                 if not fault.args[0].retriable() or time.monotonic() > deadline:
                     raise _translated(fault) from fault
                 time.sleep(0.05)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self.alone = self.alone or error.code() == KafkaError._ALL_BROKERS_DOWN
+
+    @property
+    def worn(self) -> bool:
+        """Settled, and not to be used again."""
+        self.client.poll(0)
+        return self.slow or self.alone
 
     def refusal(self, topic: str, partition: int, size: int) -> str | None:
         """Why Kafka will never take such a record; asked before the transaction begins, since an unknown topic waits 30 s inside it."""
@@ -100,13 +114,17 @@ class TransactionalProducer:
             raise _translated(fault) from fault
 
     def commit(self) -> None:
-        """Flushes first, so that what is timed is EndTxn alone."""
+        """Flushes first, so that what is timed is EndTxn alone. What no broker has taken when all are gone is taken back, not left for one that starts again."""
         deadline = time.monotonic() + COMMIT_SECONDS
         try:
-            self.client.flush(COMMIT_SECONDS)
+            while self.client.flush(LOOK_SECONDS) and not self.alone and time.monotonic() < deadline:
+                pass
+            if self.alone:
+                self.client.purge()
+                raise StoreUnavailable("all brokers went away while records were on their way")
             began = time.monotonic()
             self.client.commit_transaction(max(1.0, deadline - began))
-            self.worn = time.monotonic() - began > SENT_ONCE_SECONDS
+            self.slow = time.monotonic() - began > SENT_ONCE_SECONDS
         except KafkaException as fault:
             raise _translated(fault) from fault
 

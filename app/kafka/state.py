@@ -22,7 +22,7 @@ class StateRecord(Struct, frozen=True):
 
 
 encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(StateRecord).decode
+decode = msgspec.msgpack.Decoder(StateRecord).decode
 
 
 def last(bootstrap: str, topic: str, shard: int) -> StateRecord | None:
@@ -61,7 +61,7 @@ def _last_from(consumer: Consumer, topic: str, shard: int, start: int) -> StateR
         error = message.error()
         if error is None:
             value = message.value()
-            found = _decode(value) if isinstance(value, bytes) else found
+            found = decode(value) if isinstance(value, bytes) else found
         elif error.code() == KafkaError._PARTITION_EOF:
             return found
         else:

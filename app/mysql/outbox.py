@@ -38,6 +38,11 @@ def waiting(tx: Transaction, *, shard: int, turn: int, size: int, without: Colle
     return tx.exec_driver_sql(_WAITING.format(others), (shard, turn, *without, size)).all()
 
 
+def named(tx: Transaction, *, shard: int, mids: Collection[bytes]) -> Sequence[Any]:
+    """(id, mid) of a shard's rows that carry these mids. Walks the shard: for the rare case that Kafka knows what we do not."""
+    return tx.exec_driver_sql(f"SELECT id, mid FROM outbox WHERE shard = %s AND mid IN ({marks(mids)})", (shard, *mids)).all() if mids else ()
+
+
 def delete(tx: Transaction, ids: Sequence[int], mids: Sequence[bytes]) -> int:
     """Exactly these rows, by name; both lists, because ids begin again when a table is made anew. Idempotent."""
     if not ids:

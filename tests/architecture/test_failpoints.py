@@ -74,7 +74,7 @@ def test_a_durable_call_that_lost_its_point_is_told(point: str) -> None:
     ],
 )
 def test_a_durable_call_that_is_added_without_points_is_told(behind: str, added: str, complaint: str) -> None:
-    (line,) = [line for line in relay().splitlines() if line.rstrip().endswith(behind.strip())]
+    line, *_ = [line for line in relay().splitlines() if line.rstrip().endswith(behind.strip())]
     indent = line[: len(line) - len(line.lstrip())]
     assert any(complaint in each for each in code.complaints(RELAY, relay().replace(line, f"{line}\n{indent}{added}")))
 

@@ -44,10 +44,10 @@ def relay(delivery: Delivery, tmp_path: Path) -> Iterator[Callable[..., "subproc
         each.wait(60)
 
 
-def a_shard(delivery: Delivery, shard: int = 0, owner: str = "me") -> ShardRelay:
-    return ShardRelay(
-        shard=shard, environment=delivery.environment, bootstrap=delivery.kafka, state_topic=delivery.topics.relay_state, unit_of_work=delivery.unit, owner=owner, topology="4/2",
-        nudged=threading.Event(),
+def a_shard(delivery: Delivery, shard: int = 0, owner: str = "me", *, kind: type[ShardRelay] = ShardRelay) -> ShardRelay:
+    return kind(
+        shard=shard, environment=delivery.environment, bootstrap=delivery.kafka, state_topic=delivery.topics.relay_state, topics=[delivery.topics.scheduler], placement=delivery.placement,
+        unit_of_work=delivery.unit, owner=owner, nudged=threading.Event(),
     )  # fmt: skip
 
 
@@ -188,10 +188,7 @@ class SlowToDelete(ShardRelay):
 
 
 def test_R7_overlaps_the_next_batches_which_leave_out_and_name_what_is_in_flight(delivery: Delivery) -> None:
-    relay = SlowToDelete(
-        shard=0, environment=delivery.environment, bootstrap=delivery.kafka, state_topic=delivery.topics.relay_state, unit_of_work=delivery.unit, owner="me", topology="4/2",
-        nudged=threading.Event(),
-    )  # fmt: skip
+    relay = a_shard(delivery, kind=SlowToDelete)
     stop, put = threading.Event(), list[Envelope]()
     running = threading.Thread(target=relay.run, args=(stop,))
 

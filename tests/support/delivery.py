@@ -95,8 +95,8 @@ class Delivery:
                 if error is not None:
                     assert error.code() == KafkaError._PARTITION_EOF, error
                     ended.add(message.partition())
-                else:
-                    found.append(dict(message.headers())["mid"])
+                elif (mid := dict(message.headers()).get("mid")) is not None:  # What only ends a transaction has none.
+                    found.append(mid)
         finally:
             consumer.close()
         return found

@@ -113,7 +113,8 @@ class OutboxConserved(Promise):
             self.count("dead")
 
     def _foreign(self, record: Message) -> bool:
-        return bool(record.marked) or (record.topic, record.part, record.offset) in self.published or self.evidence.base(record.topic) == "airavata-relay-state"
+        """What no outbox row stands for: the harness's own, a copy it made, the relay's memory, and what only ends an unmarked transaction."""
+        return bool(record.marked) or record.type == "Nothing" or (record.topic, record.part, record.offset) in self.published or self.evidence.base(record.topic) == "airavata-relay-state"
 
     def transaction(self, tx: Transaction) -> None:
         for kind, before, after in tx.changes.get("outbox", ()):

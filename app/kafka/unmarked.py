@@ -1,0 +1,85 @@
+"""What the broker ended and never marked: records between a partition's last stable offset and its end, though nobody has a transaction open there.
+
+Kafka 4.4 skips the markers of a partition that has no leader at that moment (`TransactionMarkerChannelManager`: "likely deleted already"), as when all its brokers were killed
+and start again. Readers of committed records then wait there for ever (docs/decisions/0011-ended-and-never-marked.md). The next commit of the same producer id marks all of it.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+from app.errors import StoreUnavailable
+from app.kafka import topics
+
+Partition: TypeAlias = tuple[str, int]
+Ranges: TypeAlias = Mapping[Partition, tuple[int, int]]
+TIMEOUT_SECONDS = 20.0
+
+
+def ranges(bootstrap: str, places: Iterable[Partition]) -> Ranges:
+    """Partition → (last stable offset, end) of those where they differ; a topic that does not exist has none. Raises StoreUnavailable."""
+    client = topics.admin(bootstrap)  # A new one each time: it keeps a leader's epoch from before a restart, and is refused by it for ever.
+    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
+
+    def ends(isolation: IsolationLevel) -> dict[Partition, int]:
+        found = {}
+        for each, future in client.list_offsets(asked, isolation_level=isolation, request_timeout=TIMEOUT_SECONDS).items():
+            try:
+                found[each.topic, each.partition] = future.result(TIMEOUT_SECONDS).offset
+            except KafkaException as fault:
+                if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        return found
+
+    try:
+        stable, whole = ends(IsolationLevel.READ_COMMITTED), ends(IsolationLevel.READ_UNCOMMITTED)
+    except (KafkaException, TimeoutError) as fault:
+        raise StoreUnavailable(f"ends of partitions: {fault}") from fault
+    return {place: (stable[place], end) for place, end in whole.items() if stable.get(place, end) < end}
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A record that no reader of committed records sees."""
+
+    topic: str
+    mid: bytes
+    value: bytes
+
+
+def records(bootstrap: str, within: Ranges) -> list[Hidden]:
+    """All records of these ranges, whatever became of their transaction. Raises StoreUnavailable."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap, "group.id": "airavata-relay-state", "isolation.level": "read_uncommitted", "enable.auto.commit": False,
+            "enable.partition.eof": True, "auto.offset.reset": "error", "fetch.wait.max.ms": 20,
+        }
+    )  # fmt: skip
+    found: list[Hidden] = []
+    ended: set[tuple[str | None, int | None]] = set()
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    try:
+        consumer.assign([TopicPartition(*place, stable) for place, (stable, _) in within.items()])
+        while len(ended) < len(within):
+            if time.monotonic() > deadline:
+                raise StoreUnavailable("records without a marker: their ends were not reached in time")
+            message = consumer.poll(0.2)
+            if message is None:
+                continue
+            error = message.error()
+            if error is None:
+                headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+                found.append(Hidden(str(message.topic()), dict(headers).get("mid", b""), message.value() or b""))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add((message.topic(), message.partition()))
+            else:
+                raise StoreUnavailable(f"records without a marker: {error.str()}")
+    except KafkaException as fault:
+        raise StoreUnavailable(f"records without a marker: {fault}") from fault
+    finally:
+        consumer.close()
+    return found
