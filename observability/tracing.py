@@ -93,9 +93,14 @@ def close() -> None:
 
 
 # ---- whether ------------------------------------------------------------------------------------------------------------------------------------------
-def wanted(traceparent: str) -> bool:
-    """Whether to tell a span of this trace: one attribute and one character."""
-    return _process.exporting is not None and trace.sampled(traceparent)
+def wanted(traceparent: str, *, came_in: str = "") -> bool:
+    """Whether to tell a span of this trace: one attribute and one character. `came_in`: what brought it from outside this process; if it is broken, it is dropped and counted."""
+    if _process.exporting is None or not traceparent:
+        return False
+    if came_in and (len(traceparent) != trace.LENGTH or (trace.sampled(traceparent) and trace.parse(traceparent) is None)):
+        metrics.count("airavata_context_invalid_total", from_=came_in)
+        return False
+    return trace.sampled(traceparent)
 
 
 def decide(trace_id: str, *, always: bool = False, wished: bool = False) -> bool:

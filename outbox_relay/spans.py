@@ -6,7 +6,7 @@ A row that was certainly not sent has none: it will be sent again.
 from collections.abc import Sequence
 from typing import Any
 
-from app.messages import codec, trace
+from app.messages import codec
 from observability import tracing
 
 SENT = frozenset({"committed", "unknown"})
@@ -16,8 +16,7 @@ def tell(rows: Sequence[Any], *, shard: int, outcome: str, began: int) -> None:
     """A transaction has ended, as far as we know. `began`: ns, when the rows had been read."""
     if not tracing.on():
         return
-    found = [(row, dict(codec.headers_of(row.headers))) for row in rows]
-    sampled = [(row, headers, parent) for row, headers in found if trace.sampled(parent := headers["traceparent"].decode())]
+    sampled = [(row, dict(codec.headers_of(row.headers)), parent) for row in rows if tracing.wanted(parent := codec.traceparent_of(row.headers))]
     if not sampled:
         return
     end, batch, error = tracing.now_ns(), tracing.fresh(), "" if outcome == "committed" else outcome

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.messages import trace
 from app.mysql.events import New
-from observability import metrics, tracing
+from observability import tracing
 
 if TYPE_CHECKING:
     from app.api.gate import Request, Response
@@ -49,8 +49,6 @@ def recorded(new: Sequence[New], *, began: int, request: str) -> None:
     for each in new:
         event = each.document
         above = event.get("traceparent") or ""
-        if above and trace.parse(above) is None:
-            metrics.count("airavata_context_invalid_total", from_="event")
-        elif tracing.wanted(above):
+        if tracing.wanted(above, came_in="event"):
             told: dict[str, Any] = {name: event.get(key) for key, name in _OF_EVENT.items()} | {"airavata.late": each.late or None}
             tracing.tell("record task-event", tracing.child(above), parent=above, start=began, end=end, attributes=told, links=[request] if trace.sampled(request) else ())

@@ -11,7 +11,7 @@ from typing import Any
 from app.kafka.consumer import Held, Partition, Received
 from app.messages import trace
 from app.mysql.unit_of_work import Transaction
-from observability import metrics, tracing
+from observability import tracing
 
 
 class Batch:
@@ -70,16 +70,11 @@ def cause(headers: Mapping[str, bytes]) -> list[str]:
 
 def sampled(received: Received) -> dict[str, bytes] | None:
     """Its headers, if it is to be told; a broken context is counted: what follows takes the trace from the process row."""
-    for name, value in received.headers or ():
-        if name == "traceparent":
-            if (came := value.decode(errors="replace")) and trace.parse(came) is None:
-                metrics.count("airavata_context_invalid_total", from_="message")
-                return None
-            if not trace.sampled(came):
-                return None
-            found = dict(received.headers or ())
-            return found if {"mid", "cause", "subject", "type"} <= found.keys() and found["subject"].count(b"/") == 6 else None
-    return None
+    came = next((value for name, value in received.headers or () if name == "traceparent"), b"")
+    if not tracing.wanted(came.decode(errors="replace"), came_in="message"):
+        return None
+    found = dict(received.headers or ())
+    return found if found.keys() >= {"mid", "cause", "subject", "type"} and found["subject"].count(b"/") == 6 else None
 
 
 def _waited_ms(headers: Mapping[str, bytes], now: datetime) -> float | None:

@@ -10,7 +10,7 @@ import re
 _SHAPE = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NONE = "0" * 32
 _ODD = frozenset("13579bdf")
-TRACESTATE_BYTES_MAX = 512
+LENGTH, TRACESTATE_BYTES_MAX = 55, 512
 
 
 def parse(traceparent: str) -> tuple[str, str, str] | None:

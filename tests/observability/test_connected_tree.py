@@ -1,10 +1,12 @@
 """One launch is one trace: a connected tree by the rules, from the REST call to the event that the API stored, asserted on what a real OTLP receiver got."""
 
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from app.dev.compute_host import SshHost
 from app.messages import trace
+from observability import SPANS
 from tests.observability.conftest import Build
 from tests.support import takeover, traces
 from tests.support.gateway import fresh_key
@@ -117,3 +119,42 @@ def test_a_launch_whose_scheduler_was_killed_in_the_middle_is_one_connected_tree
         assert traces.faults(collector, spans[0].trace, lost=True) == []
     schedulers = {each.instance for each in collector.spans if each.service == "airavata-scheduler"}
     assert len(schedulers) == 2, "both schedulers told spans: the trees go on beyond the kill"
+
+
+# ---- whether it is told at all ------------------------------------------------------------------------------------------------------------------------
+def test_what_went_wrong_is_told_at_any_ratio_and_what_went_well_is_not(build: Build, collector: Receiver) -> None:
+    """Late promotion: made from rows, so it is complete; its root has no parent, for the request was not sampled."""
+    system = build(WITHOUT_HOSTS, otlp_endpoint=collector.url, trace_delay_ms=200, trace_ratio=0)
+    shape = system.gateway.shape()
+    well, retried, failed = (system.gateway.launch(shape, {"edges": "a>b", "behaviour": each}) for each in ("", "a:fail=1", "a:fail_for_good=1"))
+    assert [system.gateway.wait(each)["state"] for each in (well, retried, failed)] == ["COMPLETED", "COMPLETED", "FAILED"]
+    ids = {each: system.gateway.get(f"/experiments/{each}")["trace_id"] for each in (well, retried, failed)}
+    system.until(lambda: system.one("SELECT COUNT(*) FROM skeletons") == 0 and all(collector.trace(ids[each]) for each in (retried, failed)), 30.0, lambda: collector.spans)
+    for experiment, keep, names in ((retried, "retried", {"experiment run", "task NOOP", "wait RETRY_WAIT"}), (failed, "failed", {"experiment run", "task NOOP"})):
+        spans = collector.trace(ids[experiment])
+        assert {each.name for each in spans} == names
+        assert traces.faults(collector, ids[experiment]) == []
+        (run,) = traces.the(spans, "experiment run")
+        assert (run.parent, run.attributes["airavata.keep"]) == ("", keep)
+    assert collector.trace(ids[well]) == []
+
+
+def test_a_skeleton_waits_for_a_collector_that_is_away(build: Build, collector: Receiver) -> None:
+    collector.answer = 503
+    system = build(WITHOUT_HOSTS, otlp_endpoint=collector.url, trace_delay_ms=200)
+    experiment = system.gateway.launch(system.gateway.shape(), {"edges": "a"})
+    system.gateway.wait(experiment)
+    system.until(lambda: system.one("SELECT MAX(tries) FROM skeletons"), 30.0)
+    assert collector.spans == []
+    collector.answer = 200
+    trace_id = system.gateway.get(f"/experiments/{experiment}")["trace_id"]
+    system.until(lambda: traces.the(collector.trace(trace_id), "experiment run"), 30.0)
+    system.until(lambda: system.one("SELECT COUNT(*) FROM skeletons") == 0, 10.0)
+
+
+def test_every_span_that_was_told_stands_in_the_table(watched: System, shared_collector: Receiver) -> None:
+    experiment = watched.gateway.launch(watched.gateway.shape(), {"edges": "a"})
+    watched.gateway.wait(experiment)
+    settled(watched, shared_collector, experiment)
+    names = {traces.plain(each.name) for each in shared_collector.spans}
+    assert sorted(each for each in names if not any(fnmatchcase(each, pattern) for pattern in SPANS)) == []

@@ -1,0 +1,156 @@
+"""What is decided about traces without any server: whether to sample, what came broken, what a span may say, and how few of them are kept."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from app.messages import codec, commands, trace
+from app.messages.envelope import Envelope, Subject
+from app.mysql.engine import summary
+from components.task_executors.diary import SPANS_MAX, Diary, Did
+from components.task_executors.plugin import OperationFailed
+from observability import exporting, metrics, tracing
+from tests.support.remote_orders import an_order
+
+SAMPLED, UNSAMPLED = ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-" + flags for flags in ("01", "00"))
+TOLD: list[Any] = []
+
+
+class Collected:
+    """In place of the thread that exports."""
+
+    def put(self, span: Any) -> None:
+        TOLD.append(span)
+
+
+@pytest.fixture
+def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Switched on at ratio 0.1, with its whole ration of wishes."""
+    TOLD.clear()
+    monkeypatch.setattr(tracing, "_process", tracing._Process(exporting=Collected(), ratio=0.1, granted_at=0.0))  # type: ignore[arg-type]
+    yield
+
+
+def low(share: float) -> str:
+    return f"{1:016x}{int(share * 2**64):016x}"
+
+
+def test_the_head_decision_is_by_ratio_on_the_trace_id_and_always_for_operators(on: None) -> None:
+    assert tracing.decide(low(0.09))
+    assert not tracing.decide(low(0.11))
+    assert tracing.decide(low(0.99), always=True)
+
+
+def test_a_gateways_wish_is_granted_five_times_a_second_and_then_declined(on: None) -> None:
+    assert sum(tracing.decide(low(0.5), wished=True) for _ in range(50)) == tracing.GRANTS_PER_SECOND
+
+
+def test_switched_off_nothing_is_ever_sampled_nor_made() -> None:
+    assert not tracing.on()
+    assert not tracing.decide(low(0.0), always=True, wished=True)
+    assert not tracing.wanted(SAMPLED)
+    tracing.tell("a span", SAMPLED, start=1, end=2)
+    assert tracing.waiting() == 0
+
+
+def test_flags_are_bits(on: None) -> None:
+    assert [tracing.wanted(SAMPLED[:53] + flags) for flags in ("00", "01", "02", "03", "ff")] == [False, True, False, True, True]
+
+
+@pytest.mark.parametrize("broken", ["00-zz", SAMPLED + "-x", SAMPLED[:53] + "0", "00-" + "0" * 32 + SAMPLED[35:], SAMPLED[:36] + "0" * 16 + SAMPLED[52:], "x" * 54 + "1"])
+def test_a_broken_context_is_dropped_and_counted(on: None, broken: str) -> None:
+    before = metrics.value("airavata_context_invalid_total", from_="message")
+    assert not tracing.wanted(broken, came_in="message")
+    assert metrics.value("airavata_context_invalid_total", from_="message") == before + 1
+
+
+def test_a_callers_context_with_too_much_baggage_is_dropped_and_one_that_is_none_is_not_counted(on: None) -> None:
+    before = metrics.value("airavata_context_invalid_total", from_="request")
+    assert tracing.given({}) == ""
+    assert tracing.given({"traceparent": SAMPLED, "tracestate": "a=b"}) == SAMPLED
+    assert tracing.given({"traceparent": SAMPLED, "tracestate": "a=" + "b" * 512}) == ""
+    assert metrics.value("airavata_context_invalid_total", from_="request") == before + 1
+
+
+def test_values_are_cut_empty_ones_left_out_and_links_beyond_what_is_kept_are_counted(on: None) -> None:
+    tracing.tell("a span", SAMPLED, start=5, end=3, attributes={"long": "x" * 300, "none": None, "empty": "", "zero": 0}, links=[SAMPLED] * 130, error="OOPS")
+    (span,) = TOLD
+    assert span.attributes == {"long": "x" * 256, "zero": 0, "airavata.links.left_out": 2, "error.type": "OOPS"}
+    assert len(span.links) == tracing.LINKS_MAX
+    assert span.start_time == span.end_time == 5, "a clock that was set back ends no span before it began"
+
+
+def test_what_the_relay_reads_of_a_stored_header_list_is_what_the_codec_wrote() -> None:
+    for traceparent in (SAMPLED, UNSAMPLED, ""):
+        envelope = Envelope(mid=bytes(16), topic="t", partition=0, subject=Subject("g", "e", "p"), body=commands.RunTask("att_1"), traceparent=traceparent)
+        assert codec.traceparent_of(codec.encode(envelope).headers) == traceparent
+    assert codec.traceparent_of(b"traceparent\xc4\x37short") == ""
+    assert codec.traceparent_of(codec.pack_headers([("mid", b"x")])) == ""
+
+
+def test_a_process_span_is_named_by_its_step_and_message_and_by_nothing_else() -> None:
+    named = trace.processing(SAMPLED, "scheduler.commit#0123456789ab", "ff" * 16)
+    assert (named[:36], named[52:]) == (SAMPLED[:36], "-01")
+    assert named == trace.processing(SAMPLED[:36] + "1" * 16 + "-01", "scheduler.commit#0123456789ab", "ff" * 16)
+    assert named != trace.processing(SAMPLED, "scheduler.commit#0123456789ac", "ff" * 16)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("SELECT a FROM tasks t WHERE t.secret = 'x'", ("SELECT", "tasks")), ("INSERT INTO outbox (a) VALUES (%s)", ("INSERT", "outbox")), ("UPDATE attempts SET a = 1", ("UPDATE", "attempts")),
+        ("DELETE FROM timers WHERE id IN (%s)", ("DELETE", "timers")), ("SELECT UTC_TIMESTAMP(6)", ("SELECT", "")),
+    ],
+)  # fmt: skip
+def test_a_statement_is_told_by_verb_and_table(statement: str, said: tuple[str, str]) -> None:
+    assert summary(statement) == said
+
+
+# ---- workers ------------------------------------------------------------------------------------------------------------------------------------------
+def test_a_worker_writes_what_it_did_and_folds_what_is_too_much() -> None:
+    sent: list[Did] = []
+    diary = Diary(an_order(), sent.append)
+    for _ in range(SPANS_MAX + 7):
+        diary.write("ssh exec sh", 1, **{"process.exit.code": 0})
+    diary.close()
+    assert [each.name for each in sent] == ["ssh exec sh"] * SPANS_MAX + ["ssh more"]
+    assert sent[-1].attributes == {"airavata.spans.folded": 7}
+
+
+def test_a_worker_writes_nothing_for_an_order_that_is_not_sampled() -> None:
+    sent: list[Did] = []
+    diary = Diary(structs.replace(an_order(), traceparent=UNSAMPLED), sent.append)
+    diary.write("ssh exec sh", 1)
+    diary.close()
+    assert sent == []
+
+
+@pytest.mark.parametrize(("certain", "outcome"), [(True, "failed"), (False, "unknown")])
+def test_a_failed_operation_is_told_with_what_is_known_of_it(certain: bool, outcome: str) -> None:
+    sent: list[Did] = []
+    Diary(an_order(), sent.append).write("ssh exec submit", 1, fault=OperationFailed("SSH_LOST", "the words of a host", certain=certain, raw="secret"))
+    assert (sent[0].error, sent[0].attributes) == ("SSH_LOST", {"airavata.outcome": outcome})
+
+
+# ---- the way out --------------------------------------------------------------------------------------------------------------------------------------
+class Stuck:
+    """A collector's client that never comes back."""
+
+    def export(self, _spans: object) -> None:
+        threading.Event().wait()
+
+
+def test_a_full_queue_drops_counts_and_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "CLOSE_SECONDS", 0.1)
+    out = exporting.Exporting("http://127.0.0.1:9/v1/traces", delay_seconds=60.0)
+    out.exporter = Stuck()  # type: ignore[assignment]
+    before = metrics.value("airavata_spans_total", outcome="queue_full")
+    for _ in range(exporting.QUEUE_MAX + exporting.BATCH + 100):
+        out.put(object())  # type: ignore[arg-type]
+    assert len(out.queue) <= exporting.QUEUE_MAX
+    assert metrics.value("airavata_spans_total", outcome="queue_full") >= before + 100
+    out.close()
+    assert out.thread.is_alive(), "it was abandoned, not waited for"
