@@ -158,6 +158,7 @@ def instruments(settings: Settings, role: str, name: str) -> None:
 
 def watch(settings: Settings, component: str, name: str) -> None:
     """Spans have somewhere to go, where a setting says so."""
+    metrics.watch(lambda: [("airavata_span_queue", tracing.waiting(), {})])
     tracing.begin(
         settings.otlp_endpoint, component=component, name=name, version=VERSION, environment=settings.environment, ratio=settings.trace_ratio, delay_seconds=settings.trace_delay_ms / 1000
     )

@@ -49,8 +49,8 @@ def rows(tx: Transaction, experiment_ids: Sequence[str]) -> list[tuple[dict[str,
     """(run with its process, tasks, attempts, jobs) of each: all that a skeleton is made from. Plain reads, four for them all."""
     runs = _of(tx, _RUN, experiment_ids)
     processes = [each["process_id"] for each in runs]
-    tasks = _of(tx, f"SELECT {TASK} FROM tasks t WHERE t.process_id IN ({{}})", processes)
-    attempts = [each | {"outcome": from_json(each["outcome"])} for each in _of(tx, _ATTEMPTS, processes)]
+    tasks = _of(tx, f"SELECT {TASK} FROM tasks t WHERE t.process_id IN ({{}})", processes, document="failure")
+    attempts = _of(tx, _ATTEMPTS, processes, document="outcome")
     jobs = _of(tx, f"SELECT {JOB} FROM jobs j WHERE j.experiment_id IN ({{}})", experiment_ids)
 
     def of(process_id: str, some: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,5 +59,7 @@ def rows(tx: Transaction, experiment_ids: Sequence[str]) -> list[tuple[dict[str,
     return [(each, of(each["process_id"], tasks), of(each["process_id"], attempts), of(each["process_id"], jobs)) for each in runs]
 
 
-def _of(tx: Transaction, query: str, ids: Sequence[str]) -> list[dict[str, Any]]:
-    return [dict(row._mapping) for row in tx.exec_driver_sql(query.format(marks(ids)), tuple(ids)).all()] if ids else []
+def _of(tx: Transaction, query: str, ids: Sequence[str], *, document: str = "") -> list[dict[str, Any]]:
+    """`document`: a column that is JSON."""
+    found = [dict(row._mapping) for row in tx.exec_driver_sql(query.format(marks(ids)), tuple(ids)).all()] if ids else []
+    return [each | {document: from_json(each[document])} for each in found] if document else found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.dev.servers import ROOT, Native
-from tests.bench import instruments, report
+from tests.bench import instruments, report, telemetry
 from tests.bench.measure import Meter
 from tests.bench.workloads import SHAPES, Bench, at
 from tests.support import takeover
@@ -38,6 +38,10 @@ def measured(arguments: argparse.Namespace, native: Native) -> dict[str, Any]:
         found["rss_peak_mib"] = bench.meter.rss()
     if "w1" in found:
         found["instruments"] = instrumented(arguments, native, found["w1"]["cpu_ms_per_task"])
+    if arguments.telemetry:
+        found["telemetry"] = telemetry.costs(
+            lambda name, more: running(arguments, native, name, more), lambda system: Bench(system, meter(arguments, native, system), connections=arguments.connections), scale=arguments.scale, say=say
+        )
     if arguments.kills:
         with running(arguments, native, "two", {"lease_seconds": "4"}, copies=2) as system:
             bench = Bench(system, meter(arguments, native, system))
@@ -109,6 +113,7 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--kills", type=int, default=20, help="0 leaves w3 and take-over out")
+    parser.add_argument("--telemetry", action=argparse.BooleanOptionalAction, default=True, help="what tracing costs at each sampling ratio: twelve systems, one after the other")
     arguments = parser.parse_args()
     Native.end_leftovers(BASE / "servers")
     shutil.rmtree(BASE, ignore_errors=True)

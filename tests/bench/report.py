@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from tests.bench import telemetry
+
 BARS = {"cpu_ms_per_task": 1.2, "tasks_per_second": 1000, "hop_p50": 25, "hop_p99": 80, "first_p50": 30, "takeover_p99": 3.0, "idle": 5.0}
 
 
 def table(found: dict[str, Any]) -> str:
-    return "\n".join([*_head(found), *_bars(found), *_costs(found), *_instruments(found), *_kills(found)]) + "\n"
+    return "\n".join([*_head(found), *_bars(found), *_costs(found), *_instruments(found), *(telemetry.lines(found["telemetry"]) if "telemetry" in found else ()), *_kills(found)]) + "\n"
 
 
 def _head(found: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""An OTLP/HTTP receiver: what a collector would get, decoded from the protobuf, kept in memory. Every assertion about a trace is made on what it got."""
+"""An OTLP/HTTP receiver: what a collector would get, decoded from the protobuf, kept in memory. Every assertion about a trace is made on what it got.
+
+It has bad days too: it may answer late, never, with a fault, or not at all.
+"""
 
 import gzip
 import threading
@@ -34,12 +37,15 @@ class Span:
 
 @dataclass
 class Receiver:
-    """`spans`: in the order in which they came. `answer` is the status it gives, `requests` what was posted."""
+    """`spans`: in the order in which they came, if they are to be kept. `answer` is the status it gives after `delay_seconds`, `requests` what was posted."""
 
     server: ThreadingHTTPServer
     spans: list[Span] = field(default_factory=list)
     requests: int = 0
     answer: int = 200
+    keeps: bool = True
+    delay_seconds: float = 0.0
+    ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -77,7 +83,8 @@ def receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             made.requests += 1
-            if made.answer == 200:
+            made.ended.wait(made.delay_seconds)
+            if made.answer == 200 and made.keeps:
                 made.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
             answer = ExportTraceServiceResponse().SerializeToString()
             self.send_response(made.answer)
@@ -96,5 +103,6 @@ def receiver() -> Iterator[Receiver]:
     try:
         yield made
     finally:
+        made.ended.set()
         server.shutdown()
         server.server_close()
