@@ -4,6 +4,7 @@ The SDK's own batch processor drops the oldest span, counts neither that nor a f
 (docs/decisions/0009-spans-told-when-over.md).
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from observability import metrics
+from observability import logs, metrics
 
 QUEUE_MAX, BATCH = 4096, 512
 REQUEST_SECONDS, CLOSE_SECONDS = 3.0, 2.0
+logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # A line for each request that failed; we say it when it begins and when it ends.
 
 
 class Exporting:
@@ -25,8 +27,8 @@ class Exporting:
         self.exporter = OTLPSpanExporter(endpoint, timeout=REQUEST_SECONDS)
         self.delay_seconds = delay_seconds
         self.queue: deque[ReadableSpan] = deque()
-        self.wake, self.closing = threading.Event(), False
-        metrics.watch(lambda: [("airavata_span_queue", len(self.queue), {})])
+        self.wake, self.closing, self.arriving = threading.Event(), False, True
+        self.log = logs.logger("spans")
         self.thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self.thread.start()
 
@@ -46,6 +48,9 @@ class Exporting:
         except Exception:  # Whatever a client library does: counted, and no reason to stop.
             sent = False
         metrics.count("airavata_spans_total", len(spans), outcome="exported" if sent else "export_failed")
+        if sent != self.arriving:
+            self.arriving = sent
+            (self.log.info if sent else self.log.warning)("spans arrive again" if sent else "spans do not arrive: they are dropped and counted")
         return sent
 
     def close(self) -> None:
