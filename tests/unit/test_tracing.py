@@ -1,6 +1,7 @@
 """What is decided about traces without any server: whether to sample, what came broken, what a span may say, and how few of them are kept."""
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.mysql.engine import summary
 from components.task_executors.diary import SPANS_MAX, Diary, Did
 from components.task_executors.plugin import OperationFailed
 from observability import exporting, metrics, tracing
+from tests.support.otlp_receiver import Receiver, receiver
 from tests.support.remote_orders import an_order
 
 SAMPLED, UNSAMPLED = ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-" + flags for flags in ("01", "00"))
@@ -156,3 +158,65 @@ def test_a_full_queue_drops_counts_and_never_waits(monkeypatch: pytest.MonkeyPat
     assert metrics.value("airavata_spans_total", outcome="queue_full") >= before + 100
     out.close()
     assert out.thread.is_alive(), "it was abandoned, not waited for"
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Gets what this process tells."""
+    monkeypatch.setattr(tracing, "_process", tracing._Process())
+    monkeypatch.setattr(exporting, "REQUEST_SECONDS", 0.5)
+    with receiver() as made:
+        tracing.begin(made.url, component="api", name="i", version="1", environment="test", ratio=1.0, delay_seconds=60.0)
+        yield made
+        tracing.close()
+
+
+def a_span() -> Any:
+    return tracing.made("a span", SAMPLED, parent="", start=1, end=2)
+
+
+def counted() -> dict[str, float]:
+    return {outcome: metrics.value("airavata_spans_total", outcome=outcome) for outcome in ("exported", "export_failed")}
+
+
+def test_a_told_span_arrives_as_it_was_told(collector: Receiver) -> None:
+    above, attributes = SAMPLED[:36] + "1" * 16 + "-01", {"text": "ä" * 300, "number": -7, "large": 2**40, "share": 0.5, "yes": True, "no": False, "zero": 0, "none": None, "empty": ""}
+    tracing.tell("process a", SAMPLED, parent=above, start=5, end=3, kind=tracing.CONSUMER, attributes=attributes, links=[above] * 130, events=[("commit", 4)], error="OOPS")
+    tracing.tell("send a", above, start=1, end=2**62, kind=tracing.CLIENT)
+    tracing.close()
+    first, second = collector.spans
+    assert (first.service, first.instance, first.name, first.kind, first.trace, first.id, first.parent) == ("airavata-api", "i", "process a", "CONSUMER", SAMPLED[3:35], SAMPLED[36:52], "1" * 16)
+    told = {"text": "ä" * 256, "number": -7, "large": 2**40, "share": 0.5, "yes": True, "no": False, "zero": 0}
+    assert first.attributes == told | {"airavata.links.left_out": 2, "error.type": "OOPS"}
+    assert first.links == ((SAMPLED[3:35], "1" * 16),) * tracing.LINKS_MAX
+    assert (first.start, first.end, first.error, first.events) == (5, 5, True, ("commit",))
+    assert (second.parent, second.kind, second.end, second.error, second.attributes, second.links) == ("", "CLIENT", 2**62, False, {}, ())
+
+
+def test_what_is_queued_arrives_also_at_the_very_end(collector: Receiver) -> None:
+    for _ in range(exporting.BATCH + 3):
+        tracing.tell("a span", SAMPLED, start=1, end=2)
+    tracing.close()
+    assert len(collector.spans) == exporting.BATCH + 3
+    assert tracing.export([a_span()])
+    assert counted() == {"exported": exporting.BATCH + 4, "export_failed": 0}
+
+
+@pytest.mark.parametrize("manners", [{"answer": 503}, {"delay_seconds": 60.0}], ids=["refuses", "never answers"])
+def test_a_collector_that_does_not_take_them_costs_its_spans_and_little_time(collector: Receiver, manners: dict[str, Any]) -> None:
+    for name, value in manners.items():
+        setattr(collector, name, value)
+    assert not tracing.export([a_span()])
+    tracing.tell("a span", SAMPLED, start=1, end=2)
+    began = time.monotonic()
+    tracing.close()
+    assert time.monotonic() - began < exporting.CLOSE_SECONDS + 1.0
+    assert counted() == {"exported": 0, "export_failed": 2}
+
+
+def test_a_collector_that_is_not_there_is_no_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "REQUEST_SECONDS", 0.5)
+    out = exporting.Exporting("http://127.0.0.1:9/v1/traces", delay_seconds=60.0)
+    assert not out.export([a_span()])
+    out.close()
+    assert counted() == {"exported": 0, "export_failed": 1}
