@@ -24,7 +24,6 @@ CREATE TABLE IF NOT EXISTS processes (
     tasks_open INTEGER NOT NULL DEFAULT '0',
     tasks_failed INTEGER NOT NULL DEFAULT '0',
     trace_context VARCHAR(55) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
-    trace_keep VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
     snapshot LONGTEXT,
     deadline_at DATETIME(6),
     created_at DATETIME(6) NOT NULL,
