@@ -141,6 +141,7 @@ def child(traceparent: str) -> str:
 
 
 # ---- telling ------------------------------------------------------------------------------------------------------------------------------------------
+@metrics.measuring
 def tell(
     name: str, context: str, *, parent: str = "", start: int, end: int, kind: str = INTERNAL, attributes: Attributes | None = None, links: Sequence[str] = (),
     events: Sequence[tuple[str, int]] = (), error: str = "",

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.messages import codec
-from observability import tracing
+from observability import metrics, tracing
 
 SENT = frozenset({"committed", "unknown"})
 
 
+@metrics.measuring
 def tell(rows: Sequence[Any], *, shard: int, outcome: str, began: int) -> None:
     """A transaction has ended, as far as we know. `began`: ns, when the rows had been read."""
     if not tracing.on():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.messages import trace
 from app.mysql.events import New
-from observability import tracing
+from observability import metrics, tracing
 
 if TYPE_CHECKING:
     from app.api.gate import Request, Response
@@ -17,6 +17,7 @@ _OF_EVENT = {
 }  # fmt: skip
 
 
+@metrics.measuring
 def tell(request: "Request", response: "Response") -> None:
     """The request's span: what is sampled below it hangs on it."""
     assert request.under_way is not None
@@ -43,6 +44,7 @@ def _prefix(address: str) -> str:
     return ":".join(address.split(":")[:3]) + "::" if ":" in address else ".".join([*address.split(".")[:3], "0"]) if address else ""
 
 
+@metrics.measuring
 def recorded(new: Sequence[New], *, began: int, request: str) -> None:
     """Events are stored: clients see them. `request`: the span of the request that brought them."""
     end = tracing.now_ns()

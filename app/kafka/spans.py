@@ -11,7 +11,9 @@ from typing import Any
 from app.kafka.consumer import Held, Partition, Received
 from app.messages import trace
 from app.mysql.unit_of_work import Transaction
-from observability import tracing
+from observability import metrics, tracing
+
+_NEEDED = ("mid", "cause", "subject", "type")
 
 
 class Batch:
@@ -26,11 +28,13 @@ class Batch:
         """Statements in here hang below the batch."""
         return tracing.within(self.context) if self.sampled else nullcontext()
 
+    @metrics.measuring
     def decided(self, tx: Transaction, fresh: Sequence[Received], now: datetime) -> None:
         """What the transaction will have done, once it commits. `now`: MySQL's."""
         if self.sampled:
             self.fresh, self.step, self.verdicts, self.now = fresh, tx.info["step"], tx.info["verdicts"], now
 
+    @metrics.measuring
     def applied(self, held: Mapping[Partition, Held], *, without: Collection[Partition], tries: int) -> None:
         """It has surely committed. Copies below the position were dropped with it; what another owner holds is his to tell."""
         if not self.sampled:
@@ -70,11 +74,11 @@ def cause(headers: Mapping[str, bytes]) -> list[str]:
 
 def sampled(received: Received) -> dict[str, bytes] | None:
     """Its headers, if it is to be told; a broken context is counted: what follows takes the trace from the process row."""
-    came = next((value for name, value in received.headers or () if name == "traceparent"), b"")
+    came = next((value for name, value in received.headers or () if name == "traceparent"), None) or b""  # A header may be null.
     if not tracing.wanted(came.decode(errors="replace"), came_in="message"):
         return None
     found = dict(received.headers or ())
-    return found if found.keys() >= {"mid", "cause", "subject", "type"} and found["subject"].count(b"/") == 6 else None
+    return found if all(found.get(name) for name in _NEEDED) and found["subject"].count(b"/") == 6 else None
 
 
 def _waited_ms(headers: Mapping[str, bytes], now: datetime) -> float | None:

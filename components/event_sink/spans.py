@@ -6,7 +6,7 @@ from typing import Any
 from app.kafka import spans
 from app.kafka.consumer import Partition, Received
 from components.event_sink.api_client import EVENTS_PATH
-from observability import tracing
+from observability import metrics, tracing
 
 VERDICTS = {"applied": "applied", "behind": "duplicate"}
 
@@ -19,6 +19,7 @@ class Post:
         self.sampled = [(each, headers) for each in batch if (headers := spans.sampled(each)) is not None] if tracing.on() else []
         self.context = tracing.fresh() if self.sampled else ""
 
+    @metrics.measuring
     def answered(self, answers: Mapping[Partition, Mapping[str, Any]], *, polled: int) -> None:
         end, told = tracing.now_ns(), []
         for received, headers in self.sampled:
@@ -31,6 +32,7 @@ class Post:
             tracing.tell(f"process {received.topic}", told[-1], parent=parent, start=polled, end=end, kind=tracing.CONSUMER, attributes=attributes, links=links)
         self._tell(end, told, "")
 
+    @metrics.measuring
     def failed(self, fault: Exception) -> None:
         self._tell(tracing.now_ns(), [], type(fault).__name__)
 

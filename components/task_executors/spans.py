@@ -7,9 +7,10 @@ from msgspec import structs
 from components.task_executors.diary import Did
 from components.task_executors.plugin import WorkOrder
 from components.task_executors.remote_host import HostAddress
-from observability import tracing
+from observability import metrics, tracing
 
 
+@metrics.measuring
 def tell(order: WorkOrder, address: HostAddress, did: Did) -> None:
     """One operation, below the attempt."""
     told = {
@@ -18,6 +19,7 @@ def tell(order: WorkOrder, address: HostAddress, did: Did) -> None:
     tracing.tell(did.name, tracing.child(order.traceparent), parent=order.traceparent, start=did.start, end=did.end, kind=tracing.CLIENT, attributes=told, error=did.error)
 
 
+@metrics.measuring
 def looked(host_id: str, *, began: int, asked: int, changed: Sequence[str]) -> None:
     """One look at all jobs of a host, which found something new. `changed`: the job's own spans."""
     sampled = [each for each in changed if tracing.wanted(each)]

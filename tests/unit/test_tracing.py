@@ -3,17 +3,22 @@
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from msgspec import structs
 
+from app.kafka import spans as consuming
+from app.kafka.consumer import Held, Received
 from app.messages import codec, commands, trace
 from app.messages.envelope import Envelope, Subject
 from app.mysql.engine import summary
 from components.task_executors.diary import SPANS_MAX, Diary, Did
 from components.task_executors.plugin import OperationFailed
 from observability import exporting, metrics, tracing
+from outbox_relay import spans as sending
 from tests.support.otlp_receiver import Receiver, receiver
 from tests.support.remote_orders import an_order
 
@@ -220,3 +225,39 @@ def test_a_collector_that_is_not_there_is_no_fault_of_ours(monkeypatch: pytest.M
     assert not out.export([a_span()])
     out.close()
     assert counted() == {"exported": 0, "export_failed": 1}
+
+
+GOOD = [("mid", b"m" * 16), ("type", b"TaskStarted"), ("subject", b"gw/exp/prc/tsk/NOOP/1/1"), ("cause", b"a#b:c"), ("traceparent", f"00-{'1' * 32}-{'2' * 16}-01".encode())]
+
+
+def record(**changed: bytes | None) -> Received:
+    return Received("t", 0, 0, "k", [(name, changed.get(name, value)) for name, value in GOOD], b"{}", 0)  # type: ignore[misc]
+
+
+def broken(*_: object, **__: object) -> None:
+    raise RuntimeError("a bug of the tracing's own")
+
+
+@pytest.mark.parametrize("name", [name for name, _ in GOOD])
+@pytest.mark.parametrize("value", [None, b""])
+def test_a_record_whose_headers_are_null_or_empty_is_consumed_without_a_span(on: None, name: str, value: bytes | None) -> None:
+    assert consuming.sampled(record()) is not None
+    assert consuming.sampled(record(**{name: value})) is None
+
+
+def test_who_tells_a_span_and_fails_at_it_has_done_its_work(on: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that has committed, rows that are sent: an exception there would take them for failed."""
+    monkeypatch.setattr(metrics, "strict", False)
+    monkeypatch.setattr(tracing, "tell", broken)
+    row = SimpleNamespace(headers=codec.pack_headers(GOOD), topic="t", part=0, mid=b"m" * 16, k="k")
+    sending.tell([row], shard=0, outcome="committed", began=0)
+    batch = consuming.Batch([record()], group="g", polled=0)
+    batch.decided(SimpleNamespace(info={"step": "s#1", "verdicts": {}}), [record()], datetime(2026, 1, 1))  # type: ignore[arg-type]
+    batch.applied({("t", 0): Held(1, 0, 0)}, without=(), tries=0)
+
+
+def test_a_unit_of_work_that_has_committed_stays_so_whatever_makes_its_span(on: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "strict", False)
+    monkeypatch.setattr(tracing, "made", broken)
+    with tracing.within(SAMPLED), tracing.unit("a.unit"):
+        pass
