@@ -23,23 +23,18 @@ TIMEOUT_SECONDS = 20.0
 def ranges(bootstrap: str, places: Iterable[Partition]) -> Ranges:
     """Partition → (last stable offset, end) of those where they differ; a topic that does not exist has none. Raises StoreUnavailable."""
     client = topics.admin(bootstrap)  # A new one each time: it keeps a leader's epoch from before a restart, and is refused by it for ever.
-    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
 
     def ends(isolation: IsolationLevel) -> dict[Partition, int]:
-        found = {}
-        for each, future in client.list_offsets(asked, isolation_level=isolation, request_timeout=TIMEOUT_SECONDS).items():
-            try:
-                found[each.topic, each.partition] = future.result(TIMEOUT_SECONDS).offset
-            except KafkaException as fault:
-                if fault.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise
-        return found
+        futures = client.list_offsets(asked, isolation_level=isolation, request_timeout=TIMEOUT_SECONDS)
+        return {(each.topic, each.partition): future.result(TIMEOUT_SECONDS).offset for each, future in futures.items()}
 
     try:
+        there = client.list_topics(timeout=TIMEOUT_SECONDS).topics  # Asked for by itself: a client that has just been made waits 3 s when it must find leaders before it is connected.
+        asked = {TopicPartition(*place): OffsetSpec.latest() for place in places if place[0] in there}  # type: ignore[no-untyped-call]
         stable, whole = ends(IsolationLevel.READ_COMMITTED), ends(IsolationLevel.READ_UNCOMMITTED)
     except (KafkaException, TimeoutError) as fault:
         raise StoreUnavailable(f"ends of partitions: {fault}") from fault
-    return {place: (stable[place], end) for place, end in whole.items() if stable.get(place, end) < end}
+    return {place: (stable[place], end) for place, end in whole.items() if stable[place] < end}
 
 
 @dataclass(frozen=True)

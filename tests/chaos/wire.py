@@ -69,6 +69,11 @@ class Swallow(Order):
 
 
 @dataclass
+class Pretend(Order):
+    """The server never gets the request, AddPartitionsToTxn or EndTxn; the client is told that all went well. Every time, until the link is healed."""
+
+
+@dataclass
 class LoseCommit(Order):
     """COMMIT of a transaction that wrote: forwarded after so many seconds or (None) never; the answer is swallowed and the client's connection reset."""
 
@@ -107,6 +112,24 @@ def end_txn(body: bytes) -> EndTxn:
     return EndTxn(name, producer, epoch, committed)
 
 
+def all_well(api: str, request: bytes) -> bytes:
+    """The answer "no error" to AddPartitionsToTxn 0 or EndTxn 1, as librdkafka sends them, without its length. Layout: kafka.apache.org/protocol."""
+    head, no_throttle, no_error = request[4:8], struct.pack(">i", 0), struct.pack(">h", 0)
+    if api == "EndTxn":
+        return head + no_throttle + no_error
+    at = 10 + max(0, int.from_bytes(request[8:10], "big", signed=True))
+    at += 2 + int.from_bytes(request[at : at + 2], "big") + 10  # Transactional id, producer id, epoch.
+    (topics,) = struct.unpack_from(">i", request, at)
+    answer, at = head + no_throttle + struct.pack(">i", topics), at + 4
+    for _ in range(topics):
+        name = request[at : at + 2 + int.from_bytes(request[at : at + 2], "big")]
+        (count,) = struct.unpack_from(">i", request, at + len(name))
+        at += len(name) + 4
+        answer += name + struct.pack(">i", count) + b"".join(request[at + 4 * n : at + 4 * n + 4] + no_error for n in range(count))
+        at += 4 * count
+    return answer
+
+
 def end_txn_error(answer: bytes) -> int:
     """Its answer: correlation id, throttle time, error code."""
     return int.from_bytes(answer[8:10], "big", signed=True)
@@ -123,7 +146,8 @@ class Plain:
     def taken(self, api: str, body: bytes) -> Order | None:
         for order in self.link.orders:
             if order.api == api and order.fits(body):
-                self.link.orders.remove(order)
+                if not isinstance(order, Pretend):
+                    self.link.orders.remove(order)
                 return order
         return None
 
@@ -155,6 +179,12 @@ class Kafka(Plain):
             order = self.taken(api, frame[4:]) if self.link.orders else None
             if isinstance(order, Hold):
                 self._hold(order, frame, api=api, version=version, correlation=correlation)
+                continue
+            if isinstance(order, Pretend):
+                answer = all_well(api, frame[4:])
+                self.link.count[f"pretended.{api}"] += 1
+                order.strikes(api=api, version=version)
+                await self.connection.write(DOWN, len(answer).to_bytes(4, "big") + answer)
                 continue
             if isinstance(order, Swallow):
                 self.swallowed[correlation] = order
