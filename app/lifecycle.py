@@ -4,6 +4,7 @@ Exit codes: 0 ok · 70 bug · 75 fenced three times in a row · 78 settings, sec
 A second SIGTERM changes nothing; SIGKILL is as safe.
 """
 
+import faulthandler
 import hashlib
 import os
 import signal
@@ -166,6 +167,7 @@ def watch(settings: Settings, component: str, name: str) -> None:
 
 def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = True) -> None:
     """A component's whole life, exit code included. `work` builds everything by hand, returns when `stop` is set and it has drained."""
+    faulthandler.enable()  # A client library that aborts says where we were.
     try:
         settings = read(os.environ, database=database)  # noqa: TID251  Configuration is read here, once, for every component.
         lifecycle = Lifecycle(component, settings)

@@ -1,5 +1,6 @@
 """The outbox relay: one worker thread per shard it can lease; replicas beyond the shard count wait as spares."""
 
+import faulthandler
 import os
 import socket
 import threading
@@ -14,7 +15,7 @@ from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from observability import metrics
 from outbox_relay.relay import ShardRelay
 
-HANG_SECONDS = 45.0
+HANG_SECONDS, DRAIN_SECONDS = 45.0, 10.0
 
 
 def work(lifecycle: Lifecycle) -> None:
@@ -55,8 +56,12 @@ def work(lifecycle: Lifecycle) -> None:
         _watch(relays, lifecycle)
         lifecycle.stop.wait(0.25)
     lifecycle.stop.set()
+    drained = time.monotonic() + DRAIN_SECONDS
     for thread in threads:
-        thread.join(10.0)
+        thread.join(max(0.0, drained - time.monotonic()))
+    if busy := [thread.name for thread in threads if thread.is_alive()]:
+        lifecycle.log.warning("not drained in time: a successor settles what is under way", threads=busy)
+        faulthandler.dump_traceback()
     lifecycle.leave(unit)
     if faults:
         raise faults[0]
@@ -74,6 +79,7 @@ def _watch(relays: list[ShardRelay], lifecycle: Lifecycle) -> None:
         busy_since = relay.facts.busy_since
         if busy_since is not None and time.monotonic() - busy_since > HANG_SECONDS:
             lifecycle.log.error("a Kafka transaction hangs: ending this process", shard=relay.shard)
+            faulthandler.dump_traceback()
             os._exit(EXIT_BUG)
 
 

@@ -6,6 +6,7 @@ by name: only children of this process, and what they left behind, known by a ma
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -115,11 +116,25 @@ class System(dev.System):
     def kill(self, component: str, copy: int = 0) -> None:
         """SIGKILL to the process alone (its workers must notice by themselves), with proof."""
         victim = self.daemons[f"{component}-{copy}"]
-        assert self.alive(victim), f"{victim.name} was gone before, exit {victim.child and victim.child.returncode}: {victim.tail()}"
+        assert self.alive(victim), f"{victim.name} was gone before, exit {victim.child and victim.child.returncode}: {victim.tail(60)}"
         self.rescued += self.rescues_of(victim.name)
         assert victim.child is not None
         os.kill(victim.child.pid, signal.SIGKILL)
         assert victim.child.wait(60.0) == -signal.SIGKILL, victim.child.returncode
+
+    def asked_to_stop(self, component: str, seconds: float) -> None:
+        """SIGTERM, twice; it must end with 0 in that time. Who does not is aborted, so that its log says where its threads were."""
+        daemon = self.daemons[f"{component}-0"]
+        assert daemon.child is not None
+        daemon.child.terminate()
+        daemon.child.terminate()
+        try:
+            code = daemon.child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            daemon.child.send_signal(signal.SIGABRT)
+            daemon.child.wait(30.0)
+            raise AssertionError(f"{daemon.name} did not stop within {seconds:.0f} s: {daemon.tail(100)}") from None
+        assert code == 0, f"{daemon.name} ended with {code}: {daemon.tail(20)}"
 
     def revive(self, component: str, copy: int = 0, *, wait: bool = True, **settings: str) -> None:
         """Start it again. `settings`: of this life alone, for example failpoints."""
