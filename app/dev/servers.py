@@ -5,6 +5,7 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from app import instance
+from app import clock, instance
 from app.dev.broker import cluster, kafka
 from app.dev.compute_host import SshHost, sshd
 from app.dev.databases import DatabaseAddress, mariadb, mysql
@@ -20,6 +21,7 @@ from app.dev.process import Daemon
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+GIVEN_SECONDS = 7200.0
 
 
 class Unavailable(RuntimeError):
@@ -42,13 +44,27 @@ class Servers(Protocol):
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """Below the range from which the kernel serves outgoing connections: whoever is killed finds its port free again when it comes back."""
-    for _ in range(100):
+    """Below the range from which the kernel serves outgoing connections, and given to nobody else of this user for two hours: whoever starts late or is killed finds its port free."""
+    given = Path(tempfile.gettempdir()) / f"airavata-ports-{os.getuid()}"
+    given.mkdir(exist_ok=True)
+    for _ in range(1000):
+        port = 10_000 + int.from_bytes(instance.fresh_bytes(4), "big") % (_lowest_ephemeral() - 10_000)
         with socket.socket() as probe, suppress(OSError):
-            probe.bind((address, 10_000 + int.from_bytes(instance.fresh_bytes(4), "big") % (_lowest_ephemeral() - 10_000)))
-            port: int = probe.getsockname()[1]
-            return port
+            probe.bind((address, port))
+            if _first(given / str(port)):
+                return port
     raise Unavailable(f"no free port on {address}")
+
+
+def _first(note: Path) -> bool:
+    """Whether the port was given to nobody; a note that is old counts no more."""
+    try:
+        note.touch(exist_ok=False)
+    except FileExistsError:
+        if clock.utc_now().timestamp() - note.stat().st_mtime < GIVEN_SECONDS:
+            return False
+        note.touch()
+    return True
 
 
 def _lowest_ephemeral() -> int:
