@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from confluent_kafka import Producer
 
+from app.dev.process import wait_until
 from app.dev.servers import ROOT, InOrder
 from observability.catalogue import CATALOGUE
 from tests.conftest import a_schema
@@ -252,7 +253,10 @@ def asked() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("panel", "expression"), asked(), ids=lambda each: each if ": " in each else "")
 def test_a_panel_shows_something_of_the_story(story: Story, panel: str, expression: str) -> None:
-    assert story.scraper.query(f"last_over_time(({expression})[20m:2s])"), f"{panel}: {expression}"
+    asked_for = f"last_over_time(({expression})[20m:2s])"
+    shown = wait_until(lambda: bool(story.scraper.query(asked_for)), 30.0)
+    scraped = {name: story.scraper.query(f"count_over_time({name}[20m])") for name in set(re.findall(r"airavata_\w+", expression))} if not shown else {}
+    assert shown, f"{panel}: {expression}; samples there are: {scraped}"
 
 
 def test_exemplars_lead_from_a_histogram_to_a_trace(story: Story) -> None:
