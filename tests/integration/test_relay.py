@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from app.kafka import state
 from app.kafka.producer import TransactionalProducer
 from app.messages.envelope import Envelope
 from app.mysql import outbox, shards
+from outbox_relay import relay as relaying
 from outbox_relay.relay import ROWS_MAX, ShardRelay
 from tests.support.delivery import SHARDS, Delivery, until
 
@@ -93,6 +95,21 @@ def test_R1_a_new_producer_fences_its_predecessor(delivery: Delivery) -> None:
     new.begin()
     new.commit()
     assert delivery.visible() == []
+
+
+@pytest.mark.parametrize("settled", [0, 50])
+def test_R1_what_a_stranger_hides_is_named_and_not_ended_and_lost_memory_is_left_to_R3(delivery: Delivery, monkeypatch: pytest.MonkeyPatch, settled: int) -> None:
+    monkeypatch.setattr(relaying, "MARKED_SECONDS", 0.5)
+    stranger = TransactionalProducer(delivery.kafka, f"{delivery.environment}.stranger")
+    stranger.begin()
+    stranger.produce(delivery.topics.scheduler, 0, key=b"k", headers=[], payload=b"{}")
+    assert stranger.client.flush(10) == 0
+    with delivery.unit("settle") as tx:
+        shards.settle(tx, 0, settled)
+    told = pytest.raises(Misconfigured, match="find-hanging") if not settled else nullcontext()
+    with closing(TransactionalProducer(delivery.kafka, f"{delivery.environment}.relay.0")) as producer, told:
+        a_shard(delivery).end_unmarked(producer, threading.Event())
+    assert (state.last(delivery.kafka, delivery.topics.relay_state, 0) is None) == bool(settled)
 
 
 def test_R2_the_last_committed_record_is_found_behind_aborted_ones(delivery: Delivery) -> None:
