@@ -1,9 +1,10 @@
-"""One API server per database for the tests of its endpoints; each has gateways of its own, so their rows cannot meet."""
+"""One API server per database for the tests of its endpoints; each has gateways of its own, so their rows cannot meet. A fault proxy for who asks for one."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.proxy import Proxy
 from tests.support.rest import Client, Rest, serving
 
 
@@ -11,6 +12,13 @@ from tests.support.rest import Client, Rest, serving
 def rest(shared_database: str) -> Iterator[Rest]:
     with serving(shared_database) as running:
         yield running
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    made = Proxy()
+    yield made
+    made.close()
 
 
 @pytest.fixture

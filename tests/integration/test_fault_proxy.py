@@ -19,13 +19,6 @@ from tests.chaos.wire import DOWN, UP, Hold, LoseCommit, Swallow
 
 
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    made = Proxy()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def echo() -> Iterator[tuple[str, int]]:
     """A server that says everything again."""
     server = socket.create_server(("127.0.0.1", 0))

@@ -29,13 +29,6 @@ def delivery(database: str, kafka_bootstrap: str, topic_prefix: str) -> Iterator
 
 
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    made = Proxy()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def relay(delivery: Delivery, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.Popen[bytes]"]]:
     running: list[subprocess.Popen[bytes]] = []
 

@@ -42,13 +42,6 @@ def kafka(tmp_path: Path) -> Iterator[tuple[Daemon, str]]:
 
 
 @pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    made = Proxy()
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def relay(tmp_path: Path, proxy: Proxy) -> Iterator[Relay]:
     running: list[subprocess.Popen[bytes]] = []
 
