@@ -1,7 +1,7 @@
 """What the fault proxy knows of two protocols: Kafka's frames (api key, correlation id) and MySQL's COMMIT packet. No TLS: the tests' URLs have it switched off.
 
-An *order* is done once, to the first request that fits: hold it and hand it over later, swallow its answer, or decide what becomes of a COMMIT. `struck` is set when it
-was, `seen` says what was measured.
+An *order* is done once, to the first request that fits: hold it and hand it over later, swallow its answer, or decide what becomes of a COMMIT; one that is `lasting` to every
+request that fits. `struck` is set when it was, `seen` says what was measured.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from tests.chaos.proxy import Connection, Link
@@ -34,6 +34,7 @@ class Severed(Exception):
 class Order:
     """`api`: a Kafka request by name, or COMMIT. `fits`: a further look at the request's bytes."""
 
+    lasting: ClassVar[bool] = False
     api: str
     act: Callable[["Connection", "Order", bytes], Any] | None = None
     fits: Callable[[bytes], bool] = lambda _: True
@@ -71,6 +72,8 @@ class Swallow(Order):
 @dataclass
 class Pretend(Order):
     """The server never gets the request, AddPartitionsToTxn or EndTxn; the client is told that all went well. Every time, until the link is healed."""
+
+    lasting = True
 
 
 @dataclass
@@ -146,7 +149,7 @@ class Plain:
     def taken(self, api: str, body: bytes) -> Order | None:
         for order in self.link.orders:
             if order.api == api and order.fits(body):
-                if not isinstance(order, Pretend):
+                if not order.lasting:
                     self.link.orders.remove(order)
                 return order
         return None
