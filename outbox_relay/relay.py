@@ -47,7 +47,7 @@ class Facts:
 
 
 class ShardRelay:
-    """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch, Misconfigured where Kafka has lost its memory."""
+    """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch, Misconfigured where Kafka has lost its memory or a stranger writes to our partitions."""
 
     def __init__(
         self, *, shard: int, environment: str, bootstrap: str, state_topic: str, topics: Sequence[str], placement: Placement, unit_of_work: UnitOfWork, owner: str, nudged: threading.Event

@@ -14,8 +14,8 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from app.errors import StoreUnavailable
 from app.kafka import topics
+from app.kafka.consumer import Partition
 
-Partition: TypeAlias = tuple[str, int]
 Ranges: TypeAlias = Mapping[Partition, tuple[int, int]]
 TIMEOUT_SECONDS = 20.0
 
