@@ -10,7 +10,7 @@ from sqlalchemy import exc
 
 from app.errors import AiravataError, Contention, InvariantViolated, Misconfigured, StoreUnavailable
 
-LOST = frozenset({1053, 1152, 1159, 1161, 1184, 1927, 2006, 2013, 2014, 2045, 2055, 4031})  # shutdown, aborted, time-outs, gone away, reply lost
+LOST = frozenset({1053, 1152, *range(1154, 1162), 1184, 1835, 1927, 2006, 2013, 2014, 2045, 2055, 4031})  # shutdown, aborted, broken packets, time-outs, gone away, reply lost
 AWAY = frozenset({1037, 1040, 1041, 1077, 1078, 1079, 1203, 1226, 2002, 2003, 2005})  # cannot connect, too many connections, out of memory, shutting down
 REFUSED_FOR_NOW = frozenset({1021, 1290, 1792, 1836, 3100, 3572, 1114})  # disk full, read-only, table full, replication hook
 CONTENTION = frozenset({1020, 1205, 1213})  # snapshot conflict, lock wait (one statement only is rolled back: we roll back all), deadlock
