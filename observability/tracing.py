@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from observability.exporting import Exporting
 
-LINKS_MAX, VALUE_CHARACTERS_MAX = 128, 256
 GRANTS_PER_SECOND = 5
 INTERNAL, SERVER, CLIENT, CONSUMER = "INTERNAL", "SERVER", "CLIENT", "CONSUMER"
 EXPERIMENTS = "airavata-experiments"
@@ -152,30 +151,11 @@ def tell(
         exporting.put(made(name, context, parent=parent, start=start, end=end, kind=kind, attributes=attributes, links=links, events=events, error=error))
 
 
-def made(
-    name: str, context: str, *, parent: str, start: int, end: int, kind: str = INTERNAL, attributes: Attributes | None = None, links: Sequence[str] = (),
-    events: Sequence[tuple[str, int]] = (), error: str = "", of_experiments: bool = False,
-) -> "ReadableSpan":  # fmt: skip
-    """The SDK's object, for who exports it himself. Values are cut, links beyond what the SDK keeps are counted."""
-    from opentelemetry.sdk.trace import Event, ReadableSpan
-    from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+def made(name: str, context: str, *, of_experiments: bool = False, **told: Any) -> "ReadableSpan":
+    """The SDK's object, for who exports it himself; `told` as for `tell`."""
+    from observability import exporting
 
-    told = {key: value[:VALUE_CHARACTERS_MAX] if isinstance(value, str) else value for key, value in (attributes or {}).items() if value is not None and value != ""}
-    if len(links) > LINKS_MAX:
-        told["airavata.links.left_out"] = len(links) - LINKS_MAX
-    if error:
-        told["error.type"] = error
-    return ReadableSpan(
-        name, _context(context), _context(parent) if parent else None, _process.of_experiments if of_experiments else _process.resource, told,
-        [Event(each, timestamp=at) for each, at in events], [Link(_context(each), {}) for each in links[:LINKS_MAX]], SpanKind[kind],
-        status=Status(StatusCode.ERROR if error else StatusCode.UNSET), start_time=start, end_time=max(start, end),
-    )  # fmt: skip
-
-
-def _context(traceparent: str) -> Any:
-    from opentelemetry.trace import SpanContext, TraceFlags
-
-    return SpanContext(int(traceparent[3:35], 16), int(traceparent[36:52], 16), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    return exporting.made(name, context, _process.of_experiments if of_experiments else _process.resource, **told)
 
 
 def export(spans: Sequence["ReadableSpan"]) -> bool:

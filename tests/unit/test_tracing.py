@@ -86,7 +86,7 @@ def test_values_are_cut_empty_ones_left_out_and_links_beyond_what_is_kept_are_co
     tracing.tell("a span", SAMPLED, start=5, end=3, attributes={"long": "x" * 300, "none": None, "empty": "", "zero": 0}, links=[SAMPLED] * 130, error="OOPS")
     (span,) = TOLD
     assert span.attributes == {"long": "x" * 256, "zero": 0, "airavata.links.left_out": 2, "error.type": "OOPS"}
-    assert len(span.links) == tracing.LINKS_MAX
+    assert len(span.links) == exporting.LINKS_MAX
     assert span.start_time == span.end_time == 5, "a clock that was set back ends no span before it began"
 
 
@@ -193,7 +193,7 @@ def test_a_told_span_arrives_as_it_was_told(collector: Receiver) -> None:
     assert (first.service, first.instance, first.name, first.kind, first.trace, first.id, first.parent) == ("airavata-api", "i", "process a", "CONSUMER", SAMPLED[3:35], SAMPLED[36:52], "1" * 16)
     told = {"text": "ä" * 256, "number": -7, "large": 2**40, "share": 0.5, "yes": True, "no": False, "zero": 0}
     assert first.attributes == told | {"airavata.links.left_out": 2, "error.type": "OOPS"}
-    assert first.links == ((SAMPLED[3:35], "1" * 16),) * tracing.LINKS_MAX
+    assert first.links == ((SAMPLED[3:35], "1" * 16),) * exporting.LINKS_MAX
     assert (first.start, first.end, first.error, first.events) == (5, 5, True, ("commit",))
     assert (second.parent, second.kind, second.end, second.error, second.attributes, second.links) == ("", "CLIENT", 2**62, False, {}, ())
 
