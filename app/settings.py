@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.errors import Misconfigured
 from app.messages.placement import Placement
@@ -58,6 +59,14 @@ def _listen(text: str) -> tuple[str, int]:
 def _address(text: str) -> str:
     """A host name and port, host:port"""
     _listen(text)
+    return text
+
+
+def _endpoint(text: str) -> str:
+    """A URL http://host:port/path or https://host:port/path, or nothing"""
+    url = urlsplit(text)
+    if text and not (url.scheme in {"http", "https"} and url.hostname and url.port and url.path.strip("/")):  # A port beyond 65535 raises by itself.
+        raise ValueError
     return text
 
 
@@ -136,7 +145,7 @@ class Settings:
     struck_directory: str = setting(_text, "")
     journal: str = setting(_text, "")  # A directory; refused in production like fail points.
     journal_who: str = setting(_text, "")  # Component and copy, as `scheduler/1`.
-    otlp_endpoint: str = setting(_text, "")  # Where spans go, as http://collector:4318/v1/traces; empty: none is made.
+    otlp_endpoint: str = setting(_endpoint, "")  # Where spans go, as http://collector:4318/v1/traces; empty: none is made.
     trace_ratio: float = setting(_share, 1.0)  # Of requests that begin a trace; what went wrong is told at any ratio.
     trace_delay_ms: int = setting(_number(10, 60_000), 1000)
     log_level: str = setting(_one_of("debug", "info", "warning", "error"), "info")

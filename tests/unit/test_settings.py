@@ -52,3 +52,15 @@ def test_a_secrets_value_is_never_in_its_fault(tmp_path: Path) -> None:
 
 def test_the_sink_needs_no_database() -> None:
     assert read({}, database=False).mysql_url == ""
+
+
+@pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:4318/v1/traces", "https://collector.example.org:443/otlp/v1/traces", "http://[::1]:4318/v1/traces"])
+def test_spans_go_to_a_whole_url_or_nowhere(endpoint: str) -> None:
+    assert read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_OTLP_ENDPOINT": endpoint}).otlp_endpoint == endpoint
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "collector:4318/v1/traces", "http://collector/v1/traces", "http://collector:4318", "http://collector:4318/", "http://:4318/v1/traces", "http://collector:90000/v1/traces", "http://collector:http/v1/traces", "grpc://collector:4317/v1/traces"])
+def test_an_endpoint_that_no_span_would_ever_reach_is_refused_at_the_start(endpoint: str) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_OTLP_ENDPOINT": endpoint})
+    assert str(fault.value) == f"AIRAVATA_OTLP_ENDPOINT: expected A URL http://host:port/path or https://host:port/path, or nothing, got '{endpoint}'"
