@@ -41,8 +41,8 @@ def spans(run: Row, process: Row, tasks: Sequence[Row], attempts: Sequence[Row],
     for each in attempts:
         tried[each["task_id"]].append(each)
     children = [span for each in tasks for span in (*(_attempt(each, one, root.span_id, ids) for one in tried[each["id"]]), *_waits(each, tried[each["id"]], root.span_id, ids))]
-    numbers = {each["id"]: each["number"] for each in attempts}
-    below = [_job(each, numbers[each["attempt_id"]], ids) for each in jobs if each["attempt_id"] in numbers]
+    known = {one["id"]: (each, one) for each in tasks for one in tried[each["id"]]}
+    below = [_job(each, *known[each["attempt_id"]], ids) for each in jobs if each["attempt_id"] in known]
     return [root, *sorted(children, key=lambda each: each.start), *sorted(below, key=lambda each: each.start)]
 
 
@@ -60,7 +60,7 @@ def _root(run: Row, process: Row, attempts: Sequence[Row], ids: Row) -> Span:
 def _attempt(task: Row, row: Row, parent: str, ids: Row) -> Span:
     outcome = row["outcome"] or {}
     failed = row["state"] == attempt.State.FAILED
-    told = {**_of_task(task, row["number"]), "airavata.attempt.epoch": row["epoch"], "airavata.attempt.state": row["state"], "airavata.outcome": outcome.get("code")}
+    told = {**_of_task(task, row), "airavata.attempt.state": row["state"], "airavata.outcome": outcome.get("code")}
     told |= _error((outcome.get("condition") or outcome.get("code")) if failed else None)
     before = trace.span_id("attempt", task["id"], row["number"] - 1) if row["number"] > 1 else None
     span_id = trace.span_id("attempt", task["id"], row["number"])
@@ -73,30 +73,31 @@ def _waits(task: Row, attempts: Sequence[Row], parent: str, ids: Row) -> Iterato
     for number, row in begun.items():
         outcome, after = row["outcome"] or {}, begun.get(number + 1)
         if row["state"] == attempt.State.FAILED and (after is not None or task["state"] in _WAITING or (task["failure"] or {}).get("code") == "SCHEDULER_DEADLINE"):
-            told = {**_of_task(task, number), "airavata.condition": outcome.get("condition"), "airavata.reason": outcome.get("message")}
+            told = {**_of_task(task, row), "airavata.condition": outcome.get("condition"), "airavata.reason": outcome.get("message")}
             name, end = "BLOCKED" if outcome.get("condition") else "RETRY_WAIT", after["created_at"] if after is not None else task["finished_at"]
             yield Span(trace.span_id("wait", task["id"], number), parent, f"wait {name}", row["finished_at"], end, "UNSET", _plain({**ids, **told}))
     if task["doubt_since"] is not None and task["attempt"] in begun:
-        told = {**_of_task(task, task["attempt"]), "airavata.reason": task["reason"]}
+        told = {**_of_task(task, begun[task["attempt"]]), "airavata.reason": task["reason"]}
         end = begun[task["attempt"]]["finished_at"]
         yield Span(trace.span_id("doubt", task["id"], task["attempt"]), parent, "wait IN_DOUBT", task["doubt_since"], end, "UNSET", _plain({**ids, **told}))
 
 
-def _job(row: Row, number: int, ids: Row) -> Span:
+def _job(row: Row, task: Row, of: Row, ids: Row) -> Span:
     told = {
-        "airavata.task.id": row["task_id"], "airavata.task.attempt": number, "airavata.job.id": row["scheduler_job_id"], "airavata.job.token": row["attempt_id"],
-        "airavata.job.state": row["state"], "airavata.host.id": row["compute_resource_id"], "process.exit.code": row["exit_code"], "airavata.reason": row["reason"],
+        **_of_task(task, of), "airavata.job.id": row["scheduler_job_id"], "airavata.job.token": row["attempt_id"], "airavata.job.state": row["state"],
+        "airavata.host.id": row["compute_resource_id"], "process.exit.code": row["exit_code"], "airavata.reason": row["reason"],
     }  # fmt: skip
     failed = row["state"] in {"FAILED", "LOST"}
     moments = (("submitted", row["submitted_at"]), (str(row["state"]).lower(), row["state_since"]))
     seen = tuple((name, at) for name, at in moments if at is not None)
-    parent = trace.span_id("attempt", row["task_id"], number)
+    parent = trace.span_id("attempt", row["task_id"], of["number"])
     attributes = _plain({**ids, **told, **_error(row["state"] if failed else None)})
     return Span(trace.span_id("job", row["attempt_id"]), parent, "job run", row["created_at"], row["finished_at"], _status(row["finished_at"], failed=failed), attributes, events=seen)
 
 
-def _of_task(task: Row, number: int) -> dict[str, Any]:
-    return {"airavata.task.id": task["id"], "airavata.task.type": task["type"], "airavata.task.name": task["name"], "airavata.task.attempt": number}
+def _of_task(task: Row, row: Row) -> dict[str, Any]:
+    """As in `tracing.about`, and the task's name."""
+    return {"airavata.task.id": task["id"], "airavata.task.type": task["type"], "airavata.task.name": task["name"], "airavata.task.attempt": row["number"], "airavata.attempt.epoch": row["epoch"]}
 
 
 def _error(kind: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from tests.support.otlp_receiver import Receiver, Span
 
 DEPTH_MAX = 5
+OF_A_TASK = ("airavata.task.type", "airavata.task.attempt", "airavata.attempt.epoch")
 SKELETON = "airavata-experiments"
 
 
@@ -57,6 +58,8 @@ def _bounds(spans: Sequence[Span]) -> Iterator[str]:
             yield f"{each.name} has an attribute of more than 256 characters"
         if "airavata.experiment.id" not in each.attributes and each.name.partition(" ")[0] not in {"POST", "unit", "INSERT", "SELECT", "UPDATE", "DELETE", "SHOW", "ssh"}:
             yield f"{each.service} {each.name} does not say which experiment it belongs to"
+        if missing := [name for name in OF_A_TASK if "airavata.task.id" in each.attributes and name not in each.attributes]:
+            yield f"{each.service} {each.name} does not say {missing}"
 
 
 def _sent(spans: Sequence[Span]) -> Iterator[str]:

@@ -1,13 +1,16 @@
 """The skeleton of a trace, drawn from rows: connected, ordered, the same each time, and complete at any moment of a run."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+import observability
 from app.messages import trace
 from app.workflow import skeleton
+from observability import tracing
 from tests.support.builders import NOON
 
 ASKED = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -62,6 +65,19 @@ def test_a_retry_shows_both_attempts_and_the_wait_between_them() -> None:
     assert {each.parent_id for each in (first, wait, second)} == {root.span_id}
     assert first.span_id == trace.skeleton(ASKED, "attempt", "tsk_a", 1)[36:52]
     assert (root.status, root.attributes["airavata.outcome"], root.attributes["airavata.failed"]) == ("OK", "NORMAL_COMPLETION", False)
+
+
+def test_all_that_the_table_promises_of_a_task_stands_on_every_span_from_a_task_on() -> None:
+    """Jaeger matches all tags of a search on one span."""
+    promised = re.search(r"from a task on ((?:`[.\w]+`,? ?)+)", " ".join((observability.__doc__ or "").split()))
+    assert promised is not None
+    names = {each if each.startswith("airavata") else f"airavata{each}" for each in re.findall(r"`([.\w]+)`", promised[1])}
+    assert names == tracing.about(["gw", "exp", "prc", "tsk", "NOOP", "1", "1"]).keys() - tracing.about(["gw", "exp", "prc", "", "", "", ""]).keys()
+    tasks = [a_task("a", "EXECUTING", attempt=2), a_task("b", "BLOCKED"), a_task("c", "IN_DOUBT", doubt_since=at(3))]
+    attempts = [an_attempt("a", 1, "FAILED", 1, 2), an_attempt("a", 2, "RUNNING", 3), an_attempt("b", 1, "FAILED", 1, 2, condition="AUTH_REQUIRED"), an_attempt("c", 1, "RUNNING", 1)]
+    _, *below = told(tasks, attempts, [a_job("a", 2, "ACTIVE", 4), a_job("c", 1, "IN_DOUBT", 2)])
+    assert {each.name for each in below} == {"task INGRESS_STAGING", "wait RETRY_WAIT", "wait BLOCKED", "wait IN_DOUBT", "job run"}
+    assert [each.name for each in below if not names <= each.attributes.keys()] == []
 
 
 def test_a_wait_that_goes_on_is_open_and_names_its_condition() -> None:
