@@ -47,6 +47,9 @@ manifests: bootstrap ## every overlay as a cluster would be given it, in .dev/re
 images: bootstrap ## every image, with an engine that is found, or Debian's started privately
 	@$(PYTHON) -m tests.deployment.images
 
+jaeger: bootstrap ## a Jaeger from its Go module, into .dev/lib, for the tests of its searches; five to eleven minutes, once
+	@$(PYTHON) -m tests.observability.jaeger
+
 test-images: bootstrap ## every image, built and started confined; needs root or an engine
 	@$(PYTHON) tests/run.py images
 
@@ -54,4 +57,4 @@ clean: ## stop everything and remove .dev (keeps .venv)
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m app.dev.stack down || true
 	@rm -rf .dev
 
-.PHONY: help bootstrap demo test chaos chaos-hour chaos-night lint format bench lock dist manifests images test-images clean
+.PHONY: help bootstrap demo test chaos chaos-hour chaos-night lint format bench lock dist manifests images jaeger test-images clean
