@@ -53,7 +53,8 @@ class Reader:
                 found = _HEADER.match(line)
                 if found is not None:
                     row, pos = self._ended(row, rows), int(found[5])
-                    at = _at(line, found) if rows is None else at
+                    if rows is None and (_COMMITTED.search(line) or "." not in at):  # MySQL's first event of a transaction tells exactly, the next one only seconds.
+                        at = _at(line, found)
             elif line.startswith((b"BEGIN", b"START TRANSACTION")):
                 rows = []
             elif line.startswith((b"COMMIT", b"ROLLBACK")):
