@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from app.dev.servers import ROOT, Native
-from tests.chaos import every_point, headline, random_run, report
+from tests.chaos import every_point, headline, random_run, report, rolling
 from tests.chaos.outcome import Outcome, say
 from tests.chaos.rig import RUNS, private_servers
 
 Document = dict[str, Any]
-PARTS: dict[str, Callable[..., Outcome]] = {"points": every_point.run, "headline": headline.run, "random": random_run.run}
+PARTS: dict[str, Callable[..., Outcome]] = {"points": every_point.run, "headline": headline.run, "random": random_run.run, "rolling": rolling.run}
 KEPT_RUNS = 20
 NIGHT_KILLS = {"scheduler": 200, "generator": 30, "relay": 30, "executor": 30, "watcher": 10, "sink": 30}
 
@@ -33,6 +33,8 @@ def plans(lane: str, seed: int, given: argparse.Namespace) -> list[Document]:
             return [headline.draw(seed, victim=given.victim, rounds=given.rounds)]
         case "random":
             return [random_run.draw(seed, seconds=given.seconds, kinds=given.only)]
+        case "rolling":
+            return [rolling.draw(seed), rolling.draw(seed, mixed=True)]
         case "commit":
             return [*points, headline.draw(seed), random_run.draw(seed, seconds=60.0)]
         case "hour":
@@ -84,7 +86,7 @@ def seed_of_commit() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("lane", choices=["commit", "hour", "night", "points", "headline", "random", "replay"])
+    parser.add_argument("lane", choices=["commit", "hour", "night", "points", "headline", "random", "rolling", "replay"])
     parser.add_argument("run", nargs="?", type=Path, help="replay: the run directory whose plan is carried out again")
     parser.add_argument("--seed", type=int, default=None, help="default: the commit's")
     parser.add_argument("--database", default="mysql", choices=["mysql", "mariadb"])

@@ -35,12 +35,17 @@ def _part(outcome: Outcome) -> Document:
     verdict, takeovers, unmet, points = (_json(outcome.run / name) for name in ("verdict.json", "takeovers.json", "unmet.json", "points.json"))
     return {
         "part": outcome.part, "run": str(outcome.run.relative_to(ROOT)), "seconds": round(outcome.seconds), "exit": outcome.verdict, "cases": [vars(each) for each in outcome.cases],
-        "promises": verdict.get("promises", {}), "faults": verdict.get("faults", {}), "unproven": verdict.get("unproven", []), "counts": verdict.get("counts", {}), "takeovers": takeovers, "points": points, **(unmet or {}),
+        "promises": verdict.get("promises", {}), "faults": verdict.get("faults", {}), "unproven": verdict.get("unproven", []), "counts": verdict.get("counts", {}), "takeovers": takeovers, "points": points, "figures": _text(outcome.run / "figures.md"), **(unmet or {}),
     }  # fmt: skip
 
 
 def _json(path: Path) -> Document:
     return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def _text(path: Path) -> str:
+    """What a part measured and nobody judges, as it wants to be shown; empty for most."""
+    return path.read_text() if path.exists() else ""
 
 
 def _promises(parts: Sequence[Document]) -> Document:
@@ -70,6 +75,7 @@ def page(found: Mapping[str, Any]) -> str:
     lines += _table("promise", ["verdict", "exercised"], [(f"{name} {each['title']}", f"{each['verdict']}{'' if each['required'] else ' (not required)'}", _counts(each["exercised"])) for name, each in found["promises"].items()])
     lines += _table("fault", ["planned", "proven"], [(kind, each.get("planned", 0), each.get("proven", 0)) for kind, each in found["faults"].items()])
     lines += _table("take-over, s", ["kills", "n", "p50", "p99", "max", "out of the group", "assigned", "claimed"], [_takeover(each) for each in found["takeovers"]])
+    lines += [f"**{each['part']}** {each['figures']}" for each in found["parts"] if each["figures"]]
     lines += [f"Counts: {_counts(found['counts'])}.", ""]
     if found["points"]:
         points = found["points"]
