@@ -4,15 +4,19 @@ It has bad days too: it may answer late, never, with a fault, or not at all.
 """
 
 import gzip
+import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
 
+BAD_DAYS: Mapping[str, Mapping[str, Any]] = {  # For `manners`.
+    "slow": {"delay_seconds": 2.5}, "black hole": {"delay_seconds": 3600.0}, "refusing": {"answer": 503}, "gone": {"gone": True},
+}  # fmt: skip
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 
 
@@ -45,11 +49,36 @@ class Receiver:
     answer: int = 200
     keeps: bool = True
     delay_seconds: float = 0.0
+    gone: bool = False
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server.server_address[1]}/v1/traces"
+
+    @contextmanager
+    def manners(self, **manners: Any) -> Iterator[None]:
+        """For a while: `answer`, `delay_seconds`, `keeps`; or `gone`: every connection is refused, and nobody else gets the port."""
+        before = {name: getattr(self, name) for name in manners}
+        vars(self).update(manners)
+        try:
+            with self._away() if self.gone else nullcontext():
+                yield
+        finally:
+            vars(self).update(before)
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        address, handler = self.server.server_address, self.server.RequestHandlerClass
+        try:
+            with socket.socket() as reserved:
+                reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self.server.shutdown()
+                self.server.server_close()
+                reserved.bind(address)  # Bound, never listening.
+                yield
+        finally:
+            self.server = _serving(address, handler)
 
     def take(self, body: bytes) -> None:
         for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
@@ -73,6 +102,13 @@ def _span(each: Any, resource: Mapping[str, Any]) -> Span:
     )  # fmt: skip
 
 
+def _serving(address: Any, handler: Any) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(address, handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="otlp", daemon=True).start()
+    return server
+
+
 @contextmanager
 def receiver() -> Iterator[Receiver]:
     """Listening on a free port of 127.0.0.1."""
@@ -82,27 +118,28 @@ def receiver() -> Iterator[Receiver]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if made.gone:  # One that was connected before.
+                self.close_connection = True
+                return
             made.requests += 1
             made.ended.wait(made.delay_seconds)
             if made.answer == 200 and made.keeps:
                 made.take(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
             answer = ExportTraceServiceResponse().SerializeToString()
-            self.send_response(made.answer)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            with suppress(ConnectionError):  # Who waited too long is gone.
+                self.send_response(made.answer)
+                self.send_header("Content-Type", "application/x-protobuf")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
 
         def log_message(self, *_args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    made = Receiver(server)
-    threading.Thread(target=server.serve_forever, name="otlp", daemon=True).start()
+    made = Receiver(_serving(("127.0.0.1", 0), Handler))
     try:
         yield made
     finally:
         made.ended.set()
-        server.shutdown()
-        server.server_close()
+        made.server.shutdown()
+        made.server.server_close()
