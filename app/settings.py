@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.errors import Misconfigured
+from app.messages.codec import SCHEMA_VERSION, SCHEMA_VERSION_BEFORE
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 
@@ -123,6 +124,7 @@ class Settings:
     relay_shards: int = setting(_number(1, 100), 2)
     replication: int = setting(_number(1, 9), 1)
     session_timeout_ms: int = setting(_number(500, 60_000), 6000)
+    compatibility: int = setting(_number(SCHEMA_VERSION_BEFORE, SCHEMA_VERSION), SCHEMA_VERSION_BEFORE)  # The schema version of what is written: raised when no release before reads.
     admin_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 9464))
     public_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 8080))
     internal_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 8081))

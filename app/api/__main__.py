@@ -114,7 +114,7 @@ def work(lifecycle: Lifecycle) -> None:
         raise Misconfigured("AIRAVATA_POSIX_ROOTS: say below which directories POSIX storages may lie, for example /data/{gateway}: gateways' administrators name their roots")
     master = secrets.master_key(settings.master_key)
     database = engine.connect(settings.mysql_url, size=THREADS + 2, idle_seconds=5, lock_wait_seconds=2)
-    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, spans=True)
+    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, spans=True, compatibility=settings.compatibility)
     lifecycle.wait_for_database(database)
     token_key = settings.token_key.encode()
     services = Services(

@@ -3,6 +3,9 @@
 Headers: mid · type · schema_version · subject (gateway/experiment/process/task/task_type/attempt/epoch) · cause (`<unit>#<step id>:<mid hex>`: the
 run of the unit of work that wrote it, stamped by outbox and timers, and the message it answers) · traceparent · at, and where they apply
 origin (JSON) and only. A group passes over a record by `type` or `only` without decoding its payload. The payload is JSON of the body alone.
+
+Two releases are always alive. Fields are added with defaults and readers ignore what they do not know: that needs no new version. What the release before would misread, or
+would not miss, gets one: SCHEMA_VERSION rises by 1, encode and decode learn both forms, and the form before is written until AIRAVATA_COMPATIBILITY says that its last reader is gone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +18,8 @@ from app.errors import Unreadable
 from app.messages import commands, events
 from app.messages.envelope import Envelope, Origin, Record, Subject
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # The newest that is read.
+SCHEMA_VERSION_BEFORE = max(1, SCHEMA_VERSION - 1)  # What the release before surely reads.
 TYPES: Mapping[str, type[Struct]] = {
     each.__name__: each
     for module in (commands, events)
@@ -31,9 +35,10 @@ _bodies = {name: msgspec.json.Decoder(each).decode for name, each in TYPES.items
 _origin = msgspec.json.Decoder(Origin).decode
 
 
-def encode(envelope: Envelope, *, at: datetime | None = None, step: str = "") -> Record:
-    """Envelope → bytes. `at`, `step`: MySQL's time of the transaction that writes it, and its name."""
-    return Record(envelope.mid, envelope.topic, envelope.partition, envelope.key, _encode_headers(_headers(envelope, at, step)), _encode_json(envelope.body))
+def encode(envelope: Envelope, *, at: datetime | None = None, step: str = "", version: int = SCHEMA_VERSION_BEFORE) -> Record:
+    """Envelope → bytes of that schema version. `at`, `step`: MySQL's time of the transaction that writes it, and its name."""
+    headers = _encode_headers(_headers(envelope, at, step, version))
+    return Record(envelope.mid, envelope.topic, envelope.partition, envelope.key, headers, _encode_json(envelope.body))
 
 
 def wire_time(at: datetime) -> str:
@@ -46,12 +51,12 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text.removesuffix("Z"))
 
 
-def _headers(envelope: Envelope, at: datetime | None, step: str) -> list[tuple[str, bytes]]:
+def _headers(envelope: Envelope, at: datetime | None, step: str, version: int) -> list[tuple[str, bytes]]:
     s = envelope.subject
     headers = [
         ("mid", envelope.mid),
         ("type", type(envelope.body).__name__.encode()),
-        ("schema_version", b"%d" % envelope.schema_version),
+        ("schema_version", b"%d" % version),
         ("subject", f"{s.gateway}/{s.experiment}/{s.process}/{s.task}/{s.task_type}/{s.attempt}/{s.epoch}".encode()),
         ("cause", f"{step or envelope.step}:{envelope.cause}".encode()),
         ("traceparent", envelope.traceparent.encode()),
@@ -89,9 +94,14 @@ def restamped(cause: bytes, step: str) -> bytes:
 
 
 def type_and_only(headers: Headers | None) -> tuple[str, str]:
-    """The two headers by which a group passes over a record. Missing or unreadable ones are empty."""
+    """The two headers by which a group passes over a record. Missing or unreadable ones are empty.
+
+    So is the type of a record from the future: whether the group would miss it nobody here knows, so it must not be passed over by its type.
+    """
     found = dict(headers or ())
-    return _text(found.get("type")), _text(found.get("only"))
+    version = found.get("schema_version") or b""
+    ahead = version.isdigit() and int(version[:9]) > SCHEMA_VERSION
+    return "" if ahead else _text(found.get("type")), _text(found.get("only"))
 
 
 def decode(topic: str, partition: int, headers: Headers | None, payload: bytes | None) -> Envelope:
@@ -114,7 +124,6 @@ def decode(topic: str, partition: int, headers: Headers | None, payload: bytes |
             step=step,
             cause=cause,
             traceparent=found["traceparent"].decode(),
-            schema_version=version,
             origin=_origin(found["origin"]) if "origin" in found else None,
             only=_text(found.get("only")),
             at=_text(found.get("at")),

@@ -44,7 +44,6 @@ class Envelope(Struct, frozen=True, kw_only=True):
     step: str = ""
     cause: str = ""
     traceparent: str = ""
-    schema_version: int = 1
     origin: Origin | None = None
     only: str = ""
     at: str = ""  # RFC 3339, UTC, six decimals; given by the codec when the message is written

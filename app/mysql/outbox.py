@@ -19,7 +19,7 @@ _WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM ou
 
 def append(tx: Transaction, messages: Sequence[Envelope], *, placement: Placement, now: Any) -> None:
     """Messages that this transaction sends, in order. One statement."""
-    append_records(tx, [encode(each, at=now, step=tx.info["step"]) for each in messages], placement=placement, now=now)
+    append_records(tx, [encode(each, at=now, step=tx.info["step"], version=tx.info["compatibility"]) for each in messages], placement=placement, now=now)
 
 
 def append_records(tx: Transaction, records: Sequence[Record], *, placement: Placement, now: Any) -> None:

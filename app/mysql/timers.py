@@ -16,7 +16,7 @@ def append(tx: Transaction, timers: Sequence[Timer]) -> None:
     if timers:
         rows = []
         for each in timers:
-            record = encode(each.message, at=each.due_at, step=tx.info["step"])
+            record = encode(each.message, at=each.due_at, step=tx.info["step"], version=tx.info["compatibility"])
             rows.append((each.due_at, record.mid, each.message.subject.process, record.topic, record.partition, record.key, record.headers, record.payload))
         tx.exec_driver_sql(_INSERT, rows)
         carries(tx, "timers", ((each.message.mid, each.message.key) for each in timers))

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, exc
 
 from app import failpoint, instance, journal
 from app.errors import Fenced, InvariantViolated, OutcomeUnknown, StoreUnavailable
+from app.messages.codec import SCHEMA_VERSION_BEFORE
 from app.mysql import faults
 from observability import metrics, tracing
 
@@ -23,10 +24,11 @@ Transaction: TypeAlias = Connection
 UnitOfWork: TypeAlias = Callable[[str], AbstractContextManager[Transaction]]
 
 
-def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = None, spans: bool = False) -> UnitOfWork:
+def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = None, spans: bool = False, compatibility: int = SCHEMA_VERSION_BEFORE) -> UnitOfWork:
     """A maker of units, used as `with begin("scheduler.commit") as tx`; raises Contention, StoreUnavailable, OutcomeUnknown, Misconfigured, InvariantViolated.
 
     `nudge` is told the relay shards that got rows, after COMMIT: lossy, it only shortens the relay's wait. `spans`: a unit is a span of its own where one is under way (the API).
+    `compatibility`: the schema version of the messages they send.
     """
 
     @contextmanager
@@ -36,7 +38,7 @@ def unit_of_work(engine: Engine, *, nudge: Callable[[set[int]], None] | None = N
         shards: set[int] = set()
         callbacks: list[Callable[[], None]] = []
         with tracing.unit(name) if spans else _NOTHING, _measured(name), _recorded(name, step, told), _translated(), _connected(engine) as connection:
-            connection.info.update(shards=shards, after_commit=callbacks, step=step, told=told, verdicts={})
+            connection.info.update(shards=shards, after_commit=callbacks, step=step, told=told, verdicts={}, compatibility=compatibility)
             yield connection
             if told is not None:
                 failpoint.hit(f"{name}.before", **told)

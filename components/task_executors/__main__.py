@@ -41,7 +41,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     arming = Arming(settings.failpoints, settings.environment, settings.struck_directory, settings.journal, f"{settings.journal_who or lifecycle.instance}/worker")
     pools = [] if local else [Pool(settings.workers, arming=arming), *([Pool(2, arming=arming)] if WATCH_TYPE in mine else [])]  # Before any thread.
     database = engine.connect(settings.mysql_url, size=2)
-    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
+    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, compatibility=settings.compatibility)
     lifecycle.wait_for_database(database)
     ways = Ways(secrets.master_key(settings.master_key)) if pools else None
     remote = Workers(pool=pools[0], unit_of_work=unit, task_types=mine, ways=ways, owner=lifecycle.instance) if ways else None

@@ -24,7 +24,7 @@ def work(lifecycle: Lifecycle) -> None:
     settings = lifecycle.settings
     topics, placement = settings.topics, settings.placement
     database = engine.connect(settings.mysql_url, size=3)
-    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
+    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, compatibility=settings.compatibility)
     lifecycle.wait_for_database(database)
     metrics.known("task_type", plugins.task_types())
     handler = Handler(topics=topics, placement=placement)

@@ -14,7 +14,7 @@ def work(lifecycle: Lifecycle) -> None:
     """Build everything by hand, join, run until SIGTERM, leave."""
     settings = lifecycle.settings
     database = engine.connect(settings.mysql_url, size=1)
-    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send)
+    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, compatibility=settings.compatibility)
     handler = Handler(planners=plugins.planners(settings.enabled_planners), topics=settings.topics, placement=settings.placement)
     lifecycle.wait_for_database(database)
     loop = lifecycle.consume(group=GENERATOR_GROUP, names=[settings.topics.launch], wants=generation.WANTED, unit_of_work=unit, handler=handler)
