@@ -11,6 +11,7 @@ from app.kafka import figures
 from app.kafka.loop import ConsumerLoop
 from app.kafka.producer import TransactionalProducer
 from app.messages import codec
+from app.messages.commands import RunTask
 from app.messages.envelope import Envelope
 from app.mysql import positions, timers
 from app.mysql.unit_of_work import Transaction
@@ -68,11 +69,11 @@ def a_loop(delivery: Delivery, made: list[ConsumerLoop], handler: Applied, *, ow
     return loop
 
 
-def publish(delivery: Delivery, messages: Sequence[Envelope], *, raw: bytes | None = None) -> None:
+def publish(delivery: Delivery, messages: Sequence[Envelope], *, raw: bytes | None = None, version: int = codec.SCHEMA_VERSION) -> None:
     producer = TransactionalProducer(delivery.kafka, f"{delivery.environment}.test")
     producer.begin()
     for each in messages:
-        record = codec.encode(each)
+        record = codec.encode(each, version=version)
         producer.produce(each.topic, each.partition, key=each.key.encode(), headers=codec.headers_of(record.headers), payload=record.payload if raw is None else raw)
     producer.commit()
 
@@ -234,13 +235,18 @@ def test_an_unreadable_record_is_a_dead_letter_at_once_and_so_is_one_after_five_
 
 
 def test_records_for_others_are_passed_over_by_header(delivery: Delivery, made: list[ConsumerLoop]) -> None:
-    from app.messages.commands import RunTask
-
     handler = Applied()
     loop = a_loop(delivery, made, handler)
     publish(delivery, [delivery.message("other", 0, body=RunTask("att_1")), delivery.message("mine", 0)])
     turn_until(loop, lambda: len(handler.seen) == 1)
     assert metrics.value("airavata_messages_total", verdict="not_mine") == 1
+
+
+def test_a_message_from_the_future_is_set_aside_with_its_reason_even_if_its_type_is_for_others(delivery: Delivery, made: list[ConsumerLoop]) -> None:
+    loop = a_loop(delivery, made, Applied())
+    publish(delivery, [delivery.message("later", 0, body=RunTask("att_1"))], version=codec.SCHEMA_VERSION + 1)
+    turn_until(loop, lambda: metrics.value("airavata_messages_total", verdict="dead_letter") == 1)
+    assert delivery.one("SELECT error_text FROM dead_letters") == f"schema_version {codec.SCHEMA_VERSION + 1} is newer than {codec.SCHEMA_VERSION}: upgrade this component"
 
 
 def test_C5_offsets_lie_behind_the_end_so_that_lag_tools_reach_zero(delivery: Delivery, made: list[ConsumerLoop]) -> None:
