@@ -179,12 +179,10 @@ def test_a_schema_says_by_itself_whom_it_carries(empty_database: str, connected:
         assert migrations.current(empty_database) == (stored if verdict is Schema.CURRENT else migrations.head())
 
 
-def test_each_revision_makes_one_statement_and_head_is_the_last() -> None:
+def test_each_revision_has_its_number_and_head_is_the_last() -> None:
     from alembic.script import ScriptDirectory
 
     script = ScriptDirectory(str(ROOT / "migrations"))
     assert script.get_heads() == [migrations.head()]
     for revision in script.walk_revisions():
-        text = Path(revision.path).read_text()
         assert Path(revision.path).name.startswith(revision.revision[:4])
-        assert text.count("op.execute(") == 2, f"{revision.path}: one statement up, one down"

@@ -1,0 +1,155 @@
+"""What a revision may do to a schema that two releases run on: expand it, by one statement that may be repeated. Judged from the text, without a database.
+
+A new table, a column that the release before need not fill, an index that refuses nothing. What is forbidden here is a *contract* step: it takes away what the release before
+uses, and none exists. The first one brings what it needs (a later release, a refusal while an instance of the one before has a heartbeat) and its own rule into this file.
+"""
+
+import ast
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+REVISIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
+NEW_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS \w+ \(.+\) ENGINE=InnoDB .+")
+NEW_INDEX = re.compile(r"(?:ALTER TABLE \w+ ADD (?:INDEX|KEY)|CREATE INDEX) \w+ (?:ON \w+ )?\([\w, ()]+\)")
+NEW_COLUMN = re.compile(r"ALTER TABLE \w+ ADD COLUMN \w+ (.+)")
+REFUSES = frozenset({"UNIQUE", "PRIMARY", "KEY", "CHECK", "REFERENCES"})  # A row of the release before might be.
+
+
+def faults(source: str, before: str | None = None) -> list[str]:
+    """What is wrong with a revision's text; `before`: the text of the one it stands on."""
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name != "downgrade"]
+    spoken = [(node, call) for node in functions for call in ast.walk(node) if isinstance(call, ast.Call) and _changes(call)]
+    if [(node.name, ast.unparse(call.func)) for node, call in spoken] != [("upgrade", "op.execute")]:
+        return ["upgrade() must be one op.execute, and beside it only SELECT"]
+    [(upgrade, call)] = spoken
+    if (text := _text(call)) is None:
+        return ["op.execute must be given its text: a revision is frozen"]
+    statement = " ".join(text.split())
+    found = [] if _expands(statement) else [f"not an expand step: {statement[:120]}"]
+    if " IF NOT EXISTS " not in statement and not any(_asks_first(node, call) for node in upgrade.body):
+        found.append("a run may die between the statement and its note: `if not …:` before it")
+    return found + _id_faults(source, before)
+
+
+def _changes(call: ast.Call) -> bool:
+    """Alembic's operations, and whatever takes SQL that is no question."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr == "get_bind":
+        return False
+    of_alembic = isinstance(call.func.value, ast.Name) and call.func.value.id == "op"
+    return of_alembic or (call.func.attr in {"execute", "exec_driver_sql"} and not (_text(call) or "").startswith("SELECT "))
+
+
+def _text(call: ast.Call) -> str | None:
+    given = call.args[0] if call.args else None
+    return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else None
+
+
+def _asks_first(node: ast.stmt, call: ast.Call) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.UnaryOp) and isinstance(node.test.op, ast.Not) and call in ast.walk(node)
+
+
+def _expands(statement: str) -> bool:
+    """One statement of one clause, and of a kind that the release before does not notice."""
+    bare = re.sub(r"'(?:[^']|'')*'", "''", statement)
+    clauses = re.sub(r"\((?:[^()]|\([^()]*\))*\)", "()", bare)
+    if ";" in bare:
+        return False
+    if NEW_TABLE.fullmatch(bare):
+        return True
+    if column := NEW_COLUMN.fullmatch(bare):
+        words = set(re.findall(r"\w+", column[1]))
+        return "," not in clauses and not words & REFUSES and ("NOT NULL" not in column[1] or "DEFAULT" in words)
+    return bool(NEW_INDEX.fullmatch(bare)) and "," not in clauses
+
+
+def _id_faults(source: str, before: str | None) -> list[str]:
+    """The lowest release that may run on the schema: an expand step leaves it."""
+    (ours, below), (theirs, _) = _ids(source), _ids(before) if before else (None, None)
+    found = [] if below == theirs else [f"{ours} stands on {below}, not on {theirs}: revisions are a line"]
+    if theirs and ours and ours.partition("_")[2] != theirs.partition("_")[2]:
+        found.append(f"{ours} shuts out releases that {theirs} lets in: an expand step does not")
+    return found
+
+
+def _ids(source: str) -> tuple[str | None, str | None]:
+    assigned = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    told = {ast.unparse(node.targets[0]): ast.literal_eval(node.value) for node in assigned}
+    return told.get("revision"), told.get("down_revision")
+
+
+@pytest.mark.parametrize(("before", "path"), list(pairwise([None, *REVISIONS])), ids=lambda each: each.stem if each else "")
+def test_a_revision_expands_by_one_statement_that_may_be_repeated(before: Path | None, path: Path) -> None:
+    assert faults(path.read_text(), before.read_text() if before else None) == []
+
+
+def a_revision(statement: str, *, guarded: bool = True, revision: str = "0002_r0_1") -> str:
+    run = f"op.execute({statement!r})"
+    return f"revision = {revision!r}\ndown_revision = '0001_r0_1'\ndef upgrade():\n    " + (f"if not _there():\n        {run}\n" if guarded else f"{run}\n")
+
+
+BEFORE = "revision = '0001_r0_1'\ndown_revision = None\n"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE tasks ADD COLUMN priority INTEGER",
+        "ALTER TABLE tasks ADD COLUMN note VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin",
+        "ALTER TABLE tasks ADD COLUMN share DECIMAL(4, 2) NOT NULL DEFAULT 0",
+        "ALTER TABLE tasks ADD COLUMN note VARCHAR(16) NOT NULL DEFAULT 'a, b'",
+        "ALTER TABLE tasks ADD INDEX tasks_state (state, since)",
+        "CREATE INDEX tasks_note ON tasks (note(8), id)",
+    ],
+)
+def test_what_the_release_before_does_not_notice_is_an_expand_step(statement: str) -> None:
+    assert faults(a_revision(statement), BEFORE) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE tasks",
+        "TRUNCATE TABLE tasks",
+        "RENAME TABLE tasks TO steps",
+        "UPDATE tasks SET note = ''",
+        "ALTER TABLE tasks DROP COLUMN note",
+        "ALTER TABLE tasks DROP INDEX tasks_state",
+        "ALTER TABLE tasks RENAME COLUMN note TO remark",
+        "ALTER TABLE tasks CHANGE note note VARCHAR(32)",
+        "ALTER TABLE tasks MODIFY COLUMN note VARCHAR(32)",
+        "ALTER TABLE tasks ALTER COLUMN note SET DEFAULT ''",
+        "ALTER TABLE tasks ADD COLUMN note VARCHAR(16) NOT NULL",
+        "ALTER TABLE tasks ADD COLUMN note VARCHAR(16) UNIQUE",
+        "ALTER TABLE tasks ADD COLUMN note VARCHAR(16) NOT NULL DEFAULT '' CHECK (note <> 'x')",
+        "ALTER TABLE tasks ADD COLUMN note VARCHAR(16), DROP COLUMN state",
+        "ALTER TABLE tasks ADD COLUMN a INTEGER, ADD COLUMN b INTEGER",
+        "ALTER TABLE tasks ADD COLUMN a INTEGER; DROP TABLE jobs",
+        "ALTER TABLE tasks ADD UNIQUE INDEX tasks_note (note)",
+        "ALTER TABLE tasks ADD CONSTRAINT tasks_state CHECK (state <> 'NEW')",
+        "CREATE UNIQUE INDEX tasks_note ON tasks (note)",
+        "CREATE TABLE steps (id INTEGER NOT NULL) ENGINE=InnoDB CHARSET=utf8mb4",
+        "CREATE TABLE IF NOT EXISTS steps (id INTEGER NOT NULL) ENGINE=InnoDB CHARSET=utf8mb4; DROP TABLE jobs",
+    ],
+)
+def test_what_the_release_before_would_trip_over_is_refused(statement: str) -> None:
+    assert [each for each in faults(a_revision(statement), BEFORE) if each.startswith("not an expand step")]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER", guarded=False), "a run may die"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER") + "    op.execute('ALTER TABLE tasks ADD COLUMN b INTEGER')\n", "one op.execute"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER").replace("op.execute('", "op.execute(tables.DDL + '"), "given its text"),
+        (a_revision("").replace("op.execute('')", "op.drop_column('tasks', 'note')"), "one op.execute"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER").replace("op.execute", "op.get_bind().exec_driver_sql"), "one op.execute"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER") + "def _there():\n    op.get_bind().exec_driver_sql('DROP TABLE jobs')\n", "one op.execute"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER", revision="0002_r0_2"), "shuts out"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER").replace("'0001_r0_1'", "'0000_r0_1'"), "revisions are a line"),
+    ],
+)
+def test_a_revision_that_cannot_be_repeated_or_shuts_a_release_out_is_refused(source: str, told: str) -> None:
+    assert [each for each in faults(source, BEFORE) if told in each]
