@@ -1,16 +1,25 @@
 """The committed OpenAPI document is the one the operations give, and it is valid."""
 
+import copy
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from app import VERSION
 from app.api import problems, resources
 from app.api.openapi import SHAPES, generate
 from app.mysql.access import ROLES, SCOPES
+from tests.support.api_promises import broken, promises
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
+TODAY = json.loads(COMMITTED.read_text())
+CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def test_the_committed_document_is_the_generated_one() -> None:
@@ -53,3 +62,61 @@ def test_every_answer_has_a_shape_of_its_own() -> None:
 
 def test_every_scope_belongs_to_a_role() -> None:
     assert set(SCOPES) == {scope for scopes in ROLES.values() for scope in scopes}
+
+
+@pytest.mark.parametrize("file", sorted(GOLDEN.glob("*/api.txt")), ids=lambda each: each.parent.name)
+def test_what_a_release_promised_to_clients_is_kept(file: Path) -> None:
+    """Within /v1 fields, parameters and operations are added only; a release writes down its own when it goes out (CONTRIBUTING.md)."""
+    assert broken(set(file.read_text().splitlines()), promises(TODAY)) == []
+
+
+def test_a_release_that_goes_out_writes_down_all_it_promises() -> None:
+    """The commit that names its version in the CHANGELOG; what comes after it belongs to a version of its own."""
+    if f"## [{VERSION}]" in CHANGELOG.read_text():
+        assert set((GOLDEN / VERSION.rpartition(".")[0] / "api.txt").read_text().splitlines()) == promises(TODAY), "run what tests/support/api_promises.py says"
+
+
+CREATE = "POST /v1/experiments"
+
+
+def _body(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["components"]["schemas"]["ExperimentBody"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda d: d["paths"].pop("/v1/projects"), "gone: GET /v1/projects is there"),
+        (lambda d: d["paths"]["/v1/experiments"].pop("post"), f"gone: {CREATE} is there"),
+        (lambda d: d["paths"]["/v1/experiments"]["get"]["parameters"].pop(), "gone: GET /v1/experiments takes query."),
+        (lambda d: d["paths"]["/v1/experiments"]["post"]["parameters"][0].update(required=True), f"now wanted: {CREATE} wants header.Idempotency-Key"),
+        (lambda d: _body(d)["properties"].pop("labels"), f"gone: {CREATE} takes body/labels"),
+        (lambda d: _body(d)["required"].append("description"), f"now wanted: {CREATE} wants body/description"),
+        (lambda d: _body(d)["properties"]["description"].update(type="integer"), f"gone: {CREATE} takes body/description: string"),
+        (lambda d: _body(d)["properties"]["cleanup_strategy"]["enum"].remove("ALWAYS"), f"gone: {CREATE} takes body/cleanup_strategy: ALWAYS"),
+        (lambda d: d["components"]["schemas"]["Experiment"]["properties"].pop("outcome"), f"gone: {CREATE} answers 201/outcome"),
+        (lambda d: d["paths"]["/v1/projects"]["get"].update(requestBody={"required": True, "content": {"application/json": {"schema": {}}}}), "now wanted: GET /v1/projects wants body"),
+    ],
+)
+def test_a_change_that_breaks_a_client_is_told(edit: Callable[[dict[str, Any]], object], told: str) -> None:
+    document = copy.deepcopy(TODAY)
+    edit(document)
+    assert [each for each in broken(promises(TODAY), promises(document)) if each.startswith(told)]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda d: d["paths"].update({"/v1/new": {"post": d["paths"]["/v1/experiments"]["post"]}}),
+        lambda d: _body(d)["properties"].update(colour={"type": "object", "required": ["hue"], "properties": {"hue": {"type": "string"}}}),
+        lambda d: _body(d)["properties"]["cleanup_strategy"]["enum"].append("LATER"),
+        lambda d: _body(d)["required"].remove("name"),
+        lambda d: d["components"]["schemas"]["Experiment"]["properties"].update(colour={"type": "string"}),
+        lambda d: d["components"]["schemas"]["Experiment"]["properties"]["state"].update(type="string"),
+    ],
+)
+def test_a_change_that_only_adds_is_no_breach(edit: Callable[[dict[str, Any]], object]) -> None:
+    document = copy.deepcopy(TODAY)
+    edit(document)
+    assert broken(promises(TODAY), promises(document)) == []

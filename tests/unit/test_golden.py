@@ -4,6 +4,7 @@ The file of this release says what is written today, byte for byte; those of rel
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def meant(name: str, told: dict[str, Any]) -> Envelope:
 
 def headers(told: dict[str, Any]) -> list[tuple[str, bytes]]:
     return [(key, value.encode("latin-1")) for key, value in told["headers"].items()]
+
+
+def test_every_release_has_its_examples_and_its_promises() -> None:
+    """Those that the CHANGELOG names, and the one that is being made."""
+    named = set(re.findall(r"^## \[(\d+\.\d+)\.\d+\]", (GOLDEN.parents[2] / "CHANGELOG.md").read_text(), re.MULTILINE)) | {OURS.parent.name}
+    assert {each: sorted(path.name for path in (GOLDEN / each).glob("*")) for each in named} == {each: ["api.txt", "written.json"] for each in named}
 
 
 @pytest.mark.parametrize(("name", "told"), EXAMPLES)
