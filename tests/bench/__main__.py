@@ -39,9 +39,10 @@ def measured(arguments: argparse.Namespace, native: Native) -> dict[str, Any]:
     if "w1" in found:
         found["instruments"] = instrumented(arguments, native, found["w1"]["cpu_ms_per_task"])
     if arguments.telemetry:
-        found["telemetry"] = telemetry.costs(
-            lambda name, more: running(arguments, native, name, more), lambda system: Bench(system, meter(arguments, native, system), connections=arguments.connections), scale=arguments.scale, say=say
-        )
+        for name, measure in (("telemetry", telemetry.costs), ("bad_days", telemetry.bad_days)):
+            found[name] = measure(
+                lambda name, more: running(arguments, native, name, more), lambda system: Bench(system, meter(arguments, native, system), connections=arguments.connections), scale=arguments.scale, say=say
+            )
     if arguments.kills:
         with running(arguments, native, "two", {"lease_seconds": "4"}, copies=2) as system:
             bench = Bench(system, meter(arguments, native, system))
@@ -113,7 +114,7 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--kills", type=int, default=20, help="0 leaves w3 and take-over out")
-    parser.add_argument("--telemetry", action=argparse.BooleanOptionalAction, default=True, help="what tracing costs at each sampling ratio: twelve systems, one after the other")
+    parser.add_argument("--telemetry", action=argparse.BooleanOptionalAction, default=True, help="what tracing costs at each sampling ratio, on twelve systems, and with a collector's bad days")
     arguments = parser.parse_args()
     Native.end_leftovers(BASE / "servers")
     shutil.rmtree(BASE, ignore_errors=True)

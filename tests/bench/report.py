@@ -9,7 +9,7 @@ BARS = {"cpu_ms_per_task": 1.2, "tasks_per_second": 1000, "hop_p50": 25, "hop_p9
 
 
 def table(found: dict[str, Any]) -> str:
-    return "\n".join([*_head(found), *_bars(found), *_costs(found), *_instruments(found), *(telemetry.lines(found["telemetry"]) if "telemetry" in found else ()), *_kills(found)]) + "\n"
+    return "\n".join([*_head(found), *_bars(found), *_costs(found), *_instruments(found), *_telemetry(found), *_kills(found)]) + "\n"
 
 
 def _head(found: dict[str, Any]) -> Iterator[str]:
@@ -65,6 +65,11 @@ def _instruments(found: dict[str, Any]) -> Iterator[str]:
     yield f"| both off, % of the CPU of a task (bar: < 1) | {told['off_percent']} |"
     yield f"| journal on: CPU ms per task, off / on | {told['cpu_ms_per_task_off']} / {told['cpu_ms_per_task_on']} |"
     yield ""
+
+
+def _telemetry(found: dict[str, Any]) -> Iterator[str]:
+    if "telemetry" in found:
+        yield from (*telemetry.lines(found["telemetry"]), *telemetry.lines_of_days(found["bad_days"]))
 
 
 def _kills(found: dict[str, Any]) -> Iterator[str]:
