@@ -68,7 +68,8 @@ def trace(
 def drawn(span: dict[str, Any], *, as_of: str, lead: str = "", turn: str = "", origin: str | None = None) -> Iterator[str]:
     """A line a span: since the launch, how long (`…` while it goes on), what went wrong."""
     told, start, origin = span["attributes"], span["start"], origin or span["start"]
-    words = [f"{lead}{turn}{span['name']}", *(f"{told[name]}" for name in ("airavata.task.name", "airavata.job.id", "airavata.job.state") if name in told)]
+    shown = ("airavata.job.id", "airavata.job.state") if span["name"] == "job run" else ("airavata.task.name",)  # A job's task stands above it.
+    words = [f"{lead}{turn}{span['name']}", *(f"{told[name]}" for name in shown if name in told)]
     words += [f"attempt={told['airavata.task.attempt']}"] if "airavata.task.attempt" in told and span["name"] != "job run" else []
     words += [f"+{_seconds(origin, start)} s", f"{_seconds(start, span['end'] or as_of)} s{'' if span['end'] else ' …'}"]
     words += [f"{span['status']} {told.get('error.type', '')}".rstrip()] if span["status"] == "ERROR" else []
