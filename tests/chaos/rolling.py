@@ -182,10 +182,13 @@ def ends(rig: Fleet, plan: Document, load: Load) -> list[Case]:
     """What must be true of the whole besides its moves."""
     codes = {name: each.child.poll() for name, each in rig.daemons.items() if each.child is not None and each.child.poll() != 0}
     lives = fleet.releases_seen(rig.run, {each.version: name for name, each in rig.releases.items()})
+    counted = json.loads((rig.run / "unmet.json").read_text())["counted"]
+    helped = [f"{kind}: {counted[kind]}" for kind in ("aside", "rescue", "violation") if counted[kind]]
     few = [f"{name}: {count}" for name, count in lives.items() if count < sum(plan["copies"].values())]
     return [
         Case("at the end everybody ended with 0", ", ".join(f"{name} with {code}" for name, code in codes.items())),
         Case(f"lives of each release: {', '.join(f'{count} {name}' for name, count in lives.items())}", ", ".join(few)),
+        Case("every message was read by whom it met, and nobody had to help", ", ".join(helped)),
         Case("every client got an answer", "; ".join(load.failed)[:500]),
     ]
 
