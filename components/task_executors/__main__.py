@@ -54,11 +54,11 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
         metrics.watch(partial(figures.connections, remote.pool, remote.ways))
     watching = _watch(lifecycle, unit, pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
     while not lifecycle.stop.is_set():
+        lifecycle.each_turn(unit)  # First: without an instance row what the first poll brings would be taken for a silent owner's.
         free = capacity - len(executor.held)
         loop.capacity_full, loop.batch_size, loop.poll_seconds = free <= 0, max(1, min(1000, free)), executor.seconds_to_next
         loop.turn()
         executor.step()
-        lifecycle.each_turn(unit)
     loop.close()
     _finish(executor, lifecycle, unit)
     if watching is not None:

@@ -113,6 +113,8 @@ class Executor:
 
     def take(self, works: Sequence[Work]) -> None:
         for work in works:
+            if work.order.token in self.held and self.remote is not None:
+                self.remote.abandon(work.order.token)  # Taken from us and given back: what its older worker still says is not this epoch's outcome.
             order, self.held[work.order.token] = work.order, work
             journal.write("attempt.start", token=order.token, number=order.number, epoch=order.epoch, instance=self.instance, task=order.subject.task, type=order.task_type)
             task_type = self.task_types[order.task_type]
@@ -234,7 +236,8 @@ class Executor:
             return
         del self.ended[: len(batch)]
         for work, outcome in batch:
-            self.held.pop(work.order.token, None)
+            if self.held.get(work.order.token) is work:  # Else it was given back to us, at a newer epoch.
+                del self.held[work.order.token]
             fenced = work.order.token in zombies
             facts.told_end(work.order.token, work.order.epoch, "fenced" if fenced else type(outcome).__name__)
             if fenced:

@@ -146,6 +146,7 @@ class Workers:
         self.waiting.append(work)
 
     def abandon(self, token: str) -> None:
+        self.waiting = deque(each for each in self.waiting if each.order.token != token)
         self.under_way.pop(token, None)
         self.pool.abandon(token)
 

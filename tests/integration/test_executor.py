@@ -19,7 +19,8 @@ from app.mysql import engine, instances, outbox, processes
 from app.mysql.unit_of_work import UnitOfWork, now, unit_of_work
 from app.workflow import submission
 from app.workflow.attempt import State
-from components.task_executors.executor import Executor
+from app.workflow.execution import Succeeded
+from components.task_executors.executor import Executor, Happened, Work
 from components.task_executors.noop import TASK_TYPES
 from components.task_executors.noop.planner import PLANNER
 from components.task_executors.plugin import Commit
@@ -137,6 +138,43 @@ def test_E3_a_zombie_whose_attempt_was_taken_touches_nothing(world: World) -> No
     while successor.held:
         successor.step()
     assert world.attempt() == ("SUCCEEDED", 2, None)
+
+
+class Elsewhere:
+    """A remote whose workers end when told to."""
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+
+    def start(self, work: Work) -> None:
+        self.works.append(work)
+
+    def abandon(self, token: str) -> None:
+        self.works = [each for each in self.works if each.order.token != token]
+
+    def poll(self) -> list[Happened]:
+        ended, self.works = self.works, []
+        return [Happened(each.order.token, outcome=Succeeded()) for each in ended]
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_E3_an_attempt_that_was_taken_and_given_back_to_the_same_executor_ends_once(world: World, elsewhere: bool) -> None:
+    world.launch("a", "a:sleep_ms=1")
+    executor = world.executor("one")
+    if elsewhere:
+        executor.remote, executor.task_types = Elsewhere(), {name: replace(each, local=False) for name, each in executor.task_types.items()}
+    world.give(executor, world.to_commands())
+    with world.unit("silence") as tx:
+        instances.remove(tx, "one")
+    world.sent()
+    TimerLoop(unit_of_work=world.unit, placement=PLACEMENT, topics=TOPICS, lease_seconds=10).take_from_silent()
+    world.give(world.scheduler, world.sent())
+    world.give(executor, [each for each in world.sent() if isinstance(each.body, RunTask)])
+    world.sent()
+    while executor.held:
+        executor.step()
+    assert world.attempt() == ("SUCCEEDED", 2, None)
+    assert [(type(each.body).__name__, each.subject.epoch) for each in world.sent()] == [("TaskSucceeded", 2)]
 
 
 def test_E1_whose_commit_reply_was_lost_is_taken_up_by_looking(world: World) -> None:
