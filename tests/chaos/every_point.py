@@ -20,18 +20,16 @@ from confluent_kafka.admin import AdminClient
 
 from app.dev.process import wait_until
 from app.dev.servers import Native
-from app.messages.placement import Placement
 from tests.chaos import freeze_frames, proofs, workload
 from tests.chaos.catalogue import BUILT, POINTS, known
 from tests.chaos.expectations import unmet
-from tests.chaos.freeze_frames import FRAMES, Frame, Subject
+from tests.chaos.freeze_frames import FRAMES, PLACEMENT, Frame, Subject
 from tests.chaos.outcome import Case, Outcome, Say
 from tests.chaos.provocations import FIRST, PROVOKED, command, launch
 from tests.chaos.rig import Rig
 
 Document = dict[str, Any]
 MODES = ("crash", "pause", "delay:3000", "raise:unknown", "raise:definite")
-PLACEMENT = Placement(12, 4, 2)
 SETTINGS = {"lease_seconds": 3, "sweep_after_seconds": 3, "purge_every_seconds": 3, "partitions": PLACEMENT.partitions, "placement_width": PLACEMENT.width}
 CASE_SECONDS = 60.0  # Twice what the page allows: two cores that others use, too.
 ARMED_SECONDS = 0.1  # A running process looks at its file every 50 ms.
@@ -199,7 +197,7 @@ def entry(rig: Rig, case: Document, subject: Subject) -> str:
     elif "host" in tells:
         aim = f"?host={rig.places['hosts'][subject.host]}"
     elif "shard" in tells:
-        aim = f"?shard={PLACEMENT.shard(PLACEMENT.of_experiment(subject.experiment))}"
+        aim = f"?shard={subject.shard}"
     else:
         aim = ""
     return f"{point}={case['mode']}" + (f"@{case['hit']}" if case["hit"] != 1 else "") + aim
@@ -211,7 +209,7 @@ LEASE = "SELECT owner FROM relay_shards WHERE until > UTC_TIMESTAMP(6) AND shard
 def armed_copies(rig: Rig, point: str, subject: Subject) -> list[int]:
     """All; of the relays whoever holds the lease, where it is renewed: the other only looks whether it is free."""
     component = COMPONENT[word(point)]
-    owners = [row[0] for row in rig.rows(LEASE, PLACEMENT.shard(PLACEMENT.of_experiment(subject.experiment)))] if act(point) == "relay.lease" else []
+    owners = [row[0] for row in rig.rows(LEASE, subject.shard)] if act(point) == "relay.lease" else []
     copies = range(rig.counts[component])
     return [copy for copy in copies if any(f"-{rig.pid_of(component, copy)}-" in owner for owner in owners)] or list(copies)
 

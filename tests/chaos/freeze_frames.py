@@ -14,8 +14,10 @@ from typing import Any
 from confluent_kafka import Consumer, TopicPartition
 
 from app.messages import ids
+from app.messages.placement import Placement
 from tests.chaos.rig import Rig
 
+PLACEMENT = Placement(12, 4, 2)
 SECONDS_TO_READ = 10.0
 CLOCKS_SECONDS = 0.2  # How far apart two clocks that are asked one after the other may seem; leases are renewed every 0.5 s or later.
 
@@ -31,6 +33,10 @@ class Subject:
     @cached_property
     def process(self) -> str:
         return ids.derived("prc", self.experiment, "1")
+
+    @cached_property
+    def shard(self) -> int:
+        return PLACEMENT.shard(PLACEMENT.of_experiment(self.experiment))
 
     @cached_property
     def launched(self) -> bytes:
@@ -178,7 +184,7 @@ def _is_there(rig: Rig, place: TopicPartition, mid: bytes) -> bool:
 
 
 Seen = Callable[[Frame], bool]
-LEASE = "SELECT UNIX_TIMESTAMP(until) - 2 FROM relay_shards WHERE owner LIKE %s"
+LEASE = "SELECT UNIX_TIMESTAMP(until) - 2 FROM relay_shards WHERE owner LIKE %s AND shard = %s"
 BEAT = "SELECT UNIX_TIMESTAMP(heartbeat_at) FROM instances WHERE id LIKE %s"
 WATCH = "SELECT UNIX_TIMESTAMP(until) - %s FROM host_watches WHERE owner LIKE %s"
 
@@ -197,6 +203,10 @@ def sent_and_kept(f: Frame) -> bool:
 
 def sent(f: Frame) -> bool:
     return not f.kept and f.visible
+
+
+def leased(f: Frame) -> bool:
+    return f.renewed(LEASE, f.mine, f.subject.shard)
 
 
 def holds_a_shard(f: Frame) -> bool:
@@ -241,7 +251,7 @@ FRAMES: Mapping[str, Seen] = {
     "api.state.after": draft, "api.launch_commit.before": draft, "api.launch_commit.after": lambda f: not f.process(),
     "api.positions_commit.before": lambda f: not f.claimed("event-sink"), "api.positions_commit.after": lambda f: f.claimed("event-sink"),
     "api.events_commit.before": lambda f: not f.told, "api.events_commit.after": lambda f: f.told,
-    "relay.lease.before": lambda f: not f.renewed(LEASE, f.mine), "relay.lease.after": lambda f: f.renewed(LEASE, f.mine),
+    "relay.lease.before": lambda f: not leased(f), "relay.lease.after": leased,
     "relay.init.before": holds_a_shard, "relay.init.after": holds_a_shard, "relay.read_state.after": lambda f: f.now.settled == f.before.settled,
     "relay.settle.before": sent_and_kept, "relay.settle.after": sent,
     "relay.select.after": unsent, "relay.produce.after": unsent, "relay.record.before": unsent, "relay.commit.before": unsent, "relay.commit.after": sent_and_kept,
