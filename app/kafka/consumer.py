@@ -97,7 +97,7 @@ def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[s
         "heartbeat.interval.ms": max(100, session_timeout_ms // 3),
         "max.poll.interval.ms": 30_000,
         "fetch.queue.backoff.ms": 5,
-        "fetch.wait.max.ms": 1000,  # Data ends the wait; only an idle system feels it, and it should be quiet.
+        "fetch.wait.max.ms": 200,  # Data ends the wait, but a partition just taken over is not in the fetch that waits: it waits behind it.
         "queued.min.messages": 10_000,
         "allow.auto.create.topics": False,
         "statistics.interval.ms": 5000,

@@ -23,3 +23,8 @@ def test_what_the_protocol_says_in_words() -> None:
     assert (TOLD["Producer"]["acks"], TOLD["Producer"]["enable.idempotence"], TOLD["Producer"]["transaction.timeout.ms"]) == ("all", True, 10_000)
     assert (TOLD["Consumer"]["isolation.level"], TOLD["Consumer"]["enable.auto.commit"], TOLD["Consumer"]["partition.assignment.strategy"]) == ("read_committed", False, "cooperative-sticky")
     assert "group.instance.id" not in TOLD["Consumer"]
+
+
+def test_a_partition_taken_over_waits_for_no_fetch_longer_than_its_take_over_may_last() -> None:
+    claim_and_first_commit_ms = 600  # Of the 3 s of P24.
+    assert int(str(TOLD["Consumer"]["fetch.wait.max.ms"])) * 2 < claim_and_first_commit_ms
