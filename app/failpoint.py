@@ -1,8 +1,8 @@
 """Named places where a test may stop, break or kill a process: `module.operation.before` (nothing is done) or `.after` (done, its result neither used nor told).
 
 `hit` is an empty function until `arm` is called by a `__main__` with the setting AIRAVATA_FAILPOINTS: `point=mode[:argument][@n|@*][?key=value[&key=value]]; …`, or `@FILE` with
-one such entry a line, read again when the file changes, so that a running process can be armed. `*` as the point means every point; `@n` the n-th time in this life (1 unless
-told), `@*` every time; `?key=value` fits what the call site tells. A point strikes once: its `struck` file (O_EXCL) is made first, and the restarted process, which finds it,
+one such entry a line, read again when the file changes, so that a running process can be armed. `*` as the point means every point; `@n` the n-th time since it was
+armed (1 unless told), `@*` every time; `?key=value` fits what the call site tells. A point strikes once: its `struck` file (O_EXCL) is made first, and the restarted process, which finds it,
 passes; `@*` strikes again. With environment=production arming is refused. Doors and shells only; pure modules may not import this. All points: tests/chaos/catalogue.py.
 """
 
@@ -86,9 +86,9 @@ class _Armed:
         self.struck, self.raises = struck, raises
         self.file = Path(text[1:]) if text.startswith("@") else None
         self.seen: object = None
-        self.looked, self.known = time.monotonic(), self._read() if self.file else parse(text)
         self.reached: Counter[tuple[Entry, str]] = Counter()
         self.lock = threading.Lock()
+        self.looked, self.known = time.monotonic(), self._read() if self.file else parse(text)
 
     def __call__(self, point: str, /, **told: object) -> None:
         told = {**about, **told}
@@ -124,6 +124,8 @@ class _Armed:
         except FileNotFoundError:
             seen, known = None, []
         self.seen = seen
+        with self.lock:  # What is armed anew is counted anew; what stayed goes on.
+            self.reached = Counter({(entry, point): count for (entry, point), count in self.reached.items() if entry in known})
         return known
 
     def _first(self, point: str, entry: Entry) -> bool:

@@ -127,6 +127,21 @@ def test_a_file_arms_a_running_process_and_is_read_again_when_it_changes(arm: Ar
     failpoint.hit("c.d")
 
 
+def test_what_is_armed_again_in_the_same_life_strikes_again(arm: Arm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failpoint, "LOOK_SECONDS", 0.0)
+    file = tmp_path / "armed"
+    arm(f"@{file}")
+    for _ in range(2):
+        file.write_text("a.b=raise:unknown\n")
+        with pytest.raises(OutcomeUnknown):
+            failpoint.hit("a.b")
+        failpoint.hit("a.b")
+        file.write_text("")
+        failpoint.hit("a.b")
+        for struck in (tmp_path / "struck").glob("*"):
+            struck.unlink()
+
+
 def test_a_file_made_unreadable_ends_the_process(tmp_path: Path) -> None:
     (tmp_path / "armed").write_text("nonsense")
     ended = victim(tmp_path, f"@{tmp_path / 'armed'}")

@@ -28,18 +28,20 @@ def apart(question: str, *arguments: Any) -> Any:
 
 
 def _client(kafka: str) -> AdminClient:
+    """To be kept until its answer is there: with the client goes the thread that would bring it."""
     return AdminClient({"bootstrap.servers": kafka, "log_level": 0, "socket.timeout.ms": 10_000})
 
 
 def move_offsets(kafka: str, group: str, wanted: list[tuple[str, int, int]]) -> bool:
     """Whether Kafka took all of them."""
-    asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*each) for each in wanted])
-    (future,) = _client(kafka).alter_consumer_group_offsets([asked], request_timeout=10.0).values()
+    asking, asked = _client(kafka), ConsumerGroupTopicPartitions(group, [TopicPartition(*each) for each in wanted])
+    (future,) = asking.alter_consumer_group_offsets([asked], request_timeout=10.0).values()
     return all(each.error is None for each in future.result(20.0).topic_partitions)
 
 
 def offsets(kafka: str, group: str) -> list[tuple[str, int, int]]:
-    (future,) = _client(kafka).list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10.0).values()
+    asking = _client(kafka)
+    (future,) = asking.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=10.0).values()
     return [(each.topic, each.partition, each.offset) for each in future.result(20.0).topic_partitions]
 
 
