@@ -179,6 +179,8 @@ class Kafka(Plain):
             key, version, correlation = struct.unpack_from(">hhi", frame, 4)
             api = self.asked[correlation] = APIS.get(key, str(key))
             self.link.count[f"asked.{api}"] += 1
+            if api == "EndTxn":
+                self.link.count[f"asked.EndTxn {end_txn(frame[4:]).transactional_id}"] += 1
             order = self.taken(api, frame[4:]) if self.link.orders else None
             if isinstance(order, Hold):
                 self._hold(order, frame, api=api, version=version, correlation=correlation)
