@@ -124,8 +124,8 @@ class _Armed:
         except FileNotFoundError:
             seen, known = None, []
         self.seen = seen
-        with self.lock:  # What is armed anew is counted anew; what stayed goes on.
-            self.reached = Counter({(entry, point): count for (entry, point), count in self.reached.items() if entry in known})
+        with self.lock:  # Written again is armed again, and counted anew.
+            self.reached.clear()
         return known
 
     def _first(self, point: str, entry: Entry) -> bool:

@@ -121,8 +121,9 @@ def test_a_file_arms_a_running_process_and_is_read_again_when_it_changes(arm: Ar
     file.write_text("a.b=raise:unknown@2\nc.d=raise:definite\n")
     with pytest.raises(StoreUnavailable):
         failpoint.hit("c.d")
+    failpoint.hit("a.b")  # Armed again, it is the first time again.
     with pytest.raises(OutcomeUnknown):
-        failpoint.hit("a.b")  # The second time in this life: what stayed in the file goes on counting.
+        failpoint.hit("a.b")
     file.unlink()
     failpoint.hit("c.d")
 
@@ -131,12 +132,11 @@ def test_what_is_armed_again_in_the_same_life_strikes_again(arm: Arm, tmp_path: 
     monkeypatch.setattr(failpoint, "LOOK_SECONDS", 0.0)
     file = tmp_path / "armed"
     arm(f"@{file}")
-    for _ in range(2):
-        file.write_text("a.b=raise:unknown\n")
+    for _ in range(3):
+        file.with_suffix(".new").write_text("a.b=raise:unknown\n")
+        file.with_suffix(".new").rename(file)
         with pytest.raises(OutcomeUnknown):
             failpoint.hit("a.b")
-        failpoint.hit("a.b")
-        file.write_text("")
         failpoint.hit("a.b")
         for struck in (tmp_path / "struck").glob("*"):
             struck.unlink()
