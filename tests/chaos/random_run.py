@@ -26,6 +26,7 @@ from tests.chaos.rig import Rig
 Document = dict[str, Any]
 GAP_SECONDS, AT_ONCE = (2.0, 8.0), 3
 CLIENTS, LOOK_SECONDS, AGAIN_SECONDS = 8, 0.3, 1.0
+WAITING = 12  # Faults that may wait for their turn besides: those behind one that takes long, and harms what they do, do not keep back the others.
 PROVEN_SHARE = 0.75  # Of faults and of kinds: where chance aims, some find nothing to strike. They do not count, and the report names them.
 TRIES = 4  # A fault whose victim has just nothing to lose (no worker, no transaction under way) is aimed anew.
 LASTS: Mapping[str, tuple[float, float]] = {  # Seconds, log-uniform; the others: (1, 8). A kill: until it is started again.
@@ -180,7 +181,7 @@ def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings
         going = Going(rig, plan, say)
         reader = threading.Thread(target=going.read, daemon=True)
         reader.start()
-        with ThreadPoolExecutor(CLIENTS) as clients, ThreadPoolExecutor(AT_ONCE + 1) as nemeses:
+        with ThreadPoolExecutor(CLIENTS) as clients, ThreadPoolExecutor(AT_ONCE + WAITING) as nemeses:
             harms = [nemeses.submit(going.harm, each) for each in plan["faults"]]
             asked: list[Future[None]] = [*harms, *(clients.submit(going.launch, each) for each in plan["launches"])]
             asked += [clients.submit(going.misbehave, n, each) for n, each in enumerate(plan["bad_requests"])]
