@@ -17,7 +17,7 @@ from tests.chaos.lines import Lines
 from tests.support.gateway import Gateway, Refused
 
 Document = dict[str, Any]
-REFUSED_SECONDS, AGAIN_SECONDS = 120.0, 0.5
+REFUSED_SECONDS, AGAIN_SECONDS, NOT_NOW_SECONDS = 120.0, 0.5, 120.0
 _ops = itertools.count(1)
 
 
@@ -51,7 +51,15 @@ class Client(Gateway):
     def carry_out(self, launch: Mapping[str, Any], body: Document) -> str:
         """The launch and its repeats; the experiment's id, the same each time."""
         first = int(hashlib.sha256(launch["key"].encode()).hexdigest()[:8], 16)  # Which API server is asked first.
-        found = self.post("/experiments", body, launch["key"], first=first)["id"]
+        deadline = time.monotonic() + NOT_NOW_SECONDS
+        while True:
+            try:
+                found = self.post("/experiments", body, launch["key"], first=first)["id"]
+                break
+            except Refused as fault:  # Its host is off until somebody has seen to its new key, say: a user comes again.
+                if fault.problem.get("code") != "not_launchable" or time.monotonic() > deadline:
+                    raise
+            time.sleep(AGAIN_SECONDS)
         for n, wait in enumerate(launch["repeat_after"], 1):
             time.sleep(wait)
             again = self.post("/experiments", body, launch["key"], first=first + n)["id"]
