@@ -98,7 +98,7 @@ class Hits:
         told = json.loads(line)
         if told["kind"] == "unit.begin":
             self.open.setdefault(path, {})[told["step"]] = told["mono"]
-        elif told["kind"] == "unit.end":
+        elif told["kind"] == "unit.end" and "step" in told:  # A long line goes on in others, which bear lists alone.
             self.open.setdefault(path, {}).pop(told["step"], None)
         if told["kind"] != "failpoint.hit" or told["mode"] != mode:
             return None
