@@ -6,8 +6,6 @@ import json
 import sys
 import tempfile
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from app.dev.process import Daemon
 from app.dev.servers import free_port
 from tests.deployment import locked
 from tests.deployment.locked import ROOT
+from tests.support.query_api import asked
 
 MODULE, VERSION = "github.com/jaegertracing/jaeger", "v1.62.0"  # The newest whose modules could all be verified.
 PROGRAM = ROOT / ".dev" / "lib" / "jaeger" / VERSION / "all-in-one"
@@ -35,8 +34,7 @@ class Jaeger:
     port: int
 
     def _get(self, path: str, **parameters: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
-            return json.load(answer)["data"]
+        return asked(f"http://127.0.0.1:{self.port}/api/{path}", **parameters)
 
     def answers(self) -> bool:
         try:
@@ -48,8 +46,8 @@ class Jaeger:
     def search(self, service: str, **tags: str) -> list[str]:
         """Trace ids of the last hour in which one span of the service has all these tags."""
         now = time.time_ns() // 1000
-        asked = json.dumps({f"airavata.{name.replace('_', '.')}": value for name, value in tags.items()})
-        found = self._get("traces", service=service, tags=asked, start=str(now - 3_600_000_000), end=str(now + 60_000_000), limit="100")
+        wanted = json.dumps({f"airavata.{name.replace('_', '.')}": value for name, value in tags.items()})
+        found = self._get("traces", service=service, tags=wanted, start=str(now - 3_600_000_000), end=str(now + 60_000_000), limit="100")
         return [each["traceID"] for each in found]
 
     def services(self, trace_id: str) -> set[str]:

@@ -1,14 +1,12 @@
 """A panel of a dashboard as a picture: what its own queries say in a real Prometheus, drawn as SVG. Grafana draws better; this needs nothing but the standard library."""
 
-import json
 import math
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from observability.dashboards.__main__ import BOARDS, as_asked
 from observability.dashboards.panels import Panel
+from tests.support.query_api import asked
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 290, 64, 16, 66, 74
 COLOURS = ("#3274d9", "#e0752d", "#56a64b", "#a352cc", "#e02f44", "#8f8f8f", "#1aa6a6", "#b8860b")
@@ -22,24 +20,22 @@ def panel(board: str, title: str) -> Panel:
     return found
 
 
-def asked(prometheus: str, path: str, **query: object) -> list[dict[str, object]]:
-    """The API's `result`. Raises on any other answer."""
-    with urllib.request.urlopen(f"{prometheus}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=20) as answer:
-        told = json.loads(answer.read())
-    assert told["status"] == "success", told
-    return list(told["data"]["result"] if "result" in told["data"] else told["data"]["alerts"])
+def results(prometheus: str, path: str, **query: object) -> list[dict[str, object]]:
+    """Of a query, or the alerts."""
+    told = asked(f"{prometheus}/api/v1/{path}", **query)
+    return list(told["result"] if "result" in told else told["alerts"])
 
 
 def instant(prometheus: str, expression: str) -> list[tuple[dict[str, str], float]]:
     """(labels, value) of each series now."""
-    return [(each["metric"], float(each["value"][1])) for each in asked(prometheus, "query", query=expression)]  # type: ignore[index,misc]
+    return [(each["metric"], float(each["value"][1])) for each in results(prometheus, "query", query=expression)]  # type: ignore[index,misc]
 
 
 def series(prometheus: str, shown: Panel, *, start: float, end: float, step: float = 2.0, interval: str = "20s") -> dict[str, Points]:
     """Legend → points, of every query of a panel."""
     found: dict[str, Points] = {}
     for legend, expression in shown.queries:
-        for each in asked(prometheus, "query_range", query=as_asked(expression, interval), start=start, end=end, step=step):
+        for each in results(prometheus, "query_range", query=as_asked(expression, interval), start=start, end=end, step=step):
             name = legend
             for label, value in each["metric"].items():  # type: ignore[attr-defined]
                 name = name.replace("{{" + label + "}}", value)

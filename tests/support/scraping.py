@@ -1,10 +1,7 @@
 """A real Prometheus beside a system: scrapes all its processes each second, and knows the committed alert rules in a hurry, so that a test can wait for them."""
 
-import json
 import re
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Any
 from app.dev import prometheus
 from app.dev.process import wait_until
 from app.dev.servers import free_port
+from tests.support.query_api import asked
 from tests.support.system import System
 
 HURRY = 20.0  # A minute of `for` is three seconds here.
@@ -36,8 +34,7 @@ class Scraper:
     system: System
 
     def _get(self, path: str, **parameters: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
-            return json.load(answer)["data"]
+        return asked(f"http://127.0.0.1:{self.port}/api/v1/{path}", **parameters)
 
     def targets(self) -> None:
         """Everything there is now."""
