@@ -159,7 +159,7 @@ class Elsewhere:
 
 @pytest.mark.parametrize("elsewhere", [True, False])
 def test_E3_an_attempt_that_was_taken_and_given_back_to_the_same_executor_ends_once(world: World, elsewhere: bool) -> None:
-    world.launch("a", "a:sleep_ms=1")
+    world.launch("a", "a:sleep_ms=400")  # So that what it began first ends before what it began again.
     executor = world.executor("one")
     if elsewhere:
         executor.remote, executor.task_types = Elsewhere(), {name: replace(each, local=False) for name, each in executor.task_types.items()}
