@@ -11,6 +11,7 @@ from typing import Any
 from app.dev.process import wait_until
 from tests.chaos.lines import read
 from tests.chaos.rig import Rig
+from tests.support.system import state_of
 
 STRIKE_SECONDS = 60.0
 STATUSES: Mapping[str, int] = {"crash": -signal.SIGKILL, "exit": 70}
@@ -125,13 +126,13 @@ class Hits:
 def _status(rig: Rig, name: str, mode: str, *, worker: bool, pid: int) -> dict[str, Any]:
     """A component is our child: its wait status. A worker is the executor's: that its pid is gone is all that can be seen."""
     if mode == "pause":
-        if not wait_until(lambda: stopped(pid), 5.0):
+        if not wait_until(lambda: state_of(pid) == "T", 5.0):
             raise NotProven(f"{name} says it stopped, and is not in state T")
         return {"state": "T"}
     if mode not in STATUSES:
         return {"alive": rig.alive(rig.daemons[name])}
     if worker:
-        if not wait_until(lambda: not Path(f"/proc/{pid}").exists() or state(pid) == "Z", 5.0):
+        if not wait_until(lambda: state_of(pid) in {"", "Z"}, 5.0):
             raise NotProven(f"worker {pid} of {name} lives on")
         return {"gone": pid}
     if not wait_until(lambda: rig.status_of(pid) is not None, 10.0, 0.005):
@@ -140,14 +141,6 @@ def _status(rig: Rig, name: str, mode: str, *, worker: bool, pid: int) -> dict[s
     if status != STATUSES[mode]:
         raise NotProven(f"{name} ended with {status}, not {STATUSES[mode]}")
     return {"wait_status": abs(STATUSES[mode])}
-
-
-def state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-
-
-def stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and state(pid) == "T"
 
 
 def woken(rig: Rig, name: str) -> float:

@@ -144,22 +144,19 @@ class System(dev.System):
         if wait:
             self.await_ready(anew.name)
 
-    def _state(self, pid: int) -> str:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-
     def freeze(self, component: str, copy: int = 0) -> None:
         pid = self.pid_of(component, copy)
         os.kill(pid, signal.SIGSTOP)
-        assert wait_until(lambda: self._state(pid) == "T", 30.0), f"{component}-{copy} is not stopped"
+        assert wait_until(lambda: state_of(pid) == "T", 30.0), f"{component}-{copy} is not stopped"
 
     def frozen(self, component: str, copy: int = 0) -> bool:
         """By itself, at a fail point with mode pause."""
-        return self._state(self.pid_of(component, copy)) == "T"
+        return state_of(self.pid_of(component, copy)) == "T"
 
     def thaw(self, component: str, copy: int = 0) -> None:
         pid = self.pid_of(component, copy)
         os.kill(pid, signal.SIGCONT)
-        assert wait_until(lambda: self._state(pid) != "T", 30.0), f"{component}-{copy} is still stopped"
+        assert wait_until(lambda: state_of(pid) != "T", 30.0), f"{component}-{copy} is still stopped"
 
     # ---- what is left behind ------------------------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -206,6 +203,14 @@ class System(dev.System):
         if not wait_until(lambda: bool(condition()), seconds, 0.05):
             dead = [f"{each.name} ended with {each.child.returncode}: {each.tail(3)}" for each in self.daemons.values() if each.child and not self.alive(each)]
             raise AssertionError(f"not within {seconds:.0f} s: {told()}; logs in {self.directory}; {dead}")
+
+
+def state_of(pid: int) -> str:
+    """The letter in /proc: T is stopped; empty once it is gone, also when it goes while it is looked at."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return ""
 
 
 def _ancestors(pid: int) -> Iterator[int]:

@@ -8,6 +8,7 @@ import pytest
 
 from app import journal
 from tests.chaos.proofs import Hits
+from tests.support.system import state_of
 
 
 @pytest.fixture
@@ -29,3 +30,13 @@ def test_a_hit_is_found_in_the_unit_that_is_open_and_not_in_one_that_has_ended(w
     (begun,) = [line for line in file.read_text().splitlines() if "scheduler.commit#2" in line]
     assert f'"mono":{found.begun}' in begun
     assert (found.name, found.worker) == ("scheduler-1", False)
+
+
+@pytest.mark.parametrize("gone", [FileNotFoundError, ProcessLookupError], ids=["before its file was opened", "before it was read"])
+def test_a_process_that_goes_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch, gone: type[OSError]) -> None:
+    def goes(*_: Any, **__: Any) -> str:
+        raise gone
+
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    monkeypatch.setattr(Path, "read_text", goes)
+    assert state_of(1) == ""

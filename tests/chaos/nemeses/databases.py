@@ -13,10 +13,11 @@ import httpx2
 import pymysql
 
 from app.dev.process import Daemon, wait_until
-from tests.chaos.nemeses.nemesis import KEY, POISONED, Nemesis, Proof, Random, Tail, Undecided, patiently, proven, state_of
+from tests.chaos.nemeses.nemesis import KEY, POISONED, Nemesis, Proof, Random, Tail, Undecided, patiently, proven
 from tests.chaos.proxy import Link
 from tests.chaos.rig import Rig
 from tests.chaos.wire import LoseCommit
+from tests.support.system import state_of
 
 API_SECONDS = 15.0  # Pool wait, connect and read time-outs of one request, together.
 LOST_WAIT_SECONDS = 30.0

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from app.dev.compute_host import SshHost
 from app.dev.process import Daemon
-from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, patiently, proven, state_of
+from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, patiently, proven
 from tests.chaos.nemeses.processes import children_of
 from tests.chaos.rig import Rig
+from tests.support.system import state_of
 
 MET_SECONDS = 60.0
 BOOT_ID = "/proc/sys/kernel/random/boot_id"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from app.dev.process import wait_until
 from tests.chaos.nemeses.databases import ApiMustRefuse, the_daemon
-from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, daemon_name, proven, split, state_of
+from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, daemon_name, proven, split
 from tests.chaos.rig import Rig
-from tests.support.system import COMPONENTS
+from tests.support.system import COMPONENTS, state_of
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMORY_BYTES = 24 << 20

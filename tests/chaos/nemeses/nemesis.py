@@ -123,14 +123,6 @@ def others(rig: Rig, target: str) -> list[str]:
     return [each for each in names(rig) if each != target and split(each)[0] == component and rig.alive(rig.daemons[daemon_name(each)])]
 
 
-def state_of(pid: int) -> str:
-    """The letter in /proc: T is stopped; empty once it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return ""
-
-
 def held_by(rig: Rig, pid: int) -> int:
     """Partitions, relay shards and hosts that an instance owns as MySQL has it."""
     tables = ("positions", "relay_shards", "host_watches")

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.dev.process import wait_until
-from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Undecided, arm, daemon_name, disarm, held_by, names, others, patiently, proven, split, state_of
+from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Undecided, arm, daemon_name, disarm, held_by, names, others, patiently, proven, split
 from tests.chaos.rig import Rig
-from tests.support.system import COMPONENTS
+from tests.support.system import COMPONENTS, state_of
 
 EXECUTORS = ("executor-environment", "executor-data", "executor-job")
 ORPHAN_SECONDS = 2.0  # A worker has 1 s to follow its parent; the look itself takes its time.
