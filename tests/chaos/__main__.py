@@ -17,6 +17,7 @@ from app.dev.servers import ROOT, Native
 from tests.chaos import every_point, headline, random_run, report, rolling
 from tests.chaos.outcome import Outcome, say
 from tests.chaos.rig import RUNS, private_servers
+from tests.chaos.victims import VICTIMS
 
 Document = dict[str, Any]
 PARTS: dict[str, Callable[..., Outcome]] = {"points": every_point.run, "headline": headline.run, "random": random_run.run, "rolling": rolling.run}
@@ -30,7 +31,7 @@ def plans(lane: str, seed: int, given: argparse.Namespace) -> list[Document]:
         case "points":
             return [every_point.draw(seed, mode=given.mode, hit=given.hit, only=given.only)]
         case "headline":
-            return [headline.draw(seed, victim=given.victim, rounds=given.rounds)]
+            return [headline.draw(seed, victim=each, rounds=given.rounds) for each in given.victim]
         case "random":
             return [random_run.draw(seed, seconds=given.seconds, kinds=given.only)]
         case "rolling":
@@ -94,7 +95,7 @@ def main() -> int:
     parser.add_argument("--mode", default="crash", help="points: what they do")
     parser.add_argument("--hit", type=int, default=1, help="points: at which hit")
     parser.add_argument("--only", nargs="*", default=[], help="points or nemeses to take")
-    parser.add_argument("--victim", default="scheduler", help="headline: who is struck")
+    parser.add_argument("--victim", nargs="+", default=["scheduler"], choices=VICTIMS, help="headline: who is struck, one after the other")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=60.0, help="random: how long")
     given = parser.parse_args()
