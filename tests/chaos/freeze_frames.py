@@ -133,14 +133,14 @@ class Frame:
         shift = self.now.mysql - self.now.mono
         return any(row[0] is not None and float(row[0]) - shift >= self.begun - CLOCKS_SECONDS for row in self.rig.rows(statement, *values))
 
-    def by_another(self, unit: str) -> bool:
-        """What was left undone another copy did at once, as its journal says: the loops that all schedulers run wait for nobody to be found dead."""
+    def by_another(self, unit: str, *, for_all: bool = False) -> bool:
+        """What was left undone another copy did at once, as its journal says: the loops that all schedulers run wait for nobody to be found dead. `for_all`: it is about no process."""
         component, own = self.victim.rpartition("-")[0], self.victim.replace("-", "/")
 
         def told() -> bool:
             lines = (line for file in (self.rig.run / "journal").glob(f"{component}-[0-9]*.jsonl") for line in read(file) if line["mono"] > self.struck and line["who"] != own)
             done = (line for line in lines if line["kind"] == "unit.end" and (line["unit"], line["outcome"]) == (unit, "committed"))
-            return any(self.subject.process in line.get("process", ()) for line in done)
+            return any(for_all or self.subject.process in line.get("process", ()) for line in done)
 
         return wait_until(told, TOLD_SECONDS)
 
@@ -200,6 +200,7 @@ def _is_there(rig: Rig, place: TopicPartition, mid: bytes) -> bool:
 Seen = Callable[[Frame], bool]
 LEASE = "SELECT UNIX_TIMESTAMP(until) - 2 FROM relay_shards WHERE owner LIKE %s AND shard = %s"
 BEAT = "SELECT UNIX_TIMESTAMP(heartbeat_at) FROM instances WHERE id LIKE %s"
+OLD = "idempotency WHERE created_at < UTC_TIMESTAMP() - INTERVAL 7 DAY"
 WATCH = "SELECT UNIX_TIMESTAMP(until) - %s FROM host_watches WHERE owner LIKE %s"
 
 
@@ -281,7 +282,7 @@ FRAMES: Mapping[str, Seen] = {
     "lease.expire.after": lambda f: f.has("attempts WHERE process_id = %s AND owner IS NULL AND state = 'RUNNING'", f.subject.process),
     "sweeper.rescue.before": lambda f: not f.timer and not f.waits and f.has("tasks WHERE process_id = %s AND state = 'RETRY_WAIT'", f.subject.process),
     "sweeper.rescue.after": lambda f: f.waits or f.has("tasks WHERE process_id = %s AND attempt > 1", f.subject.process),
-    "purge.before": lambda f: f.has("idempotency WHERE created_at < UTC_TIMESTAMP() - INTERVAL 7 DAY"), "purge.after": lambda f: not f.has("idempotency WHERE created_at < UTC_TIMESTAMP() - INTERVAL 7 DAY"),
+    "purge.before": lambda f: f.has(OLD) or f.by_another("purge", for_all=True), "purge.after": lambda f: not f.has(OLD),
     "executor.outcome_commit.before": lambda f: f.attempt("a", "RUNNING"), "executor.outcome_commit.after": lambda f: f.attempt("a", "SUCCEEDED"),
     "ssh.connect.before": at_work, "ssh.connect.after": at_work, "ssh.exec.before": at_work, "ssh.exec.after": at_work,
     "staging.part.after": lambda f: not f.staged, "staging.rename.before": lambda f: not f.staged, "staging.rename.after": lambda f: f.staged, "staging.manifest.after": lambda f: f.staged,

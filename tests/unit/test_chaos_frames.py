@@ -40,3 +40,11 @@ def test_what_was_done_before_the_blow_does_not_count(frame: Any) -> None:
     journal.write("unit.end", step="timer.move#1", **DONE)
     frame.struck = time.monotonic()
     assert not frame.by_another("timer.move")
+
+
+@pytest.mark.parametrize(("who", "counts"), [("scheduler/0", True), ("scheduler/1", False)])
+def test_what_is_about_no_process_another_did_for_all(frame: Any, who: str, counts: bool) -> None:
+    journal.begin(str(frame.rig.run / "journal"), environment="test", who=who)
+    journal.write("unit.end", unit="purge", step="purge#1", outcome="committed")
+    assert frame.by_another("purge", for_all=True) is counts
+    assert not frame.by_another("purge")
