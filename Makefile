@@ -20,6 +20,7 @@ chaos-hour: bootstrap ## an hour of random faults
 	@$(PYTHON) -m tests.chaos hour $(if $(SEED),--seed $(SEED))
 
 chaos-night: bootstrap ## every point in every mode, hundreds of kills, each fault alone and all together
+	@$(PYTHON) tests/run.py nemeses
 	@$(PYTHON) -m tests.chaos night $(if $(SEED),--seed $(SEED))
 
 lint: bootstrap ## ruff, mypy, import directions

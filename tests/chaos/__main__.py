@@ -21,6 +21,7 @@ from tests.chaos.victims import VICTIMS
 
 Document = dict[str, Any]
 PARTS: dict[str, Callable[..., Outcome]] = {"points": every_point.run, "headline": headline.run, "random": random_run.run, "rolling": rolling.run}
+DATABASES = ("mysql", "mariadb")
 KEPT_RUNS = 20
 NIGHT_ROUNDS = {"scheduler": 268, "generator": 30, "relay": 30, "executor": 30, "watcher": 10, "sink": 30}  # Of eight of the scheduler's two are freezes: 201 kills.
 
@@ -41,19 +42,20 @@ def plans(lane: str, seed: int, given: argparse.Namespace) -> list[Document]:
         case "hour":
             return [random_run.draw(seed, seconds=3600.0)]
         case "night":
-            modes = [every_point.draw(seed + n, mode=mode) for n, mode in enumerate(every_point.MODES)]
+            modes = [every_point.draw(seed + n, mode=mode) | {"database": database} for database in DATABASES for n, mode in enumerate(every_point.MODES)]
             kills = [headline.draw(seed, victim=victim, rounds=rounds) for victim, rounds in NIGHT_ROUNDS.items()]
             alone = [random_run.draw(seed + n, seconds=180.0, kinds=[kind]) for n, kind in enumerate(random_run.NEMESES)]
             return [*modes, *kills, *alone, random_run.draw(seed, seconds=3600.0)]
     raise SystemExit(f"there is no lane {lane}")
 
 
-def carry_out(drawn: Sequence[Document], *, kind: str) -> list[Outcome]:
-    """Each plan in a run directory of its own, on servers of its own."""
+def carry_out(drawn: Sequence[Document], *, database: str) -> list[Outcome]:
+    """Each plan in a run directory of its own, on servers of its own, on the database it names."""
     outcomes = []
     for plan in drawn:
+        kind = plan.setdefault("database", database)
         directory = RUNS / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan['kind']}-{plan['seed']}"
-        say(f"{plan['kind']}, seed {plan['seed']}: {directory.relative_to(ROOT)}")
+        say(f"{plan['kind']} on {kind}, seed {plan['seed']}: {directory.relative_to(ROOT)}")
         with private_servers(kind) as native:
             outcomes.append(_one(plan, directory, native, kind))
         say(f"{plan['kind']}: checker {outcomes[-1].verdict}, {len(outcomes[-1].cases) - len(outcomes[-1].failed)} cases passed, {len(outcomes[-1].failed)} failed")
@@ -90,7 +92,7 @@ def main() -> int:
     parser.add_argument("lane", choices=["commit", "hour", "night", "points", "headline", "random", "rolling", "replay"])
     parser.add_argument("run", nargs="?", type=Path, help="replay: the run directory whose plan is carried out again")
     parser.add_argument("--seed", type=int, default=None, help="default: the commit's")
-    parser.add_argument("--database", default="mysql", choices=["mysql", "mariadb"])
+    parser.add_argument("--database", default="mysql", choices=DATABASES)
     parser.add_argument("--times", type=int, default=1, help="replay: how often; prints the hit rate")
     parser.add_argument("--mode", default="crash", help="points: what they do")
     parser.add_argument("--hit", type=int, default=1, help="points: at which hit")
@@ -102,7 +104,7 @@ def main() -> int:
     seed = given.seed if given.seed is not None else seed_of_commit()
     drawn = [json.loads((given.run / "plan.json").read_text())] * given.times if given.lane == "replay" else plans(given.lane, seed, given)
     forget_old_runs()
-    outcomes = carry_out(drawn, kind=given.database)
+    outcomes = carry_out(drawn, database=given.database)
     repeat = f"python -m tests.chaos {' '.join(sys.argv[1:])}" + ("" if given.seed is not None or given.lane == "replay" else f" --seed {seed}")
     found = report.gather(given.lane, seed, outcomes, repeat=repeat)
     print(report.write(found))
