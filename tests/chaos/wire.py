@@ -24,6 +24,7 @@ APIS = {
     0: "Produce", 1: "Fetch", 2: "ListOffsets", 3: "Metadata", 8: "OffsetCommit", 9: "OffsetFetch", 10: "FindCoordinator", 11: "JoinGroup", 12: "Heartbeat", 13: "LeaveGroup",
     14: "SyncGroup", 18: "ApiVersions", 22: "InitProducerId", 24: "AddPartitionsToTxn", 26: "EndTxn",
 }  # fmt: skip
+OF_TRANSACTIONS = frozenset({"AddPartitionsToTxn", "EndTxn"})
 
 
 class Severed(Exception):
@@ -106,11 +107,16 @@ class EndTxn(NamedTuple):
     committed: bool
 
 
-def end_txn(body: bytes) -> EndTxn:
-    """An EndTxn request before flexible versions (librdkafka sends 1): header, client id, transactional id, producer, epoch, committed."""
+def _transactional(body: bytes) -> tuple[str, bytes]:
+    """The transactional id of a request before flexible versions, behind header and client id, and what follows it."""
     at = 10 + max(0, int.from_bytes(body[8:10], "big", signed=True))
-    size = int.from_bytes(body[at : at + 2], "big")
-    name, rest = body[at + 2 : at + 2 + size].decode(), body[at + 2 + size :]
+    end = at + 2 + int.from_bytes(body[at : at + 2], "big")
+    return body[at + 2 : end].decode(), body[end:]
+
+
+def end_txn(body: bytes) -> EndTxn:
+    """An EndTxn request (librdkafka sends version 1): transactional id, producer, epoch, committed."""
+    name, rest = _transactional(body)
     producer, epoch, committed = struct.unpack(">qh?", rest[:11])
     return EndTxn(name, producer, epoch, committed)
 
@@ -179,8 +185,8 @@ class Kafka(Plain):
             key, version, correlation = struct.unpack_from(">hhi", frame, 4)
             api = self.asked[correlation] = APIS.get(key, str(key))
             self.link.count[f"asked.{api}"] += 1
-            if api == "EndTxn":
-                self.link.count[f"asked.EndTxn {end_txn(frame[4:]).transactional_id}"] += 1
+            if api in OF_TRANSACTIONS:
+                self.link.count[f"asked.{api} {_transactional(frame[4:])[0]}"] += 1
             order = self.taken(api, frame[4:]) if self.link.orders else None
             if isinstance(order, Hold):
                 self._hold(order, frame, api=api, version=version, correlation=correlation)

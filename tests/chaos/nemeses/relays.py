@@ -16,7 +16,7 @@ from tests.chaos.proxy import Link
 from tests.chaos.rig import Rig
 from tests.chaos.wire import Hold, Order, Swallow
 
-TRAFFIC_SECONDS, HELD_SECONDS = 40.0, 15.0
+TRAFFIC_SECONDS, HELD_SECONDS, OPEN_SECONDS = 40.0, 15.0, 5.0
 EPOCH_ERRORS = {47: "INVALID_PRODUCER_EPOCH", 90: "PRODUCER_FENCED"}
 
 
@@ -77,7 +77,7 @@ class TwoRelays(Nemesis):
 
 
 class LateEndTxn(Nemesis):
-    """N12. The end of a transaction is held (variant severed: its connection breaks; unanswered: it just stays), and handed over in the third later transaction or after 15 s."""
+    """N12. The end of a transaction is held (variant severed: its connection breaks; unanswered: it just stays), and handed over when a transaction is open after three later ones, or after 15 s."""
 
     name, title, weight = "N12", "late EndTxn", 4
     variants = ("severed", "severed", "severed", "unanswered")
@@ -103,9 +103,11 @@ class LateEndTxn(Nemesis):
     def _hand_over(self, rig: Rig, link: Link, order: Hold) -> dict[str, Any]:
         """Where a shard has ended nothing since, but for the library's own repetition (MySQL was away, say), the broker answers 0 to what is no more than repeated."""
         of_relay, frame = rig.links.proxy.of(link.name.split(">")[0] + ">", "kafka"), wire.end_txn(order.frame[4:])
-        mine = f"EndTxn {frame.transactional_id}"
+        mine, opens = (f"{api} {frame.transactional_id}" for api in ("EndTxn", "AddPartitionsToTxn"))
         ends, begins = asked(of_relay, mine), asked(of_relay, "InitProducerId")
-        wait_until(lambda: asked(of_relay, mine) >= ends + 3, HELD_SECONDS, 0.01)
+        if wait_until(lambda: asked(of_relay, mine) >= ends + 3, HELD_SECONDS, 0.01):
+            opened = asked(of_relay, opens)
+            wait_until(lambda: asked(of_relay, opens) > opened, OPEN_SECONDS, 0.0005)
         later, new, code = asked(of_relay, mine) - ends, asked(of_relay, "InitProducerId") - begins, wire.end_txn_error(order.release(link.target))
         return {
             "correlation": order.seen["correlation"], "transactional_id": frame.transactional_id, "epoch": frame.epoch, "committed": frame.committed, "held_seconds": round(order.seen["held_seconds"], 2),
