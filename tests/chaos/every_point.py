@@ -34,7 +34,7 @@ SETTINGS = {"lease_seconds": 3, "sweep_after_seconds": 3, "purge_every_seconds":
 CASE_SECONDS = 60.0  # Twice what the page allows: two cores that others use, too.
 ARMED_SECONDS = 0.1  # A running process looks at its file every 50 ms.
 PAUSE_SECONDS = 5.0  # Past session and lease.
-REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P18")
+REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P18", "P25")
 COMPONENT = {  # By the first word of a point: the component it strikes in.
     "api": "api", "dead_letter": "api", "relay": "relay", "generator": "generator", "scheduler": "scheduler", "timer": "scheduler", "sweeper": "scheduler", "purge": "scheduler",
     "lease": "scheduler", "executor": "executor-noop", "ssh": "executor-environment", "staging": "executor-data", "submit": "executor-job", "host": "executor-job", "job": "executor-job",

@@ -37,7 +37,7 @@ HARMS: Mapping[str, str] = {  # Two that harm the same thing are never on at onc
     "N5": "mysql", "N6": "mysql", "N7": "mysql", "N8": "mysql", "N9": "mysql", "N21": "mysql", "N10": "kafka", "N12": "relay", "N13": "relay", "N14": "relay", "N4": "relay", "N3": "locks", "N2": "locks",
     "N18": "groups", "N25": "host", "N26": "host", "N27": "host", "N30": "everything", "N33": "everything",
 }  # fmt: skip
-REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P18", "P21", "P23")
+REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P18", "P21", "P23", "P25")
 
 
 def draw(seed: int, *, seconds: float, kinds: Sequence[str] = (), launches_per_second: float = 0.7) -> Document:

@@ -62,7 +62,7 @@ def shown(system: System, launched: list[str]) -> bool:
 
 PROMISES = {
     "P1": {}, "P2": {}, "P3": {"keys": 1}, "P5": {}, "P6": {"dispatches": 20, "joins": 2}, "P7": {"records": 50}, "P8": {"attempts": 20, "retries": 1}, "P9": {}, "P10": {"jobs": 1}, "P11": {"rows": 100},
-    "P12": {"keys": 10}, "P13": {"events": 50}, "P14": {"offsets": 1}, "P16": {"committed": 100, "steps": 50}, "P18": {},
+    "P12": {"keys": 10}, "P13": {"events": 50}, "P14": {"offsets": 1}, "P16": {"committed": 100, "steps": 50}, "P18": {}, "P25": {"experiments": 1, "messages": 100},
 }  # fmt: skip
 
 

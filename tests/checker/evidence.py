@@ -23,7 +23,7 @@ _NOTHING: dict[str, Any] = {}
 class Message:
     """What a header list says: of a row of outbox or timers (B), or of a record (K)."""
 
-    __slots__ = ("attempt", "cause", "content", "epoch", "experiment", "gateway", "id", "key", "marked", "mid", "moved", "offset", "only", "origin", "part", "payload", "place", "process", "step", "table", "task", "time", "topic", "type", "unit")
+    __slots__ = ("attempt", "cause", "content", "epoch", "experiment", "gateway", "id", "key", "marked", "mid", "moved", "offset", "only", "origin", "part", "payload", "place", "process", "step", "table", "task", "time", "topic", "traceparent", "type", "unit", "version")
 
     def __init__(self, found: dict[str, Any], mid: str, where: tuple[str, int], key: str, place: Place) -> None:
         self.mid, (self.topic, self.part), self.key, self.place = mid, where, key, place
@@ -35,6 +35,7 @@ class Message:
         self.unit, _, self.step = writer.partition("#")
         self.origin: dict[str, Any] | None = _object(found.get("origin"))
         self.marked = _text(found.get("nemesis"))
+        self.traceparent, self.version = _text(found.get("traceparent")), _number(_text(found.get("schema_version")))
         self.id, self.offset, self.table, self.moved, self.payload, self.content, self.time = 0, -1, "", False, "", 0, 0.0
 
     @property
@@ -130,6 +131,7 @@ class Evidence:
         self.positions: dict[tuple[str, str, int], int] = {}  # at the end
         self.committed: dict[str, dict[str, dict[str, int]]] = {}
         self.renewed: set[str] = set()
+        self.published: set[tuple[str, int, int]] = set()  # topic, partition, offset of what a nemesis published
         self.samples = 0
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -187,6 +189,7 @@ class Evidence:
             place = Place(name, number)
             if source == "nemesis":
                 self.renewed.update((line.get("evidence") or {}).get("topics_renewed") or ())
+                self.published.update((topic, part, offset) for topic, part, offset in (line.get("evidence") or {}).get("published") or ())
             for each in hooks:
                 each(line, place)
         self.seen.setdefault(f"{source}.lives", set()).update(last)
@@ -309,6 +312,15 @@ class Evidence:
     def records_of(self, mid: str) -> list[Message]:
         first = self.by_mid.get(mid)
         return [] if first is None else [first, *self.again.get(mid, ())]
+
+    def foreign(self, record: Message) -> bool:
+        """What no outbox row stands for: the harness's own, a copy it made, the relay's memory, and what only ends an unmarked transaction."""
+        return bool(record.marked) or record.type == "Nothing" or (record.topic, record.part, record.offset) in self.published or self.base(record.topic) == "airavata-relay-state"
+
+    def ours(self, message: Message) -> bool:
+        """Of a row or a record: the product's own words, and no copy of what is foreign."""
+        origins = self.records_of(str(message.origin["mid"])) if message.origin else []
+        return not self.foreign(message) and not (origins and all(map(self.foreign, origins)))
 
     def _remember(self, tx: Transaction) -> None:
         for _, _, after in tx.changes.get("tasks", ()):

@@ -8,14 +8,14 @@ from typing import Any
 
 from tests.checker import sources
 from tests.checker.evidence import Evidence
-from tests.checker.promises import delivery, history, launches, outside, ownership, remote, states
+from tests.checker.promises import delivery, history, launches, outside, ownership, remote, states, traces
 from tests.checker.sources import Faults, Source
 from tests.checker.verdicts import BROKEN, HELD, UNDECIDED, Promise, Verdict, decide
 
 PROMISES: tuple[type[Promise], ...] = (
     launches.Accepted, launches.Ended, launches.OneKey, ownership.OneOwner, states.LegalMoves, states.GraphObeyed, delivery.AppliedOnce, states.AttemptsAddUp, remote.OneExecution,
     remote.NoOrphan, delivery.OutboxConserved, delivery.OrderWithinKey, history.OneHistory, ownership.OffsetsBehind, delivery.SetAside, delivery.NoTornStep, outside.CancelHonoured,
-    remote.WholeFiles, outside.TenantsApart, outside.SecretsInside, launches.Refused, outside.BoundsHold, launches.NoGoingBack, ownership.TakenOver, outside.TraceWhole,
+    remote.WholeFiles, outside.TenantsApart, outside.SecretsInside, launches.Refused, outside.BoundsHold, launches.NoGoingBack, ownership.TakenOver, traces.TraceWhole,
     outside.UpgradesSafe,
 )  # fmt: skip
 

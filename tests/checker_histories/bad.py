@@ -599,7 +599,7 @@ def two_events_change_places(s: Story) -> None:
 @breaks("P13")
 def an_event_is_shown_otherwise(s: Story) -> None:
     found = _event(s, 5)
-    found["document"] = json.dumps({**json.loads(found["document"]), "to_state": "CANCELED", "task_id": "tsk_other"})
+    found["document"] = json.dumps({**json.loads(found["document"]), "to_state": "CANCELED", "process_id": "prc_other"})
 
 
 @breaks("P13")
@@ -851,3 +851,78 @@ def a_relay_is_taken_over_too_late(s: Story) -> None:
     s.relay()
     s.journals["relay/0"][-1] |= {"who": "relay/1"}
     s.fault("f2", "N1", "relay/0", proof={"struck": struck, "takeover": True, "spare": True, "lag_ms": 1.0})
+
+
+# ---- P25 ----------------------------------------------------------------------------------------------------------------------------------------------
+OTHER_TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01"
+
+
+def _record(s: Story) -> dict[str, Any]:
+    """The last one about an attempt."""
+    a_row(s)
+    s.relay()
+    return s.log[EVENTS][0][-1]
+
+
+def _bears(record: dict[str, Any], change: Callable[[str], str]) -> None:
+    record["h"] = [[name, change(value) if name == "traceparent" else value] for name, value in record["h"]]
+
+
+@breaks("P25")
+def a_message_begins_a_trace_of_its_own(s: Story) -> None:
+    _bears(_record(s), lambda _: OTHER_TRACE)
+
+
+@breaks("P25")
+def a_message_has_no_trace(s: Story) -> None:
+    _bears(_record(s), lambda _: "")
+
+
+@breaks("P25")
+def a_message_hangs_on_its_cause(s: Story) -> None:
+    _bears(_record(s), lambda told: f"{told[:36]}{'cd' * 8}{told[52:]}")
+
+
+@breaks("P25")
+def a_message_is_not_sampled_like_its_launch(s: Story) -> None:
+    _bears(_record(s), lambda told: f"{told[:53]}00")
+
+
+@breaks("P25")
+def an_event_is_shown_in_another_trace(s: Story) -> None:
+    found = _event(s, 5)
+    found["document"] = json.dumps({**json.loads(found["document"]), "traceparent": OTHER_TRACE})
+
+
+@breaks("P25")
+def a_launch_changes_its_trace(s: Story) -> None:
+    was = s.rows["processes"]["prc_one"]["trace_context"]
+    for context in (OTHER_TRACE, was):
+        with s.commit("scheduler.commit", "scheduler/1"):
+            s.change("processes", "prc_one", trace_context=context, version=s.rows["processes"]["prc_one"]["version"] + 1)
+
+
+@breaks("P25")
+def a_launch_is_in_no_trace(s: Story) -> None:
+    """It and all that is said of it have the one of zeros."""
+
+    def of_zeros(told: str) -> str:
+        return f"00-{'0' * 32}{told[35:]}"
+
+    process = s.rows["processes"]["prc_two"]
+    process["trace_context"] = of_zeros(process["trace_context"])
+    for record in [each for log in s.log.values() for each in log[0] if "/exp_two/" in dict(each["h"]).get("subject", "")]:
+        _bears(record, of_zeros)
+    for event in [each for each in s.rows["events"].values() if each["experiment_id"] == "exp_two"]:
+        shown = json.loads(event["document"])
+        event["document"] = json.dumps({**shown, "traceparent": of_zeros(shown["traceparent"])})
+
+
+@breaks("P25")
+def an_attempt_that_is_spoken_of_has_no_row(s: Story) -> None:
+    a_row(s, subject=s.subject("a").replace("/2/1", "/7/1"))
+
+
+@breaks("P25")
+def a_job_hangs_on_no_attempt(s: Story) -> None:
+    s.rows["jobs"]["job_x"] = {**s.rows["jobs"]["job_att_a1"], "id": "job_x", "attempt_id": "att_x", "state": "CANCELED", "scheduler_job_id": None}

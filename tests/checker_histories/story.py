@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 from tests.checker.promises.history import event_id
-from tests.checker_histories.world import EVENTS, GATEWAY, GROUPS, JOBS, LAUNCH, OTHER_GATEWAY, SCHEDULER, World
+from tests.checker_histories.world import EVENTS, GATEWAY, GROUPS, JOBS, LAUNCH, OTHER_GATEWAY, SCHEDULER, World, trace_context
 
 REQUIRED = (
-    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P18", "P19", "P20", "P21", "P22", "P23", "P24",
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P18", "P19", "P20", "P21", "P22", "P23", "P24", "P25",
 )  # fmt: skip
 DUE = "2026-11-25 00:00:00.000000"
 BOOT = "boot-1"
@@ -38,7 +38,7 @@ class Story(World):
             self.asks(op, "launch", key=key or f"key-{name}")
         with self.commit("api.launch_commit", "api/0") as tx:
             self.insert("experiments", id=experiment, gateway_id=GATEWAY, state="LAUNCHED", version=1, process_id=process)
-            self.insert("processes", id=process, experiment_id=experiment, gateway_id=GATEWAY, state="CREATED", version=1, snapshot=json.dumps({"inputs": {"i": {"sha256": "ab" * 32}}}))
+            self.insert("processes", id=process, experiment_id=experiment, gateway_id=GATEWAY, state="CREATED", version=1, trace_context=trace_context(experiment, "request"), snapshot=json.dumps({"inputs": {"i": {"sha256": "ab" * 32}}}))
             if message:
                 tx.send("ExperimentLaunched", topic=LAUNCH, subject=f"{GATEWAY}/{experiment}/{process}////", key=experiment)
             tx.send("ExperimentChanged", subject=f"{GATEWAY}/{experiment}/{process}////", key=process, body=_move("CREATED", "LAUNCHED"))
@@ -232,7 +232,7 @@ class Story(World):
         if (found,) in self.rows["events"] or found in self.rows["events"]:
             return
         seq = 1 + sum(each["experiment_id"] == experiment for each in self.rows["events"].values())
-        document = {"id": found, "type": told["type"], "process_id": process, "task_id": task or None, "attempt": int(attempt or 0) or None, "epoch": int(epoch or 0) or None}
+        document = {"id": found, "type": told["type"], "traceparent": told["traceparent"], "process_id": process, "task_id": task or None, "attempt": int(attempt or 0) or None, "epoch": int(epoch or 0) or None}
         document |= {name: body.pop(name) for name in ("from_state", "to_state", "reason") if name in body} | {"data": body}
         self.insert("events", experiment_id=experiment, seq=seq, event_id=found, gateway_id=GATEWAY, document=json.dumps(document))
 

@@ -22,6 +22,12 @@ def mid_of(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
+def trace_context(experiment: str, task: str = "", attempt: str = "") -> str:
+    """The traceparent of what is about this; of the request that launched it, if `task` is `request`."""
+    name = f"attempt/{task}/{attempt}" if attempt not in {"", "0"} else f"experiment/{experiment}/0"
+    return f"00-{mid_of(experiment)}-{mid_of('request')[:16] if task == 'request' else hashlib.sha256(name.encode()).hexdigest()[:16]}-01"
+
+
 def packed(headers: list[tuple[str, bytes]]) -> str:
     """msgpack of [[name, value], …], as the outbox stores it."""
     found = bytes([0x90 | len(headers)])
@@ -199,7 +205,8 @@ class Commit:
         world.says(self.who, "unit.end", unit=self.unit, step=f"{self.unit}#{self.step}", outcome=self.outcome, group=self.group, ranges=self.ranges, out=self.out, process=[])
 
     def headers(self, kind: str, mid: str, subject: str, cause: str, **more: Any) -> list[tuple[str, Any]]:
-        told = [("mid", mid), ("type", kind), ("schema_version", "1"), ("subject", subject), ("cause", f"{self.unit}#{self.step}:{cause}"), ("traceparent", ""), ("at", "")]
+        _, experiment, _, task, _, attempt, _ = subject.split("/")
+        told = [("mid", mid), ("type", kind), ("schema_version", "1"), ("subject", subject), ("cause", f"{self.unit}#{self.step}:{cause}"), ("traceparent", trace_context(experiment, task, attempt)), ("at", "")]
         return told + [(name, json.dumps(value) if isinstance(value, dict) else value) for name, value in more.items()]
 
     def send(

@@ -99,10 +99,6 @@ class OutboxConserved(Promise):
         self.inserted: dict[str, Place] = {}
         self.baseline: set[str] = set()
         self.deleted: dict[str, Place] = {}
-        self.published: set[tuple[str, int, int]] = set()
-
-    def fault(self, line: Any, place: Place) -> None:
-        self.published.update((topic, part, offset) for topic, part, offset in (line.get("evidence") or {}).get("published") or ())
 
     def row(self, table: str, row: Any, place: Place) -> None:
         if table == "outbox":
@@ -111,10 +107,6 @@ class OutboxConserved(Promise):
         elif table == "dead_letters" and row["consumer_group"] == "relay":
             self.dead.add(row["mid"])
             self.count("dead")
-
-    def _foreign(self, record: Message) -> bool:
-        """What no outbox row stands for: the harness's own, a copy it made, the relay's memory, and what only ends an unmarked transaction."""
-        return bool(record.marked) or record.type == "Nothing" or (record.topic, record.part, record.offset) in self.published or self.evidence.base(record.topic) == "airavata-relay-state"
 
     def transaction(self, tx: Transaction) -> None:
         for kind, before, after in tx.changes.get("outbox", ()):
@@ -151,12 +143,12 @@ class OutboxConserved(Promise):
             elif ways > 1:
                 self.broken(f"{mid} is in a topic and among the dead letters", place, record.place if record else None)
         for mid in self.evidence.again:
-            several = [each for each in self.evidence.records_of(mid) if not self._foreign(each)]
+            several = [each for each in self.evidence.records_of(mid) if not self.evidence.foreign(each)]
             if len(several) > 1:
                 self.broken(f"{mid} ({several[0].type}) is visible {len(several)} times", *(each.place for each in several[:2]))
         for log in self.evidence.log.values():
             for record in log:
-                if self._foreign(record):
+                if self.evidence.foreign(record):
                     continue
                 self.count("records")
                 if record.mid not in self.inserted and record.mid not in self.baseline:

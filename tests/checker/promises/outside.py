@@ -134,12 +134,6 @@ class CancelHonoured(_Later):
     number, title = "P17", "cancel is honoured"
 
 
-class TraceWhole(_Later):
-    """Comes with the telemetry."""
-
-    number, title = "P25", "a trace holds together"
-
-
 class UpgradesSafe(_Later):
     """Comes with rolling upgrades."""
 
