@@ -9,8 +9,11 @@ import itertools
 import json
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -66,8 +69,13 @@ def numbered(plan: Document) -> Document:
     for number, move in enumerate((move for each in plan["phases"] for move in each["moves"]), 1):
         move["fault"] = f"m{number}"
     kinds = {"kill": "N1", "replace": "N34" if plan["mixed"] else "roll"}
-    faults = [{"fault": move["fault"], "kind": kinds[move["act"]], "target": move["component"]} for each in plan["phases"] for move in each["moves"]]
-    return plan | {"faults": faults, "required": {name: least for name, least in EXERCISED.items() if name != "P24"}}
+    moves = [move for each in plan["phases"] for move in each["moves"]]
+    faults = [{"fault": move["fault"], "kind": kinds[move["act"]], "target": move["component"]} for move in moves]
+    required: Document = {name: least for name, least in EXERCISED.items() if name != "P24"}
+    if plan["mixed"]:
+        told = Counter(move["to"] for move in moves if move["act"] == "replace")
+        required["P26"] = {"to_older": 1, "to_newer": 1, "forward": told["new"], "back": told["old"]}
+    return plan | {"faults": faults, "required": required}
 
 
 # ---- carried out --------------------------------------------------------------------------------------------------------------------------------------
@@ -153,6 +161,8 @@ def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings
         return undecided(outcome, say)
     with Fleet(directory, native, plan, **{**SETTINGS, **settings}) as rig:
         roll, load = Roll(rig, say), Load(rig, plan)
+        if plan["mixed"]:
+            rig.nemesis_lines.write("releases", older=declared(rig.releases["old"]), newer=declared(rig.releases["new"]))
         with load:
             for each in plan["phases"]:
                 rig.nemesis_lines.write("phase", phase=each["phase"])
@@ -168,6 +178,12 @@ def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings
     say("\n" + told)
     outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def declared(release: fleet.Release) -> Document:
+    """`reads`: the newest schema version of a message that the release's own code reads."""
+    asked = subprocess.run([sys.executable, "-c", "from app.messages import codec; print(codec.SCHEMA_VERSION)"], cwd=release.tree, check=True, capture_output=True, text=True)
+    return {"version": release.version, "reads": int(asked.stdout)}
 
 
 def undecided(outcome: Outcome, say: Say) -> Outcome:

@@ -57,6 +57,8 @@ nemesis.jsonl
   P4      a proof with "zombie": true: the owner was stopped with a batch in hand and woke after its successor's claim; with "late_claim": true: stopped before its C0. Then `woken`: monotonic time in fault.end.
   N19     a record published by a nemesis has no row in the outbox: it bears the header `nemesis`, or a proof names it under `published`: [[topic, partition, offset], …].
   N9      a proof names {"commit_answers_lost": 3}. N17: `offsets_set`: [[group, topic, partition, offset], …] is left out by P14; a record published again bears the header `nemesis` = its fault.
+  N34     {"kind": "releases", "older": {"version": "0.1.0+ba08b1c5d", "reads": 1}, "newer": {…}} before the first move of a mixed fleet; `reads`: the newest schema version that release's own
+          code reads. A proof names lives the harness saw, as {"life": "…", "version": "…"}: `went` and `came` of a replacement, `was` and `is` of a kill.
   N30     `topics_renewed`: [topic, …]: their tiling begins anew. `quiet` after `healed` is P2's clock; without it P2 is UNDECIDED, with "quiet": false BROKEN.
 
 samples.jsonl: {"kind": "sample", "committed": [[group, topic, partition, offset], …], "positions": [[group, topic, partition, next_offset], …], "outbox_rows": 12, "outbox_oldest_seconds": 0.3,

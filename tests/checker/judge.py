@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.checker import sources
 from tests.checker.evidence import Evidence
-from tests.checker.promises import delivery, history, launches, outside, ownership, remote, states, traces
+from tests.checker.promises import delivery, history, launches, outside, ownership, remote, states, traces, upgrades
 from tests.checker.sources import Faults, Source
 from tests.checker.verdicts import BROKEN, HELD, UNDECIDED, Promise, Verdict, decide
 
@@ -16,7 +16,7 @@ PROMISES: tuple[type[Promise], ...] = (
     launches.Accepted, launches.Ended, launches.OneKey, ownership.OneOwner, states.LegalMoves, states.GraphObeyed, delivery.AppliedOnce, states.AttemptsAddUp, remote.OneExecution,
     remote.NoOrphan, delivery.OutboxConserved, delivery.OrderWithinKey, history.OneHistory, ownership.OffsetsBehind, delivery.SetAside, delivery.NoTornStep, outside.CancelHonoured,
     remote.WholeFiles, outside.TenantsApart, outside.SecretsInside, launches.Refused, outside.BoundsHold, launches.NoGoingBack, ownership.TakenOver, traces.TraceWhole,
-    outside.UpgradesSafe,
+    upgrades.UpgradesSafe,
 )  # fmt: skip
 
 
@@ -81,8 +81,11 @@ def judge(run: Path) -> Judgement:
     found = sources.check(evidence)
     faults = sources.faults(evidence.plan, told.nemesis)
     required = evidence.plan.get("required") or {}
-    verdicts = []
+    verdicts: list[Verdict] = []
     for each in promises:
+        for before in verdicts:
+            if before.promise.number in each.rests_on and (before.verdict == BROKEN or (before.required and before.verdict != HELD)):
+                each.doubt(f"{before.promise.number} is {before.verdict}")
         incomplete = [f"{name}: {fault}" for name in sorted(each.needs) for fault in found[name].faults[:3]]
         verdicts.append(decide(each, required=required.get(each.number), incomplete=incomplete, unproven=faults.for_promise(each.number)))
     takeover = next(each for each in promises if isinstance(each, ownership.TakenOver))

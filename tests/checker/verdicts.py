@@ -33,6 +33,7 @@ class Promise:
     title: ClassVar[str]
     counts: ClassVar[tuple[str, ...]]
     needs: ClassVar[frozenset[str]] = frozenset()
+    rests_on: ClassVar[frozenset[str]] = frozenset()  # Promises without which this one is not held.
     exists: ClassVar[bool] = True  # False: its part of the product is not built; shown, never required.
 
     def __init__(self, evidence: "Evidence") -> None:

@@ -926,3 +926,27 @@ def an_attempt_that_is_spoken_of_has_no_row(s: Story) -> None:
 @breaks("P25")
 def a_job_hangs_on_no_attempt(s: Story) -> None:
     s.rows["jobs"]["job_x"] = {**s.rows["jobs"]["job_att_a1"], "id": "job_x", "attempt_id": "att_x", "state": "CANCELED", "scheduler_job_id": None}
+
+
+# ---- P26 ----------------------------------------------------------------------------------------------------------------------------------------------
+@breaks("P26")
+def a_message_is_newer_than_the_older_release_reads(s: Story) -> None:
+    record = _record(s)
+    record["h"] = [[name, "2" if name == "schema_version" else value] for name, value in record["h"]]
+
+
+@breaks("P26")
+def the_older_release_sets_a_message_of_the_newer_aside(s: Story) -> None:
+    s.dies(_refused(s))
+    s.transactions[-1]["rows"][-1][2]["error_class"] = "Unreadable"
+
+
+@breaks("P26")
+def the_older_release_sends_itself_a_copy_of_what_it_cannot_read(s: Story) -> None:
+    s.set_aside(_refused(s), error="Unreadable: 'only'")
+    s.due()
+
+
+@breaks("P26")
+def a_life_refuses_to_run_beside_the_other_release(s: Story) -> None:
+    s.says("generator/0", "life.stop", why="schema 12 is ahead of 11", code=78)

@@ -10,10 +10,12 @@ from tests.checker.promises.history import event_id
 from tests.checker_histories.world import EVENTS, GATEWAY, GROUPS, JOBS, LAUNCH, OTHER_GATEWAY, SCHEDULER, World, trace_context
 
 REQUIRED = (
-    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P18", "P19", "P20", "P21", "P22", "P23", "P24", "P25",
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P18", "P19", "P20", "P21", "P22", "P23", "P24", "P25", "P26",
 )  # fmt: skip
 DUE = "2026-11-25 00:00:00.000000"
 BOOT = "boot-1"
+OLDER, NEWER = "1.0", "1.1"
+RELEASES = {"api/0": OLDER, "api/1": NEWER, "generator/0": NEWER, "scheduler/0": NEWER, "scheduler/1": OLDER}
 
 
 class Story(World):
@@ -237,14 +239,14 @@ class Story(World):
         self.insert("events", experiment_id=experiment, seq=seq, event_id=found, gateway_id=GATEWAY, document=json.dumps(document))
 
     # ---- what is set aside --------------------------------------------------------------------------------------------------------------------------------
-    def set_aside(self, record: dict[str, Any], *, tries: int = 1, over: bool = True, role: str = "scheduler") -> None:
+    def set_aside(self, record: dict[str, Any], *, tries: int = 1, over: bool = True, role: str = "scheduler", error: str = "Illegal") -> None:
         """A copy through a timer, for this group alone."""
         told = dict(record["h"])
         before = json.loads(told["origin"]) if "origin" in told else {"mid": told["mid"], "topic": record["topic"], "partition": record["p"], "offset": record["o"]}
         with self.commit(f"{role}.commit", self.of(role)) as tx:
             if over:
                 tx.over(role, record)
-            tx.timer(told["type"], subject=told["subject"], key=record["k"], due_at=DUE, origin={**before, "tries": tries, "error": "Illegal"}, only=GROUPS[role])
+            tx.timer(told["type"], subject=told["subject"], key=record["k"], due_at=DUE, origin={**before, "tries": tries, "error": error}, only=GROUPS[role])
             self.rows["timers"][max(self.rows["timers"])]["topic"] = record["topic"]
             assert self.open is not None
             self.open[-1][2]["topic"] = record["topic"]
@@ -296,6 +298,9 @@ def _unpacked(headers: str) -> list[tuple[str, str]]:
 def good() -> Story:
     """Diamond a → b, a → c, b + c → d; a fails once. Then a second experiment while the scheduler is taken over."""
     s = Story()
+    s.nemesis.append(s.stamp("releases", older={"version": OLDER, "reads": 1}, newer={"version": NEWER, "reads": 2}))
+    for who in ("api/0", "generator/0", "scheduler/0", "scheduler/1"):
+        s.says(who, "life.start", role=who.partition("/")[0], version=RELEASES[who])
     for topic in (SCHEDULER, EVENTS):
         s.claims("scheduler/0", "scheduler", topic, 2)
     s.launch("one", key="k1")
@@ -325,6 +330,7 @@ def good() -> Story:
     for topic in (SCHEDULER, EVENTS, SCHEDULER):  # Ends what a broker left unmarked: it has no row, no mid, and nobody applies it.
         s.publish({"topic": topic, "part": 0, "k": "", "told": [("type", "Nothing")], "value": ""})
     _taken_over(s)
+    _replaced(s)
     _seen_from_outside(s)
     s.sink()
     s.committed = {}
@@ -384,6 +390,16 @@ def _taken_over(s: Story) -> None:
     s.completed("e", ends="two")
     s.says("scheduler/1", "unit.end", unit="scheduler.commit", step="scheduler.commit#dead00000002", outcome="unknown", group=GROUPS["scheduler"], ranges=[], out=[])
     s.fault("f1", "N2", "scheduler/0", proof={"struck": struck, "takeover": True, "spare": True, "lag_ms": 3.0, "zombie": True, "late_claim": True}, end={"woken": woken})
+
+
+def _replaced(s: Story) -> None:
+    """An API server of the older release by one of the newer, and a scheduler back, each while the other lived; a generator was killed."""
+    s.says("api/1", "life.start", role="api", version=RELEASES["api/1"])
+    s.says("api/0", "life.stop", why="asked to", code=0)
+    moves: tuple[tuple[str, dict[str, str]], ...] = (("N34", {"went": "api/0", "came": "api/1"}), ("N34", {"went": "scheduler/0", "came": "scheduler/1"}), ("N1", {"was": "generator/0"}))
+    for number, (kind, lives) in enumerate(moves):
+        seen = {name: {"life": f"{who}#1", "version": RELEASES[who]} for name, who in lives.items()}
+        s.fault(f"m{number}", kind, next(iter(lives.values())), proof={"evidence": {"wait_status": 0, **seen}})
 
 
 def _seen_from_outside(s: Story) -> None:

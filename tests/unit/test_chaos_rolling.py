@@ -37,6 +37,18 @@ def test_a_copy_that_is_the_only_one_is_killed_while_it_runs_the_release_named()
     assert moves(plan, "back") == [("kill", "relay", "new"), ("replace", "relay", "old")]
 
 
+def test_only_a_mixed_fleet_must_show_that_upgrades_are_safe_by_each_of_its_replacements() -> None:
+    assert "P26" not in rolling.draw(7)["required"]
+    assert rolling.draw(7, mixed=True, copies=1, twice=("relay",))["required"]["P26"] == {"to_older": 1, "to_newer": 1, "forward": len(rolling.ORDER) + 1, "back": 1}
+
+
+def test_what_a_release_reads_is_asked_of_its_own_tree(tmp_path: Path) -> None:
+    (tmp_path / "app/messages").mkdir(parents=True)
+    for file, text in (("app/__init__.py", ""), ("app/messages/__init__.py", ""), ("app/messages/codec.py", "SCHEMA_VERSION = 7\n")):
+        (tmp_path / file).write_text(text)
+    assert rolling.declared(fleet.Release("0.9", tmp_path)) == {"version": "0.9", "reads": 7}
+
+
 def test_without_an_older_release_the_outcome_is_undecided_and_the_page_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "ROOT", tmp_path)
     said: list[str] = []

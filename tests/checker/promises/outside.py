@@ -1,4 +1,4 @@
-"""P19 P20 P22, and the promises whose parts are not built: what must be nowhere, and what must stay below a cap."""
+"""P19 P20 P22, and P17, whose part is not built: what must be nowhere, and what must stay below a cap."""
 
 import base64
 import json
@@ -123,18 +123,8 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, str, float]]:
                 yield f"{path}{name}", name, each
 
 
-class _Later(Promise):
-    counts = ("runs",)
-    exists = False
-
-
-class CancelHonoured(_Later):
+class CancelHonoured(Promise):
     """Comes with cancelling."""
 
-    number, title = "P17", "cancel is honoured"
-
-
-class UpgradesSafe(_Later):
-    """Comes with rolling upgrades."""
-
-    number, title = "P26", "upgrades are safe"
+    number, title, counts = "P17", "cancel is honoured", ("runs",)
+    exists = False
