@@ -12,8 +12,9 @@ from typing import Any
 
 from app import secrets
 from app.errors import Misconfigured, Transient
-from app.mysql import access, catalogue, hosts
+from app.mysql import access, catalogue, hosts, jobs
 from app.mysql.unit_of_work import Transaction, UnitOfWork
+from app.workflow import job
 from app.workflow.execution import Failed, InDoubt, Outcome
 from components.task_executors.executor import Happened, Work
 from components.task_executors.plugin import TaskType
@@ -181,6 +182,7 @@ class Workers:
         left: deque[Work] = deque()
         with self.unit_of_work("executor.begin") as tx:
             self._read_circuits(tx)
+            maybe_sent = self._maybe_sent(tx)
             planned: Counter[str] = Counter()
             starts: list[tuple[Work, Way, Any]] = []
             for work in self.waiting:
@@ -188,7 +190,7 @@ class Workers:
                 way = self.ways.find(tx, snapshot["host"]["id"], snapshot.get("credential"), snapshot.get("login"))
                 blocked = way.blocked or self._circuit(tx, way)
                 if blocked is not None:
-                    self.told.append(Happened(work.order.token, outcome=self._refused(work, blocked)))
+                    self.told.append(Happened(work.order.token, outcome=self._refused(work, blocked, maybe_sent=work.order.token in maybe_sent)))
                 elif way.address is not None and ((self.pool.is_warm(way.address) and not planned[way.slot]) or self._room(tx, way, planned)):
                     planned[way.slot] += 1
                     access.used(tx, way.credential_id)
@@ -208,8 +210,15 @@ class Workers:
         in_use = self.pool.connections()[way.slot] + planned.get(way.slot, 0)
         return (len(self.pool.workers) >= self.pool.size and in_use > 0) or self.slots.may_connect(tx, way, in_use)
 
-    def _refused(self, work: Work, blocked: tuple[str, str]) -> Outcome:
+    def _maybe_sent(self, tx: Transaction) -> frozenset[str]:
+        """Whose job an earlier epoch may have started, as only its host can say: to fail such an attempt would be to start the job once more, under another token."""
+        again = [work.order.token for work in self.waiting if work.order.epoch > 1 and self.task_types[work.order.task_type].once]
+        return frozenset(token for token, each in jobs.of_attempts(tx, again).items() if each.state not in job.TERMINAL)
+
+    def _refused(self, work: Work, blocked: tuple[str, str], *, maybe_sent: bool) -> Outcome:
         condition, text = blocked
+        if maybe_sent:
+            return InDoubt(f"It is not known whether the job was started, and its host cannot be asked: {text}", (condition,))
         return Failed(self.task_types[work.order.task_type].failure_code, text, condition=condition)
 
     # ---- circuits ------------------------------------------------------------------------------------------------------------------------------------
