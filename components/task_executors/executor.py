@@ -193,6 +193,8 @@ class Executor:
         known = jobs.of_attempts(tx, [order.token]).get(order.token)
         if row.owner != self.instance:  # Our own step 3, repeated after an unknown outcome, has already given the attempt away.
             return known is not None and change.state == "SUBMITTED" and known.scheduler_job_id == change.values["scheduler_job_id"]
+        if known is not None and known.state in job.TERMINAL:
+            return False  # Written by a release that ended the job before its attempt: this attempt ends, too, and starts nothing.
         if known is not None and (known.state, known.epoch) == (change.state, order.epoch):
             return True  # Repeated after an unknown outcome: it is there, and was told.
         job_id = ids.derived("job", order.token)
@@ -207,14 +209,17 @@ class Executor:
                 attempts.release(tx, order.token)
                 after_commit(tx, partial(figures.submitted, document.get("receipt", {}), doubted=work.doubted))
             case _:
-                state = job.State(change.state)
-                evidence = list(change.values.get("evidence", ()))
-                jobs.unsure(tx, order.token, state=state, reason=str(change.values.get("reason", "")), evidence=evidence, now=at)
-                after_commit(tx, partial(journal.write, "verdict", job=job_id, token=order.token, epoch=order.epoch, answers=evidence, conclusion=state))
-                after_commit(tx, partial(figures.unsure, evidence, doubted=work.doubted, failed=state is job.State.FAILED))
+                self.unsure(tx, work, job.State.IN_DOUBT, reason=str(change.values.get("reason", "")), evidence=list(change.values.get("evidence", ())), at=at)
         body = JobChanged(job_id, before, change.state, str(change.values.get("reason", "")), change.values.get("scheduler_job_id"))
         outbox.append(tx, [self.fact(order.subject, work.place, body, name=change.state)], placement=self.placement, now=at)
         return True
+
+    def unsure(self, tx: Transaction, work: Work, state: job.State, *, reason: str, evidence: list[str], at: datetime) -> None:
+        """The host did not start it: nobody knows (IN_DOUBT), or surely not (FAILED)."""
+        order = work.order
+        jobs.unsure(tx, order.token, state=state, reason=reason, evidence=evidence, now=at)
+        after_commit(tx, partial(journal.write, "verdict", job=ids.derived("job", order.token), token=order.token, epoch=order.epoch, answers=evidence, conclusion=state))
+        after_commit(tx, partial(figures.unsure, evidence, doubted=work.doubted, failed=state is job.State.FAILED))
 
     def a_job(self, work: Work, job_id: str, change: Commit) -> jobs.Job:
         order, values = work.order, change.values
@@ -252,6 +257,7 @@ class Executor:
         tell(tx, token=(work.order.token for work, _ in batch))
         rows = attempts.lock(tx, (work.order.token for work, _ in batch))
         ended, told, zombies = [], [], []
+        open_jobs = jobs.of_attempts(tx, [work.order.token for work, _ in batch if self.task_types[work.order.task_type].once])
         for work, outcome in batch:
             order = work.order
             row = rows.get(order.token)
@@ -261,14 +267,22 @@ class Executor:
             assert isinstance(outcome, Succeeded | Failed | InDoubt)
             state, fact = execution.decide(outcome)
             ended.append((row, state, facts.remembered(outcome)))
+            if isinstance(outcome, InDoubt | Failed) and order.token in open_jobs:
+                told += self.end_job(tx, work, open_jobs[order.token], outcome, at)
             told.append(self.fact(order.subject, work.place, fact))
-            if isinstance(outcome, InDoubt):
-                jobs.unsure(tx, order.token, state=job.State.IN_DOUBT, reason=outcome.message, evidence=outcome.evidence, now=at)
-            elif outcome.outputs:
+            if isinstance(outcome, Succeeded | Failed) and outcome.outputs:
                 outputs.staged(tx, order.subject.experiment, outcome.outputs, now=at)
         attempts.finish(tx, ended, now=at)
         outbox.append(tx, told, placement=self.placement, now=at)
         return zombies
+
+    def end_job(self, tx: Transaction, work: Work, known: jobs.Job, outcome: InDoubt | Failed, at: datetime) -> list[Envelope]:
+        """The job of an attempt that ends without one: in doubt, or refused for good. Nothing where it is so already."""
+        state, evidence = (job.State.IN_DOUBT, list(outcome.evidence)) if isinstance(outcome, InDoubt) else (job.State.FAILED, [])
+        if known.state not in {job.State.SUBMITTING, job.State.IN_DOUBT} or known.state is state:
+            return []
+        self.unsure(tx, work, state, reason=outcome.message, evidence=evidence, at=at)
+        return [self.fact(work.order.subject, work.place, JobChanged(known.id, known.state, state, outcome.message), name=state)]
 
     def fact(self, subject: Subject, place: Place, body: Any, *, cause: bytes = b"", name: str = "") -> Envelope:
         return facts.fact(self.topics, subject, place, body, cause=cause, name=name)

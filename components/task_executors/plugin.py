@@ -68,7 +68,7 @@ class Transferred(Struct, frozen=True):
 class Commit(Struct, frozen=True):
     """Ask the executor to commit a change of this attempt's job row, guarded by epoch; result: None, or the generator is closed because a newer epoch exists.
 
-    `change` is one of PREPARED → SUBMITTING (`script_sha256`, `work_dir`, `document`), SUBMITTED (`scheduler_job_id`, receipt in `document`), IN_DOUBT (`evidence`), FAILED (`reason`).
+    `change` is one of PREPARED → SUBMITTING (`script_sha256`, `work_dir`, `document`), SUBMITTED (`scheduler_job_id`, receipt in `document`), IN_DOUBT (`evidence`).
     """
 
     state: str

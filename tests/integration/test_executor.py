@@ -1,8 +1,10 @@
 """E1–E3 on real databases: an attempt begins once per epoch, ends where it is still ours, and a zombie touches nothing."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from msgspec import structs
@@ -19,16 +21,20 @@ from app.mysql import engine, instances, outbox, processes
 from app.mysql.unit_of_work import UnitOfWork, now, unit_of_work
 from app.workflow import submission
 from app.workflow.attempt import State
-from app.workflow.execution import Succeeded
+from app.workflow.execution import Failed, InDoubt, Succeeded
 from components.task_executors.executor import Executor, Happened, Work
 from components.task_executors.noop import TASK_TYPES
 from components.task_executors.noop.planner import PLANNER
 from components.task_executors.plugin import Commit
+from components.task_executors.remote import Way, Workers
 from components.task_scheduler.handler import Handler as Scheduler
 from components.task_scheduler.timers import TimerLoop
 from components.workflow_generator.handler import Handler as Generator
 
 TOPICS, PLACEMENT = Topics(), Placement(4, 4, 2)
+SUBMITTING = Commit("SUBMITTING", {"work_dir": "/w", "script_sha256": "0" * 64, "wall_time_seconds": 60, "document": {}})
+SUBMITTED = Commit("SUBMITTED", {"scheduler_job_id": "7@b", "document": {}})
+REFUSED = Failed("LAUNCH_FAILURE", "the key was refused", condition="AUTH_REQUIRED")
 
 
 class World:
@@ -78,6 +84,38 @@ class World:
         self.give(self.generator, [each for each in self.sent() if each.topic == TOPICS.launch])
         self.give(self.scheduler, [each for each in self.sent() if isinstance(each.body, ProcessPlanned)])
         return [each for each in self.sent() if isinstance(each.body, RunTask)]
+
+    def submitting(self, name: str) -> tuple[Executor, Work]:
+        """An executor that got a command whose effect must not happen twice; before anything leaves, its job is SUBMITTING."""
+        self.launch("a", "a:sleep_ms=60000")
+        executor = self.executor(name)
+        self.give(executor, self.to_commands())
+        work = self.of_a_job(executor)
+        assert executor.commit_change(work, SUBMITTING)
+        self.sent()
+        return executor, work
+
+    @staticmethod
+    def of_a_job(executor: Executor) -> Work:
+        """The one order it holds, as one for a host."""
+        executor.task_types = {name: replace(each, once=True) for name, each in executor.task_types.items()}
+        ((token, work),) = executor.held.items()
+        executor.held[token] = replace(work, order=structs.replace(work.order, snapshot={"host": {"id": "cmp_1"}}))
+        return executor.held[token]
+
+    def given_again(self, name: str) -> Executor:
+        """Whoever had it is silent; its successor got the next epoch."""
+        with self.unit("silence") as tx:
+            tx.exec_driver_sql("DELETE FROM instances")
+        TimerLoop(unit_of_work=self.unit, placement=PLACEMENT, topics=TOPICS, lease_seconds=10).take_from_silent()
+        self.give(self.scheduler, [each for each in self.sent() if isinstance(each.body, AttemptAbandoned)])
+        successor = self.executor(name)
+        self.give(successor, [each for each in self.sent() if isinstance(each.body, RunTask)])
+        return successor
+
+    def job(self) -> tuple[str, str | None]:
+        with self.unit("look") as tx:
+            return tuple(tx.exec_driver_sql("SELECT state, scheduler_job_id FROM jobs").one())
 
     def attempt(self) -> tuple[str, int, str | None]:
         with self.unit("look") as tx:
@@ -241,9 +279,55 @@ def test_a_change_of_a_job_repeated_after_an_unknown_commit_is_told_once(world: 
     monkeypatch.setattr(failpoint, "hit", failpoint.hit)  # Put back afterwards.
     failpoint.arm(f"{unknown}.after=raise:unknown", environment="test")
     changes = (
-        Commit("SUBMITTING", {"work_dir": "/w", "script_sha256": "0" * 64, "wall_time_seconds": 60, "document": {}}),
+        SUBMITTING,
         Commit("IN_DOUBT", {"reason": "nobody knows", "evidence": ["receipt: none"]}),
-        Commit("SUBMITTED", {"scheduler_job_id": "7@b", "document": {}}),
+        SUBMITTED,
     )
     assert all(executor.commit_change(work, each) for each in changes)
     assert [each.body.to_state for each in world.sent()] == ["SUBMITTING", "IN_DOUBT", "SUBMITTED"]
+
+
+def test_E3_a_refused_job_ends_with_its_attempt_in_one_transaction(world: World) -> None:
+    executor, work = world.submitting("one")
+    executor.ended.append((work, REFUSED))
+    executor.step()
+    assert (world.attempt()[0], world.job()) == ("FAILED", ("FAILED", None))
+    assert [type(each.body).__name__ for each in world.sent()] == ["JobChanged", "TaskFailed"]
+
+
+def test_E3_a_refusal_that_nobody_heard_of_leaves_the_job_to_the_next_epoch(world: World) -> None:
+    executor, work = world.submitting("one")
+    successor = world.given_again("two")
+    executor.ended.append((work, REFUSED))
+    executor.step()
+    again = world.of_a_job(successor)
+    assert (again.order.epoch, world.job()) == (2, ("SUBMITTING", None))
+    assert successor.commit_change(again, SUBMITTING)
+    assert successor.commit_change(again, SUBMITTED)
+    assert world.job() == ("SUBMITTED", "7@b")
+
+
+def test_a_job_that_an_older_release_ended_before_its_attempt_is_not_started_by_it(world: World) -> None:
+    world.submitting("one")
+    with world.unit("older") as tx:
+        tx.exec_driver_sql("UPDATE jobs SET state = 'FAILED', finished_at = UTC_TIMESTAMP(6)")
+    successor = world.given_again("two")
+    world.sent()
+    assert not successor.commit_change(world.of_a_job(successor), SUBMITTING)
+    assert (world.job(), world.sent()) == (("FAILED", None), [])
+
+
+@pytest.mark.parametrize(("sent", "expected"), [(True, InDoubt), (False, Failed)], ids=["an earlier epoch may have sent it", "nothing was ever sent"])
+def test_an_order_whose_host_may_not_be_asked_is_in_doubt_if_its_job_may_run(world: World, sent: bool, expected: type) -> None:
+    _, work = world.submitting("one")
+    if not sent:
+        with world.unit("nothing") as tx:
+            tx.exec_driver_sql("DELETE FROM jobs")
+    ways = SimpleNamespace(find=lambda *_: Way(None, "cmp_1", "crd_1", 1, 0, ("AUTH_REQUIRED", "the key was refused")))
+    pool = SimpleNamespace(poll=lambda: (), connections=Counter)
+    task_types = {each.name: replace(each, once=True) for each in TASK_TYPES}
+    workers = Workers(pool=pool, unit_of_work=world.unit, task_types=task_types, ways=ways, owner="two")  # type: ignore[arg-type]
+    workers.start(replace(work, order=structs.replace(work.order, epoch=2)))
+    (happened,) = workers.poll()
+    assert isinstance(happened.outcome, expected)
+    assert "the key was refused" in happened.outcome.message

@@ -1,7 +1,8 @@
 """PURE. Submission, at most one execution per token: commit the intent, run the helper, commit the receipt (docs: remote-submission protocol, FORK back end).
 
 The helper on the host (host/submit.sh) decides under its lock; these steps believe only its framed answer. Whatever is ambiguous is asked of the host once more and then
-stays IN_DOUBT: the scheduler sends the same token again with a higher epoch, and the helper adopts or submits.
+stays IN_DOUBT: the scheduler sends the same token again with a higher epoch, and the helper adopts or submits. A definite refusal is the attempt's outcome and ends the job
+with it, in one transaction: a job that had failed before its attempt would be met again by the next epoch.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ def steps(order: WorkOrder) -> Steps:
         case ["ABSENT", why]:
             return (yield from absent(order, why))
         case ["REFUSED", "CANCELLED"]:
-            return (yield from refuse(Failed("CANCELED_BY_USER", "The job was cancelled before it started.")))
+            return Failed("CANCELED_BY_USER", "The job was cancelled before it started.")
         case _:
             return (yield from ask(order, f"the host answered: {' '.join(words)[:300]}"))
 
@@ -77,7 +78,7 @@ def adopt(order: WorkOrder, receipt: str) -> Asked:
 def unanswered(order: WorkOrder, fault: OperationFailed) -> Asked:
     """Surely nothing was sent, now; but only in the first epoch also nothing before."""
     if fault.certain and order.epoch == 1:
-        return (yield from refuse(failed(fault, "LAUNCH_FAILURE")))
+        return failed(fault, "LAUNCH_FAILURE")
     return (yield from ask(order, f"submit: {fault.code} {fault.message}"))
 
 
@@ -85,7 +86,7 @@ def absent(order: WorkOrder, why: str) -> Asked:
     """Proved: nothing runs and nothing can. What another try on the same host may cure is tried with the same token."""
     fault = host_fault(why, f"The job could not be started: {why}")
     if fault.code != "HOST_COMMAND" or why.startswith("there is no directory"):
-        return (yield from refuse(failed(fault, "LAUNCH_FAILURE")))
+        return failed(fault, "LAUNCH_FAILURE")
     return (yield from doubt(f"The job did not start yet and is tried again: {why}", (f"submit: ABSENT, {why}",)))
 
 
@@ -115,9 +116,3 @@ def evidence(seen: Seen | None) -> tuple[str, ...]:
 def doubt(message: str, found: tuple[str, ...]) -> Asked:
     yield Commit("IN_DOUBT", {"reason": message, "evidence": list(found)})
     return InDoubt(message, found)
-
-
-def refuse(outcome: Failed) -> Asked:
-    """Definite: nothing was started."""
-    yield Commit("FAILED", {"reason": outcome.message})
-    return outcome
