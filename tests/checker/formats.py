@@ -50,13 +50,15 @@ nemesis.jsonl
     {"kind": "fault.start", "fault": "f1", "fault_kind": "N1", "target": "scheduler/1", "detail": {…}}
     {"kind": "fault.proof", "fault": "f1", "struck": 91823.123, "evidence": {"wait_status": 9}, "spare": true, "lag_ms": 12.0}
     {"kind": "fault.end", "fault": "f1", "healed": 91830.001}
+    {"kind": "offsets.set", "offsets_set": [["chaos17.generator", "chaos17.airavata-launch", 3, 40]]}
     {"kind": "healed"}  {"kind": "quiet", "quiet": true, "asked_seconds": 4.1, "open": []}
   start   before anything is done. proof: measured evidence, not empty; `struck`: monotonic time of the blow itself. end: `healed`, when it was taken back (a kill: when the process was started again, or at once).
+  offsets.set  before a nemesis tells Kafka other committed offsets: group, topic, partition, offset (P14).
   P24     reads kills and freezes of `target` (component/copy) with "takeover": true in the proof: `struck` to the successor's first commit; `spare`: another copy was alive and ready;
           `lag_ms`: the largest lag of the harness' own 10 ms tick from the blow until the take-over was over. Such a proof may be written when the lag is known; `struck` is what counts.
   P4      a proof with "zombie": true: the owner was stopped with a batch in hand and woke after its successor's claim; with "late_claim": true: stopped before its C0. Then `woken`: monotonic time in fault.end.
   N19     a record published by a nemesis has no row in the outbox: it bears the header `nemesis`, or a proof names it under `published`: [[topic, partition, offset], …].
-  N9      a proof names {"commit_answers_lost": 3}. N17: `offsets_set`: [[group, topic, partition, offset], …] is left out by P14; a record published again bears the header `nemesis` = its fault.
+  N9      a proof names {"commit_answers_lost": 3}. N17: a record published again bears the header `nemesis` = its fault. N30: while it is on, a relay that refuses Kafka's lost memory breaks nothing (P7).
   N34     {"kind": "releases", "older": {"version": "0.1.0+ba08b1c5d", "reads": 1}, "newer": {…}} before the first move of a mixed fleet; `reads`: the newest schema version that release's own
           code reads. A proof names lives the harness saw, as {"life": "…", "version": "…"}: `went` and `came` of a replacement, `was` and `is` of a kill.
   N30     `topics_renewed`: [topic, …]: their tiling begins anew. `quiet` after `healed` is P2's clock; without it P2 is UNDECIDED, with "quiet": false BROKEN.

@@ -12,6 +12,7 @@ from tests.checker_histories.world import EVENTS, GATEWAY, GROUPS, JOBS, LAUNCH,
 
 Act = Callable[[Story], None]
 BAD: dict[str, tuple[str, Act]] = {}
+FORGOTTEN = 20.0  # Seconds until no fault is felt any more.
 READERS = (("generator", LAUNCH), ("scheduler", SCHEDULER), ("scheduler", EVENTS))
 
 
@@ -836,6 +837,7 @@ def a_partition_is_never_taken_over(s: Story) -> None:
 
 @breaks("P24")
 def an_executors_work_is_taken_over_too_late(s: Story) -> None:
+    s.wait(FORGOTTEN)
     s.says("executor-job/0", "attempt.start", token="att_x1", number=1, epoch=1)
     struck = s.wait()
     s.wait(14.0)
@@ -845,6 +847,11 @@ def an_executors_work_is_taken_over_too_late(s: Story) -> None:
 
 @breaks("P24")
 def a_relay_is_taken_over_too_late(s: Story) -> None:
+    s.wait(FORGOTTEN)
+    late_relay(s)
+
+
+def late_relay(s: Story) -> None:
     struck = s.wait()
     s.wait(7.0)
     a_row(s)

@@ -14,6 +14,8 @@ from tests.checker.__main__ import main
 from tests.checker.judge import PROMISES, Judgement, judge
 from tests.checker.verdicts import BROKEN, HELD, UNDECIDED
 from tests.checker_histories.bad import BAD, history
+from tests.checker_histories.innocent import INNOCENT
+from tests.checker_histories.innocent import history as innocent
 from tests.checker_histories.story import REQUIRED, good
 
 
@@ -41,6 +43,13 @@ def test_a_bad_history_breaks_its_promise_and_no_other(tmp_path: Path, name: str
     assert witness is not None
     assert all(report.line_of(tmp_path, place) for place in witness.places), witness
     assert judged.exit_code == 1
+
+
+@pytest.mark.parametrize("name", INNOCENT)
+def test_what_only_looks_like_a_broken_promise_breaks_none(tmp_path: Path, name: str) -> None:
+    judged = judge(innocent(name).write(tmp_path))
+    assert {each.promise.number: (each.verdict, each.witness) for each in judged.verdicts if each.required and each.verdict != HELD} == {}
+    assert judged.exit_code == 0
 
 
 def test_every_promise_that_exists_has_a_bad_history_and_there_are_at_least_40() -> None:

@@ -79,6 +79,7 @@ class CopiesAndOffsets(Nemesis):
             rig.strike(each)
         back, forward = places[::2], places[1::2]
         wanted = [(topic, part, offset // 2) for topic, part, offset in back] + [(topic, part, offset + rng.choice(FORWARD)) for topic, part, offset in forward]
+        rig.nemesis_lines.write("offsets.set", offsets_set=[[group, *each] for each in wanted])  # Before it is done: they may stay, though this try is not proven.
         struck = time.monotonic()
         try:
             proven(lambda: apart("move_offsets", rig.kafka, group, wanted), 40.0, f"the offsets of {group} could not be moved")
@@ -89,8 +90,7 @@ class CopiesAndOffsets(Nemesis):
         right = sum(read_back.get((topic, part)) == offset for topic, part, offset in wanted)
         if not right:
             raise Undecided(f"the offsets read back are others: {read_back}")
-        told = [[group, *each] for each in wanted]
-        return Proof(struck, {"group": group, "set_back": len(back), "set_forward": len(forward), "read_back": right, "offsets_set": told}, {"offsets_set": told})
+        return Proof(struck, {"group": group, "set_back": len(back), "set_forward": len(forward), "read_back": right})
 
     def heal(self, rig: Rig) -> None:
         """Nothing is left on; where reading starts is the position's word."""

@@ -19,11 +19,24 @@ class AppliedOnce(Promise):
         super().__init__(evidence)
         self.reached: dict[tuple[str, str, int], tuple[int, Place]] = {}
         self.caused: dict[tuple[str, str], Place] = {}
+        self.violations: list[tuple[Any, Place]] = []
+        self.forgotten: dict[str, list[float]] = {}  # N30, by fault: from when to when Kafka's memory was taken from the relays, who must refuse then.
+
+    def fault(self, line: Any, place: Place) -> None:
+        if line["kind"] == "fault.start" and line.get("fault_kind") == "N30":
+            self.forgotten.setdefault(line["fault"], [line["mono"], float("inf")])
+        elif line["kind"] == "fault.end" and line["fault"] in self.forgotten:
+            self.forgotten[line["fault"]][1] = line["healed"]
+
+    def conclude(self) -> None:
+        for line, place in self.violations:
+            if line.get("what") != "relay_state" or not any(since <= line["mono"] <= until for since, until in self.forgotten.values()):
+                self.broken(f"{line.get('who')} saw a violation: {str(line)[:200]}", place)
 
     def journal(self, line: Any, place: Place) -> None:
         self.count("copies", line["kind"] == "late")
         if line["kind"] == "violation":
-            self.broken(f"{line.get('who')} saw a violation: {str(line)[:200]}", place)
+            self.violations.append((line, place))
 
     def record(self, record: Message, line: Any) -> None:
         self.count("copies", bool(record.marked))
@@ -63,7 +76,7 @@ class AppliedOnce(Promise):
     def _left_out(self, tx: Transaction) -> None:
         """A record that the state of its task or process asks for must leave something in the transaction that moves over it."""
         causes = {each.cause for each in tx.fresh}
-        moved = {after["id"] for table in ("tasks", "processes") for _, before, after in tx.changes.get(table, ()) if after and after.get("state") != before.get("state")}
+        moved = {after["id"] for table in ("tasks", "processes") for _, before, after in tx.changes.get(table, ()) if after and _asks(after) != _asks(before)}
         aside = {(letter["topic"], letter["part"], letter["log_offset"]) for kind, _, letter in tx.changes.get("dead_letters", ()) if kind == "I"}
         copied = {str(each.origin.get("mid")) for each in tx.copies if each.origin}
         for group, record in tx.applied:
@@ -84,6 +97,11 @@ class AppliedOnce(Promise):
         if group == "executor":
             return self.evidence.attempts.get((record.task, record.attempt)) == ("DISPATCHED", record.epoch)
         return group == "workflow-generator" and self.evidence.processes.get(record.process) == "CREATED"
+
+
+def _asks(row: Any) -> tuple[Any, ...]:
+    """What facts are compared with. The net of one transaction: an attempt that was begun and given away in one batch is where it was, at a newer epoch."""
+    return row.get("state"), row.get("attempt"), row.get("epoch")
 
 
 class OutboxConserved(Promise):
@@ -122,7 +140,7 @@ class OutboxConserved(Promise):
     def _inserted(self, row: Any, place: Place) -> None:
         self.count("rows")
         mid = row["mid"]
-        if mid in self.inserted:
+        if mid in self.inserted and not self._of_a_nemesis(mid):
             self.broken(f"{mid} was put into the outbox twice", self.inserted[mid], place)
         self.inserted[mid] = place
         for record in self.evidence.records_of(mid):
@@ -132,6 +150,11 @@ class OutboxConserved(Promise):
                 self.broken(f"{mid} was written for {row['topic']}[{row['part']}] and lies in {record.topic}[{record.part}]", place, record.place)
             elif record.content != hash(bytes.fromhex(row["payload"]).decode(errors="replace")):
                 self.broken(f"{mid} has another payload in {record.topic}[{record.part}]@{record.offset} than in the outbox", place, record.place)
+
+    def _of_a_nemesis(self, mid: str) -> bool:
+        """What became of poison that was given twice is there twice."""
+        records = self.evidence.records_of(mid)
+        return bool(records) and not any(map(self.evidence.ours, records))
 
     def conclude(self) -> None:
         for mid, place in self.inserted.items():
@@ -143,7 +166,7 @@ class OutboxConserved(Promise):
             elif ways > 1:
                 self.broken(f"{mid} is in a topic and among the dead letters", place, record.place if record else None)
         for mid in self.evidence.again:
-            several = [each for each in self.evidence.records_of(mid) if not self.evidence.foreign(each)]
+            several = [each for each in self.evidence.records_of(mid) if self.evidence.ours(each)]
             if len(several) > 1:
                 self.broken(f"{mid} ({several[0].type}) is visible {len(several)} times", *(each.place for each in several[:2]))
         for log in self.evidence.log.values():

@@ -11,6 +11,7 @@ from tests.checker.tables import FACTS, role
 from tests.checker.verdicts import Promise
 
 Where = tuple[str, str, int]  # group, topic, partition
+SETTLED_SECONDS, BLOW_SECONDS = 10.0, 3.0  # How long a healed fault is still felt; and how soon after a blow another disturbs what it shows.
 
 
 class Claimed(NamedTuple):
@@ -194,7 +195,7 @@ class OffsetsBehind(Promise):
         self.by_hand: set[tuple[str, str, int, int]] = set()
 
     def fault(self, line: Any, place: Place) -> None:
-        self.by_hand.update((group, topic, part, offset) for group, topic, part, offset in (line.get("evidence") or {}).get("offsets_set") or ())
+        self.by_hand.update((group, topic, part, offset) for group, topic, part, offset in line.get("offsets_set") or ())
 
     def sample(self, line: Any, place: Place) -> None:
         if line.get("committed") and line.get("positions"):
@@ -217,7 +218,7 @@ class OffsetsBehind(Promise):
 
 
 class TakenOver(Ownership):
-    """`takeovers`: of partitions with waiting work, in time or not; `thrown_away`: the stopwatch ran late; `idle`: nothing waited."""
+    """`takeovers`: of partitions with waiting work, in time or not; `thrown_away`: the stopwatch ran late, or another fault was on; `idle`: nothing waited."""
 
     number, title, counts = "P24", "taken over in time", ("takeovers", "thrown_away", "idle")
     needs = frozenset({"journal", "nemesis", "binlog", "kafka"})
@@ -266,7 +267,7 @@ class TakenOver(Ownership):
             component = target.split("/")[0]
             if proof.get("lag_ms") is None:
                 self.doubt(f"fault {name}: the harness did not measure its own lag")
-            elif proof["lag_ms"] > lag_max:  # Thrown away before it is looked at.
+            elif proof["lag_ms"] > lag_max or self._disturbed(name, component, proof):  # Thrown away before it is looked at.
                 self.count("thrown_away")
                 self.thrown[component] += 1
             elif component == "relay":
@@ -274,6 +275,19 @@ class TakenOver(Ownership):
             else:
                 self._consumer(target, component, proof)
                 self._work(target, component, proof)
+
+    def _disturbed(self, name: str, component: str, proof: Any) -> bool:
+        """Another fault was on, or had just been healed, within the bound: the bounds are of one fault alone. Of kills and freezes, as a headline has one after another, the first seconds count."""
+        struck = proof["struck"]
+        for other, lines in self.faults.items():
+            start, end = lines.get("fault.start"), lines.get("fault.end")
+            if other == name or start is None:
+                continue
+            blow = start.get("fault_kind") in {"N1", "N2"}
+            until = (float(end["healed"]) if end else float("inf")) + (0.0 if blow else SETTLED_SECONDS)
+            if start["mono"] <= struck + (BLOW_SECONDS if blow else self.bound(component, proof)) and until >= struck:
+                return True
+        return False
 
     def _judge(self, component: str, seconds: float, proof: Any, where: str, *places: Place) -> None:
         self.count("takeovers")
@@ -340,7 +354,8 @@ class TakenOver(Ownership):
 
     def time_of(self, record: Any) -> float:
         """When it could be read: as the relay tells it. Its row is older: a relay that is slow, or is taken over itself, keeps no consumer's successor waiting."""
-        return self.published.get(self.rows.get(record.mid, 0)) or record_mono(self, record)
+        told = None if record.marked else self.published.get(self.rows.get(record.mid, 0))  # A nemesis' copy is not there since its original is.
+        return told or record_mono(self, record)
 
 
 __all__ = ["OffsetsBehind", "OneOwner", "TakenOver"]

@@ -1,0 +1,79 @@
+"""Innocent histories: what only looks like a broken promise, because a nemesis made it, or because one transaction shows no more than its net. Nothing may be broken by them."""
+
+from collections.abc import Callable
+
+from tests.checker_histories.bad import FORGOTTEN, a_row, late_relay, settle
+from tests.checker_histories.story import Story, good
+from tests.checker_histories.world import EVENTS, GROUPS, JOBS, SCHEDULER
+
+INNOCENT: dict[str, Callable[[Story], None]] = {}
+
+
+def innocent(act: Callable[[Story], None]) -> Callable[[Story], None]:
+    INNOCENT[act.__name__] = act
+    return act
+
+
+def history(name: str) -> Story:
+    story = good()
+    INNOCENT[name](story)
+    return story
+
+
+@innocent
+def a_start_and_its_abandonment_come_in_one_batch(s: Story) -> None:
+    """The task is where it was, at a newer epoch; the start, which the rows as they stood had asked for, left nothing."""
+    s.launch("three")
+    s.plan_it("three", "f")
+    s.start("three", "f")
+    order = s.find(JOBS, "RunTask", "tsk_f")
+    with s.commit("executor.commit", "executor-job/0") as tx:
+        tx.over("executor", order)
+        s.change("attempts", "att_f1", state="RUNNING", owner="executor-job/0")
+        s.fact(tx, "TaskStarted", "f", cause=dict(order["h"])["mid"])
+    s.relay()
+    with s.commit("lease.expire", "scheduler/0") as tx:
+        s.change("attempts", "att_f1", owner=None)
+        tx.send("AttemptAbandoned", topic=SCHEDULER, subject=s.subject("f"), key="prc_three", mid="")
+    s.relay()
+    abandoned, started = s.find(SCHEDULER, "AttemptAbandoned", "tsk_f"), s.find(EVENTS, "TaskStarted", "tsk_f")
+    with s.commit("scheduler.commit", s.scheduler) as tx:
+        tx.over("scheduler", abandoned)
+        tx.over("scheduler", started)
+        s.change("tasks", "tsk_f", version=s.rows["tasks"]["tsk_f"]["version"] + 1, epoch=2)
+        s.change("attempts", "att_f1", state="DISPATCHED", epoch=2)
+        s.order(tx, "f", dict(abandoned["h"])["mid"])
+    s.relay()
+    s.runs("f")
+    s.started("f")
+    s.outcome("f")
+    s.completed("f", ends="three")
+    settle(s)
+
+
+@innocent
+def relays_refuse_a_memory_that_a_nemesis_took(s: Story) -> None:
+    s.plan["faults"].append({"fault": "f30", "kind": "N30", "target": ""})
+    s.nemesis.append(s.stamp("fault.start", fault="f30", fault_kind="N30", target=""))
+    s.says("relay/0", "violation", what="relay_state", shard=0, known="no record", settled=7)
+    s.nemesis.append(s.stamp("fault.proof", fault="f30", struck=s.clock, evidence={"exit": {"relay-0": 78}}))
+    s.nemesis.append(s.stamp("fault.end", fault="f30", healed=s.clock))
+
+
+@innocent
+def kafka_was_told_an_offset_by_hand_and_the_try_was_not_proven(s: Story) -> None:
+    a_row(s, "TaskStarted")
+    s.relay()
+    ahead = s.log[EVENTS][0][-1]["o"] + 1
+    s.nemesis.append(s.stamp("offsets.set", offsets_set=[[GROUPS["scheduler"], EVENTS, 0, ahead]]))
+    positions = [[*key, row["next_offset"]] for key, row in s.rows["positions"].items()]
+    s.sampled(committed=[[*place, ahead if place == [GROUPS["scheduler"], EVENTS, 0] else offset] for *place, offset in positions], positions=positions)
+    settle(s)
+
+
+@innocent
+def a_relay_is_taken_over_late_while_another_fault_is_on(s: Story) -> None:
+    s.wait(FORGOTTEN)
+    s.fault("f3", "N6", "")
+    late_relay(s)
+    settle(s)
