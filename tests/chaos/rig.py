@@ -93,6 +93,7 @@ class Rig(System):
         self.down: set[str] = set()  # Left alone by the keeper: whoever struck it starts it again.
         self.hosts_died: set[int] = set()  # By their numbers: a job that was under way there may be lost.
         self.exits: list[Exit] = []
+        self.meant: list[tuple[str, int, float, float]] = []  # Ends that a nemesis provokes: name, code, from when to when.
         self.lives = 0
         self._stack, self._reviving = ExitStack(), threading.RLock()
 
@@ -256,7 +257,7 @@ class Rig(System):
 
     def bugs(self) -> list[Exit]:
         """Ends that nobody meant: 70 is a bug, 78 a refusal to start, 75 fenced three times in a row."""
-        return [each for each in self.exits if not each.asked and each.code != 0]
+        return [each for each in self.exits if not each.asked and each.code != 0 and not any(name == each.name and code == each.code and since <= each.mono <= until for name, code, since, until in self.meant)]
 
     # ---- the end of a run -----------------------------------------------------------------------------------------------------------------------------
     def finish(self, launched: Mapping[str, Mapping[str, Any]]) -> int:
