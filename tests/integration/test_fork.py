@@ -233,7 +233,7 @@ def test_a_cancelled_token_does_not_start(place: Place) -> None:
     (place.control / "cancelled").touch()
     outcome = place.submit()
     assert isinstance(outcome, Failed)
-    assert (outcome.code, place.starts(), place.commits[-1].state) == ("CANCELED_BY_USER", 0, "FAILED")
+    assert (outcome.code, place.starts(), place.commits[-1].state) == ("CANCELED_BY_USER", 0, "SUBMITTING")
 
 
 def test_a_lock_of_another_machine_is_neither_broken_nor_believed_free(place: Place) -> None:
@@ -378,7 +378,7 @@ def test_a_missing_work_directory_is_a_definite_refusal(place: Place) -> None:
     outcome = place.submit()
     assert isinstance(outcome, Failed)
     assert (outcome.code, outcome.transient and outcome.condition) == ("LAUNCH_FAILURE", None)
-    assert place.commits[-1].state == "FAILED"
+    assert place.commits[-1].state == "SUBMITTING"  # The refusal ends the job with its attempt (E3).
 
 
 def test_cleaning_up_removes_the_work_directory_and_follows_no_link(place: Place) -> None:

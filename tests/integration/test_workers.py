@@ -144,7 +144,7 @@ def test_an_unreachable_host_blocks_unless_an_earlier_epoch_may_have_started_the
     if epoch == 1:
         assert isinstance(outcome, Failed)
         assert outcome.condition == "HOST_CIRCUIT_OPEN"
-        assert executor.states("att_1") == ["SUBMITTING", "FAILED"]
+        assert executor.states("att_1") == ["SUBMITTING"]  # The refusal ends the job with its attempt (E3).
     else:
         assert isinstance(outcome, InDoubt)
         assert executor.states("att_1") == ["SUBMITTING", "IN_DOUBT"]
