@@ -68,6 +68,7 @@ class Run:
     launched: dict[str, Document] = field(default_factory=dict)  # Experiment → its launch.
     rounds: list[Document] = field(default_factory=list)
     drawn: int = 0
+    missed: int = 0
 
     def launch(self, count: int) -> None:
         """At once, as many users would; the plan's launches in their order, round and round."""
@@ -121,6 +122,15 @@ def timed(directory: Path, victim: Victim, rounds: list[Document], planned: int)
     return Case(f"take-over {name} ≤ {bound:.0f} s", "" if 0 < verdict.get(name, 0.0) <= bound else f"{name} is {verdict.get(name)}")
 
 
+def missed(going: Run, victim: Victim, round_: Document, again: int, *, say: Say) -> bool:
+    """Its work went to another before it came to its point: a rebalance that nobody asked for, as on a busy machine. The round begins anew, under its name."""
+    going.missed += 1
+    assert going.missed <= AGAIN_MAX, f"in {going.missed} rounds the victim had lost its work before it was struck"
+    going.rig.disarm(victim.component)
+    say(f"round {round_['fault']}: its work went to another before it was struck; once more")
+    return strike(going, victim, round_, again, say=say)
+
+
 def strike(going: Run, victim: Victim, round_: Document, again: int, *, say: Say) -> bool:
     """One round; False if it has to be made again because the stopwatch cannot be trusted."""
     rig, fault = going.rig, round_["fault"] + (f".{again}" if again else "")
@@ -131,7 +141,12 @@ def strike(going: Run, victim: Victim, round_: Document, again: int, *, say: Say
     was = rig.pid_of(victim.component, copy)
     rig.nemesis_lines.write("fault.start", fault=fault, fault_kind="N2" if round_.get("mode") == "pause" else "N1", target=target, detail=round_ | {"share": round(share, 3)})
     with takeovers.Membership(rig.kafka, f"{rig.settings['ENVIRONMENT']}.{victim.group}") as members:
-        proof = proofs.killed(rig, name) if round_["how"] == "kill" else proofs.at_point(rig, name, round_["how"], round_["mode"])
+        try:
+            proof = proofs.killed(rig, name) if round_["how"] == "kill" else proofs.at_point(rig, name, round_["how"], round_["mode"])
+        except proofs.NotProven:
+            if victim.busier(rig)[0] == copy:
+                raise
+            return missed(going, victim, round_, again, say=say)
         taken_over(rig, victim, owned, was)
     standing = {(row[0], row[1]): row[2] for row in rig.rows(MOVES) if any(place[1] == row[1] for place in owned)}
     rig.until(lambda: not still(rig, standing), 60.0, lambda: f"processes stand still: {still(rig, standing)[:5]}")
