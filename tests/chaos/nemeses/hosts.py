@@ -81,8 +81,9 @@ class HostDies(OneHost):
         """From its next start on the host has a mount namespace and a boot id of its own."""
         if os.geteuid() != 0 or shutil.which("unshare") is None:
             raise Undecided("a mount namespace of its own needs root and `unshare`")
-        made = daemon.directory / "boot_id"
-        made.write_text(f"{uuid.uuid4()}\n")
+        boot = str(uuid.uuid4())
+        made = daemon.directory / f"boot_id.{boot}"  # A file of its own each time: what still runs in the boot before must not see its id change.
+        made.write_text(f"{boot}\n")
         script = f'mount --bind {made} {BOOT_ID} && exec "$@"'
         tried = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", "cat", BOOT_ID], capture_output=True, text=True, check=False, timeout=20)
         if tried.stdout.strip() != made.read_text().strip():
