@@ -182,23 +182,25 @@ class Workers:
         left: deque[Work] = deque()
         with self.unit_of_work("executor.begin") as tx:
             self._read_circuits(tx)
-            maybe_sent = self._maybe_sent(tx)
             planned: Counter[str] = Counter()
             starts: list[tuple[Work, Way, Any]] = []
+            stopped: list[tuple[Work, tuple[str, str]]] = []
             for work in self.waiting:
                 snapshot = work.order.snapshot
                 way = self.ways.find(tx, snapshot["host"]["id"], snapshot.get("credential"), snapshot.get("login"))
                 blocked = way.blocked or self._circuit(tx, way)
                 if blocked is not None:
-                    self.told.append(Happened(work.order.token, outcome=self._refused(work, blocked, maybe_sent=work.order.token in maybe_sent)))
+                    stopped.append((work, blocked))
                 elif way.address is not None and ((self.pool.is_warm(way.address) and not planned[way.slot]) or self._room(tx, way, planned)):
                     planned[way.slot] += 1
                     access.used(tx, way.credential_id)
                     starts.append((work, way, self.ways.storages(tx, snapshot.get("storages") or {})))
                 else:
                     left.append(work)
+            maybe_sent = self._maybe_sent(tx, [work for work, _ in stopped])
         self.waiting = left
         self.retry_at = time.monotonic() + 0.2 if left else 0.0
+        self.told += [Happened(work.order.token, outcome=self._refused(work, blocked, maybe_sent=work.order.token in maybe_sent)) for work, blocked in stopped]
         for work, way, storages in starts:
             assert way.address is not None
             self.under_way[work.order.token] = way
@@ -210,9 +212,9 @@ class Workers:
         in_use = self.pool.connections()[way.slot] + planned.get(way.slot, 0)
         return (len(self.pool.workers) >= self.pool.size and in_use > 0) or self.slots.may_connect(tx, way, in_use)
 
-    def _maybe_sent(self, tx: Transaction) -> frozenset[str]:
+    def _maybe_sent(self, tx: Transaction, works: Sequence[Work]) -> frozenset[str]:
         """Whose job an earlier epoch may have started, as only its host can say: to fail such an attempt would be to start the job once more, under another token."""
-        again = [work.order.token for work in self.waiting if work.order.epoch > 1 and self.task_types[work.order.task_type].once]
+        again = [work.order.token for work in works if work.order.epoch > 1 and self.task_types[work.order.task_type].once]
         return frozenset(token for token, each in jobs.of_attempts(tx, again).items() if each.state not in job.TERMINAL)
 
     def _refused(self, work: Work, blocked: tuple[str, str], *, maybe_sent: bool) -> Outcome:
