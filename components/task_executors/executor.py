@@ -277,9 +277,12 @@ class Executor:
         return zombies
 
     def end_job(self, tx: Transaction, work: Work, known: jobs.Job, outcome: InDoubt | Failed, at: datetime) -> list[Envelope]:
-        """The job of an attempt that ends without one: in doubt, or refused for good. Nothing where it is so already."""
+        """The job of an attempt that ends without one: in doubt, or refused for good. One that was in doubt already keeps the newer reason, and nothing is told."""
         state, evidence = (job.State.IN_DOUBT, list(outcome.evidence)) if isinstance(outcome, InDoubt) else (job.State.FAILED, [])
-        if known.state not in {job.State.SUBMITTING, job.State.IN_DOUBT} or known.state is state:
+        if known.state not in {job.State.SUBMITTING, job.State.IN_DOUBT}:
+            return []
+        if known.state is state:
+            jobs.unsure(tx, work.order.token, state=state, reason=outcome.message, evidence=evidence, now=at)
             return []
         self.unsure(tx, work, state, reason=outcome.message, evidence=evidence, at=at)
         return [self.fact(work.order.subject, work.place, JobChanged(known.id, known.state, state, outcome.message), name=state)]

@@ -331,3 +331,14 @@ def test_an_order_whose_host_may_not_be_asked_is_in_doubt_if_its_job_may_run(wor
     (happened,) = workers.poll()
     assert isinstance(happened.outcome, expected)
     assert "the key was refused" in happened.outcome.message
+
+
+def test_E3_a_job_that_stays_in_doubt_keeps_the_newer_reason_and_tells_no_move(world: World) -> None:
+    executor, work = world.submitting("one")
+    assert executor.commit_change(work, Commit("IN_DOUBT", {"reason": "nobody knows", "evidence": ["receipt: none"]}))
+    world.sent()
+    executor.ended.append((work, InDoubt("its host cannot be asked", ("AUTH_REQUIRED",))))
+    executor.step()
+    with world.unit("look") as tx:
+        assert tuple(tx.exec_driver_sql("SELECT state, reason FROM jobs").one()) == ("IN_DOUBT", "its host cannot be asked")
+    assert [type(each.body).__name__ for each in world.sent()] == ["TaskInDoubt"]
