@@ -118,7 +118,7 @@ class Worker:
                 return InDoubt(fault.message, (f"{fault.code}: {fault.raw}"[:500],))
             return failed(fault, task_type.failure_code)
         except NewerEpoch:
-            return Failed("INTERNAL", "A newer epoch of this attempt exists.", transient=True)  # Told to nobody: the guard by epoch at E3 drops it.
+            return Failed("INTERNAL", "This attempt, or its job, had ended elsewhere.", transient=True)  # Of a newer epoch told to nobody: E3's guard drops it.
         except (EOFError, BrokenPipeError):
             raise
         except Exception as fault:
