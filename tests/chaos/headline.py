@@ -122,11 +122,12 @@ def timed(directory: Path, victim: Victim, rounds: list[Document], planned: int)
     return Case(f"take-over {name} ≤ {bound:.0f} s", "" if 0 < verdict.get(name, 0.0) <= bound else f"{name} is {verdict.get(name)}")
 
 
-def missed(going: Run, victim: Victim, round_: Document, again: int, *, say: Say) -> bool:
+def missed(going: Run, victim: Victim, name: str, round_: Document, again: int, *, say: Say) -> bool:
     """Its work went to another before it came to its point: a rebalance that nobody asked for, as on a busy machine. The round begins anew, under its name."""
     going.missed += 1
     assert going.missed <= AGAIN_MAX, f"in {going.missed} rounds the victim had lost its work before it was struck"
     going.rig.disarm(victim.component)
+    going.rig.restart(name)  # Nothing where it lives; the keeper looks after it again.
     say(f"round {round_['fault']}: its work went to another before it was struck; once more")
     return strike(going, victim, round_, again, say=say)
 
@@ -146,8 +147,11 @@ def strike(going: Run, victim: Victim, round_: Document, again: int, *, say: Say
         except proofs.NotProven:
             if victim.busier(rig)[0] == copy:
                 raise
-            return missed(going, victim, round_, again, say=say)
-        taken_over(rig, victim, owned, was)
+            proof = None
+        else:
+            taken_over(rig, victim, owned, was)
+    if proof is None:
+        return missed(going, victim, name, round_, again, say=say)
     standing = {(row[0], row[1]): row[2] for row in rig.rows(MOVES) if any(place[1] == row[1] for place in owned)}
     rig.until(lambda: not still(rig, standing), 60.0, lambda: f"processes stand still: {still(rig, standing)[:5]}")
     lag = rig.tick.lag_ms(proof.struck)
