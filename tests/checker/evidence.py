@@ -116,6 +116,7 @@ class Evidence:
     def __init__(self, run: Path) -> None:
         self.run = run
         self.plan: dict[str, Any] = self._json("plan.json")
+        self.canaries: dict[str, Any] = self._json("canaries.json")
         self.manifest: dict[str, Any] = self._json("manifest.json")
         self.prefix = str(self.manifest.get("topic_prefix", ""))
         self.lines: dict[str, list[Lines]] = defaultdict(list)  # source → files walked

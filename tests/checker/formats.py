@@ -2,6 +2,7 @@
 
     run/<time>-<seed>/
       plan.json                    what was meant to happen: the harness, before the run; it is what `replay` repeats
+      canaries.json                what must be found nowhere but where it belongs (P19, P20): the harness, since a run's ids and secrets are made with it
       manifest.json                what was run, and how complete each source must be: harness and tests/chaos/collect.py
       journal/<who>.<life>.jsonl   the product's own journal, one file per life of a process (optional source: manifest `journal`)
       client.jsonl nemesis.jsonl samples.jsonl                 the harness' clients, its nemeses, its look from outside each second
@@ -20,7 +21,7 @@ plan.json
     {"seed": 17, "required": {"P1": {"launches": 40}, "P4": {"zombies": 1, "late_claims": 1}, "P5": {}, "P16": {}},
      "faults": [{"fault": "f1", "kind": "N1", "target": "scheduler/1"}, …],
      "left_in_place": ["HOST_KEY_CHANGED"], "lag_ms_max": 250, "takeover_seconds": {"scheduler": 3.0},
-     "canaries": {"tenants": {"gw_…": ["canary-a"]}, "secrets": ["…"]}, "caps": {"rss_bytes": 400000000, "outbox_rows": 100000}, …}
+     "caps": {"rss_bytes": 400000000, "outbox_rows": 100000}, …}
   required        promise → how often at least it must have been exercised, by the names of counts in the promises' docstrings; {} stands for once, by the first of them.
                   A promise that is not named is judged and shown, and does not decide the exit code, unless it is BROKEN.
   faults          each must have start, proof and end in nemesis.jsonl under the same `fault`, or the promises it was planned for (`for`: ["P4"]; all required ones if left out) are UNDECIDED.
@@ -29,6 +30,12 @@ plan.json
   left_in_place   conditions that the plan never lifts: a task BLOCKED by one of them counts as ended (P2).
   takeover_seconds  component → bound of P24 in place of the checker's own (promises.md); lag_ms_max: beyond it a take-over is thrown away unseen.
   Any other key is the harness' own (workload, times, shapes).
+
+canaries.json
+    {"tenants": {"gw_…": ["canary-a"]}, "secrets": ["…"]}
+  tenants         texts in what each tenant said: they are in no answer, row or record of another's.
+  secrets         looked for in every file of the run in each of their spellings (plain, base64, hex, URL, JSON), also after it was judged. Not searched are only canaries.json itself; plan.json,
+                  verdict.json, report.md and junit.xml, which are not evidence; and system/internal-token, system/master-key, system/token-key: files in which the harness gave them to the components.
 
 manifest.json
     {"started": "…", "ended": "…", "commit": "…", "versions": {"mysql": "9.7.0", "kafka": "4.3.0"}, "machine": "…", "repeat": "make chaos SEED=17", "schema": "t1_0", "topic_prefix": "chaos17.",
@@ -44,7 +51,8 @@ client.jsonl: `op` names one request and its retries under one key; every try is
   operation   `launch` (POST /experiments with launch, or …/launches), `cancel`, `create`, `read` (whatever answers one experiment with its `version`), `refused` (a bad request), anything else.
   outcome     `ok` 2xx, `refused` 4xx, 429, 503 or another definite problem; `unknown`: no answer, a time-out, a cut (never `failed`).
   expect      only where the plan says what must come: allowed statuses and the problem's code (P21). `marker`: a text in the bad request that must be in no row and no message. `deadline_ms`: with P21.
-  version     of the experiment as answered (P23). `answer_text`: the body of the answer, where canaries are looked for (P19, P20); may be left out.
+  version     of the experiment as answered (P23). `answer_text`: the body of the answer, where canaries are looked for (P19, P20), cut off after 8,192
+              characters; left out where it shows a secret that is its caller's (a new token).
 
 nemesis.jsonl
     {"kind": "fault.start", "fault": "f1", "fault_kind": "N1", "target": "scheduler/1", "detail": {…}}

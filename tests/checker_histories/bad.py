@@ -768,6 +768,16 @@ def a_secret_stands_in_a_log_as_base64(s: Story) -> None:
 
 
 @breaks("P20")
+def a_secret_stands_where_only_the_name_is_that_of_a_file_it_was_given_in(s: Story) -> None:
+    s.files["system/processes/master-key"] = "hunter2-very-secret"
+
+
+@breaks("P20")
+def a_secret_stands_in_an_answer(s: Story) -> None:
+    s.client[-1]["answer_text"] = '{"detail": "hunter2-very-secret"}'
+
+
+@breaks("P20")
 def a_secret_stands_in_a_row_as_hex(s: Story) -> None:
     s.rows["dead_letters"]["dlt_s"] = {"id": "dlt_s", "consumer_group": "relay", "topic": EVENTS, "part": 0, "log_offset": None, "mid": "", "payload": b"hunter2-very-secret".hex(), "settled": None}
 

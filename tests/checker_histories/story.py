@@ -407,10 +407,13 @@ def _seen_from_outside(s: Story) -> None:
     s.told("bad", outcome="refused", status=422, code="validation_failed")
     s.asks("full", "read")
     s.told("full", outcome="refused", status=503, code="overloaded", retry_after=1)
+    s.asks("theirs", "GET experiments", tenant=OTHER_GATEWAY)
+    s.told("theirs", status=200, answer_text="canary-bbb of our own")
     for op, version in (("read-1", 2), ("read-2", 4)):
         s.asks(op, "read")
-        s.told(op, status=200, experiment="exp_one", version=version, answer_text="only mine")
-    s.plan |= {"canaries": {"tenants": {GATEWAY: ["canary-aaa"], OTHER_GATEWAY: ["canary-bbb"]}, "secrets": ["hunter2-very-secret"]}, "caps": {"rss_bytes": 100, "outbox_rows": 50}}
-    s.files["logs/api-0.log"] = "nothing to see\n"
+        s.told(op, status=200, experiment="exp_one", version=version, answer_text="only mine, canary-aaa")
+    s.canaries = {"tenants": {GATEWAY: ["canary-aaa"], OTHER_GATEWAY: ["canary-bbb"]}, "secrets": ["hunter2-very-secret"]}
+    s.plan["caps"] = {"rss_bytes": 100, "outbox_rows": 50}
+    s.files |= {"logs/api-0.log": "nothing to see\n", "system/master-key": "hunter2-very-secret"}
     s.sampled()
     s.sampled()

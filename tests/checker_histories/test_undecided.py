@@ -187,6 +187,14 @@ def test_a_promise_exercised_less_often_than_the_plan_asks_is_undecided(tmp_path
     assert judged.exit_code == 2
 
 
+def test_tenants_of_whom_one_said_nothing_could_not_have_been_mixed_up(tmp_path: Path) -> None:
+    story = good()
+    story.plan["required"]["P19"] = {"tenants": 2}
+    assert of(judge(story.write(tmp_path / "both")), "P19")[0] == HELD
+    story.client = [line for line in story.client if line["op"] != "theirs"]
+    assert of(judge(story.write(tmp_path / "one")), "P19") == (UNDECIDED, "exercised 1 times, 2 asked: tenants")
+
+
 def test_a_run_that_nobody_healed_says_nothing_about_its_end(tmp_path: Path) -> None:
     story = good()
     story.nemesis = [line for line in story.nemesis if line["kind"] != "healed"]

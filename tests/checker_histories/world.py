@@ -56,6 +56,7 @@ class World:
         self.files: dict[str, str] = {}
         self.committed: dict[str, dict[str, dict[str, int]]] = {}
         self.plan: dict[str, Any] = {"seed": 1, "required": {}, "faults": []}
+        self.canaries: dict[str, Any] = {}
         self.manifest: dict[str, Any] = {"topic_prefix": PREFIX, "journal": True, "hosts": ["fork-a"], "lives": 0}
         for table in ("experiments", "processes", "tasks", "edges", "attempts", "jobs", "outputs", "outbox", "timers", "events", "dead_letters", "positions"):
             self.rows[table] = {}
@@ -146,7 +147,7 @@ class World:
         for name, text in self.files.items():
             (run / name).parent.mkdir(parents=True, exist_ok=True)
             (run / name).write_text(text)
-        for name in ("plan", "manifest"):
+        for name in ("plan", "canaries", "manifest"):
             (run / f"{name}.json").write_text(json.dumps(getattr(self, name)))
         return run
 

@@ -11,19 +11,20 @@ from urllib.parse import quote
 from tests.checker.reading import Place
 from tests.checker.verdicts import Promise
 
-_NOT_SEARCHED = frozenset({"plan.json", "verdict.json", "report.md", "junit.xml"})
+_NOT_SEARCHED = frozenset({"plan.json", "canaries.json", "verdict.json", "report.md", "junit.xml", "system/internal-token", "system/master-key", "system/token-key"})
 
 
 class TenantsApart(Promise):
-    """`answers`: searched; `rows`: of one tenant searched for the canaries of the others."""
+    """`answers`: searched; `rows`: of one tenant searched for the canaries of the others; `tenants`: whose own canaries stood there, so that they could have strayed."""
 
-    number, title, counts = "P19", "tenants stay apart", ("answers", "rows")
+    number, title, counts = "P19", "tenants stay apart", ("answers", "rows", "tenants")
     needs = frozenset({"client", "tables"})
 
     def __init__(self, evidence: Any) -> None:
         super().__init__(evidence)
-        canaries = (evidence.plan.get("canaries") or {}).get("tenants") or {}
-        self.foreign = {tenant: [(owner, each) for owner, some in canaries.items() if owner != tenant for each in some] for tenant in canaries}
+        self.own: dict[str, list[str]] = evidence.canaries.get("tenants") or {}
+        self.foreign = {tenant: [(owner, each) for owner, some in self.own.items() if owner != tenant for each in some] for tenant in self.own}
+        self.at_home: set[str] = set()
         self.tenants: dict[str, str] = {}
 
     def client(self, line: Any, place: Place) -> None:
@@ -44,26 +45,31 @@ class TenantsApart(Promise):
         if record.gateway in self.foreign:
             self._search(record.gateway, f"{line['k']} {line['v']}", record.place, "a record")
 
+    def conclude(self) -> None:
+        self.count("tenants", len(self.at_home))
+
     def _search(self, tenant: str, text: str, place: Place, what: str) -> None:
+        if tenant not in self.at_home and any(each in text for each in self.own.get(tenant, ())):
+            self.at_home.add(tenant)
         for owner, canary in self.foreign.get(tenant, ()):
             if canary in text:
                 self.broken(f"{what} of {tenant} has a canary of {owner}", place)
 
 
 class SecretsInside(Promise):
-    """`secrets`: looked for; `bytes`: searched, of every file of the run but the plan."""
+    """`secrets`: looked for; `bytes`: searched, of every file of the run but those in which they were given (formats.py)."""
 
     number, title, counts = "P20", "secrets stay inside", ("secrets", "bytes")
     needs = frozenset({"binlog", "tables", "kafka", "client"})
 
     def conclude(self) -> None:
-        secrets = (self.evidence.plan.get("canaries") or {}).get("secrets") or []
+        secrets = self.evidence.canaries.get("secrets") or []
         self.count("secrets", len(secrets))
         spelled = {spelling: secret for secret in secrets for spelling in _spellings(secret)}
         if not spelled:
             return
         for path in sorted(self.evidence.run.rglob("*")):
-            if path.is_file() and path.name not in _NOT_SEARCHED and path.stat().st_size:
+            if path.is_file() and str(path.relative_to(self.evidence.run)) not in _NOT_SEARCHED and path.stat().st_size:
                 self._search(path, spelled)
 
     def _search(self, path: Path, spelled: dict[bytes, str]) -> None:
