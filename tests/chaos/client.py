@@ -14,10 +14,13 @@ from typing import Any
 import httpx2
 
 from tests.chaos.lines import Lines
-from tests.support.gateway import Gateway, Refused
+from tests.support.gateway import Gateway, Refused, fresh_key
 
 Document = dict[str, Any]
 REFUSED_SECONDS, AGAIN_SECONDS, NOT_NOW_SECONDS = 120.0, 0.5, 120.0
+ANSWER_CHARACTERS = 8192  # Of an answer kept for the checker.
+SHOWS_A_SECRET = frozenset({"POST tokens"})  # To whom it belongs, once.
+ROADS = (("GET", ""), ("GET", "/events"), ("GET", "/explain"), ("POST", "/launches"))  # To an experiment.
 _ops = itertools.count(1)
 
 
@@ -43,7 +46,7 @@ class Client(Gateway):
         except httpx2.TransportError as broken:
             self.lines.write("op.return", op=op, outcome="unknown", why=type(broken).__name__)
             raise
-        told = _answered(operation, answer) | named
+        told = _answered(operation, answer) | named | ({} if operation in SHOWS_A_SECRET else {"answer_text": answer.text[:ANSWER_CHARACTERS]})
         outcome = "ok" if answer.status_code < 400 else "unknown" if answer.status_code == 500 or told["code"] == "outcome_unknown" else "refused"
         self.lines.write("op.return", op=op, outcome=outcome, status=answer.status_code, **told)
         return answer
@@ -80,12 +83,20 @@ class Client(Gateway):
             assert time.monotonic() < deadline, f"{marker} was not answered"
             time.sleep(AGAIN_SECONDS)
 
-    def look(self, experiment: str) -> Document | None:
-        """The experiment as answered now, for P23; None while nobody answers."""
+    def look(self, experiment: str = "") -> Document | None:
+        """The experiment as answered now, for P23, or the list of the newest; None while nobody answers."""
         try:
-            return dict(self.get(f"/experiments/{experiment}"))
+            return dict(self.get(f"/experiments/{experiment}" if experiment else "/experiments"))
         except (httpx2.TransportError, Refused):
             return None
+
+    def trespass(self, experiment: str, *roads: tuple[str, str], in_trouble: bool = False) -> None:
+        """Asks for what is another tenant's: it must be as unknown as an id that never was (docs/api.md). `in_trouble`: the server may have to say that it cannot tell."""
+        expect = {"status": [404, 503]} if in_trouble else {"status": [404], "code": "not_found"}
+        for number, (method, road) in enumerate(roads or ROADS):
+            url = f"{self.urls[number % len(self.urls)]}/v1/experiments/{experiment}{road}"
+            with suppress(httpx2.TransportError):
+                self._told("trespass", method, url, expect, {} if method == "GET" else {"json": {}, "headers": {"Idempotency-Key": fresh_key()}})
 
 
 def _operation(method: str, url: str, body: Any) -> str:

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 
 from app.dev.process import wait_until
 from app.dev.servers import Native
-from tests.chaos import freeze_frames, proofs, workload
+from tests.chaos import bounds, freeze_frames, proofs, workload
 from tests.chaos.catalogue import BUILT, POINTS, known
 from tests.chaos.expectations import unmet
 from tests.chaos.freeze_frames import FRAMES, PLACEMENT, Frame, Subject
@@ -64,7 +64,7 @@ def draw(seed: int, *, mode: str = "crash", hit: int = 1, only: Sequence[str] = 
             spare = (seed + n) % 2 == 1 and COMPONENT[word(point)] != "api" and act(point) not in FIRST  # A sink cannot go on without its API server, and nobody when two have died.
             cases.append({"point": point, "mode": mode, "hit": hit, "spare": spare, "launch": workload.keyed(rng, seed, n, a_launch(rng, point)) | {"repeat_after": []}})
     faults = [{"fault": each["point"], "kind": "N1", "target": COMPONENT[word(each["point"])]} for each in cases]
-    return {"seed": seed, "kind": "points", "mode": mode, "eight": workload.eight(rng, seed, 1000), "cases": cases, "faults": faults, "required": {**{each: {} for each in REQUIRED if each != "P15" or not only}, "P16": {"committed": 1}}}
+    return {"seed": seed, "kind": "points", "mode": mode, "eight": workload.eight(rng, seed, 1000), "cases": cases, "faults": faults, "required": {**{each: {} for each in REQUIRED if each != "P15" or not only}, "P16": {"committed": 1}, **bounds.REQUIRED}, "caps": dict(bounds.CAPS)}
 
 
 def fits(point: str, mode: str) -> bool:

@@ -145,7 +145,8 @@ class Fleet(Rig):
     def route(self, without: str = "") -> None:
         """The Service: its endpoints are who serves and is not stopping."""
         slots = [int(each.rpartition("-")[2]) for each in self.living("api") if each != without]
-        self.gateway.urls = [self.url_of(slot) for slot in slots]
+        for each in self.tenants.values():
+            each.client.urls = [self.url_of(slot) for slot in slots]
         self.service.target = ("127.0.0.1", self.port(f"internal-{slots[-1]}"))
 
     def told(self, name: str) -> Document:

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.dev.process import wait_until
 from app.dev.servers import Native
-from tests.chaos import proofs, takeovers, workload
+from tests.chaos import bounds, proofs, takeovers, workload
 from tests.chaos.outcome import Case, Outcome, Say
 from tests.chaos.rig import Rig
 from tests.chaos.victims import VICTIMS, Place, Victim, taken
@@ -55,9 +55,9 @@ def draw(seed: int, *, victim: str = "scheduler", rounds: int = 8) -> Document:
     component = VICTIMS[victim].component
     faults = [{"fault": each["fault"], "kind": "N2" if each.get("mode") == "pause" else "N1", "target": component} for each in drawn]
     zombies = sum(each["how"] == "scheduler.poll.after" for each in drawn)
-    required = {**EXERCISED, "P24": {"takeovers": rounds}} | ({"P4": {"zombies": zombies}} if zombies else {})
+    required = {**EXERCISED, **bounds.REQUIRED, "P24": {"takeovers": rounds}} | ({"P4": {"zombies": zombies}} if zombies else {})
     launches = [each for n in range(LAUNCHES // OPEN) for each in workload.headline(seed, n * OPEN)]
-    return {"seed": seed, "kind": "headline", "launches": launches, "rounds": drawn, "faults": faults, "required": required, "takeover_seconds": {component: max(EACH_SECONDS, P24_SECONDS[component])}, "lag_ms_max": LAG_MS_MAX}
+    return {"seed": seed, "kind": "headline", "launches": launches, "rounds": drawn, "faults": faults, "required": required, "takeover_seconds": {component: max(EACH_SECONDS, P24_SECONDS[component])}, "lag_ms_max": LAG_MS_MAX, "caps": dict(bounds.CAPS)}
 
 
 @dataclass

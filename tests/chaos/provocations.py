@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 from confluent_kafka import Producer
+from sqlalchemy.engine import make_url
 
 from app.dev.process import wait_until
 from app.dev.servers import ROOT
@@ -122,7 +123,8 @@ def a_replay(rig: Rig, subject: Subject) -> Extra:
 
 def command(rig: Rig, *argv: str, schema: str, point: str = "") -> int:
     """`airavata admin …` on a schema and topics of its own, so that the installation that runs is left alone; its exit status. `point`: where it dies."""
-    settings = rig.environment | {"AIRAVATA_MYSQL_URL": rig.database_url.replace(rig.schema, schema), "AIRAVATA_TOPIC_PREFIX": f"{schema}.", "AIRAVATA_ENVIRONMENT": schema, "AIRAVATA_PARTITIONS": "4"}
+    url = make_url(rig.database_url).set(database=schema).render_as_string(hide_password=False)  # The account bears the name of the run's own schema.
+    settings = rig.environment | {"AIRAVATA_MYSQL_URL": url, "AIRAVATA_TOPIC_PREFIX": f"{schema}.", "AIRAVATA_ENVIRONMENT": schema, "AIRAVATA_PARTITIONS": "4"}
     armed = {
         "AIRAVATA_FAILPOINTS": f"{point}=crash", "AIRAVATA_STRUCK_DIRECTORY": str(rig.run / "struck" / "command"), "AIRAVATA_JOURNAL": str(rig.run / "journal"), "AIRAVATA_JOURNAL_WHO": "command/0",
     }  # fmt: skip

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from app.dev.servers import Native
-from tests.chaos import workload
+from tests.chaos import bounds, workload
+from tests.chaos.client import ROADS
 from tests.chaos.nemeses.catalogue import NEMESES
 from tests.chaos.nemeses.nemesis import AWAY, Nemesis, Undecided, patiently
 from tests.chaos.outcome import Case, Outcome, Say
@@ -37,13 +38,13 @@ HARMS: Mapping[str, str] = {  # Two that harm the same thing are never on at onc
     "N5": "mysql", "N6": "mysql", "N7": "mysql", "N8": "mysql", "N9": "mysql", "N21": "mysql", "N10": "kafka", "N12": "relay", "N13": "relay", "N14": "relay", "N4": "relay", "N3": "locks", "N2": "locks",
     "N18": "groups", "N25": "host", "N26": "host", "N27": "host", "N30": "everything", "N33": "everything",
 }  # fmt: skip
-REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P18", "P21", "P23", "P25")
+REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P18", "P23", "P25")
 
 
 def draw(seed: int, *, seconds: float, kinds: Sequence[str] = (), launches_per_second: float = 0.7) -> Document:
     """`kinds`: the nemeses to draw from, all by their weights if none is named. No two harm the same thing at once, and never are more than three on."""
     plan = workload.draw(seed, count=max(20, int(seconds * launches_per_second)), seconds=seconds)
-    plan |= {"kind": "random", "seconds": seconds, "faults": faults(random.Random(seed + 1), seconds, kinds), "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}}}
+    plan |= {"kind": "random", "seconds": seconds, "faults": faults(random.Random(seed + 1), seconds, kinds), "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}, **bounds.REQUIRED}, "caps": dict(bounds.CAPS)}
     counts = {"faults": len(plan["faults"]), "kinds": len({each["kind"] for each in plan["faults"]})}
     return plan | {"proven_at_least": {what: math.ceil(count * PROVEN_SHARE) for what, count in counts.items()}}
 
@@ -100,11 +101,13 @@ class Going:
         self.rig.client.misbehave(bad, good, f"marker-{self.plan['seed']}-{number}")
 
     def read(self) -> None:
-        """A client that looks at what it launched, for P23."""
+        """Whoever launched looks at it, for P23, and whoever did not asks for it, for P19."""
         rng = random.Random(self.plan["seed"] + 2)
         while not self.over.wait(LOOK_SECONDS):
             if self.launched:
-                self.rig.client.look(rng.choice(list(self.launched)))
+                experiment, launch = rng.choice(list(self.launched.items()))
+                self.rig.tenant(launch).client.look(experiment)
+                self.rig.stranger(launch).trespass(experiment, rng.choice(ROADS), in_trouble=True)
 
     @contextmanager
     def its_turn(self, name: str, harms: str) -> Iterator[set[str]]:

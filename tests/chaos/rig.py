@@ -13,18 +13,21 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.dev.process import start_time
 from app.dev.servers import ROOT, Native
-from tests.chaos import collect
+from tests.chaos import collect, tenants
+from tests.chaos.bounds import SSH_CONNECTIONS
 from tests.chaos.client import Client
 from tests.chaos.lines import Lines
 from tests.chaos.links import Links
 from tests.chaos.quiet import await_quiet
 from tests.chaos.senses import Sampler, Tick
+from tests.chaos.tenants import Tenant
+from tests.chaos.workload import LAB, NEIGHBOUR
 from tests.support.system import COMPONENTS, System
 
 Document = dict[str, Any]
@@ -32,6 +35,7 @@ RUNS = ROOT / ".dev" / "chaos"
 TWO = dict.fromkeys(COMPONENTS, 2)
 QUIET_SECONDS = 120.0
 RESTART_SECONDS = 0.2
+VISITED = 4
 EFFECT = Path(__file__).with_name("effect.sh")
 INPUTS = [
     {"name": "seed", "type": "STRING", "required": True, "order": 1, "on_command_line": True},
@@ -83,10 +87,12 @@ class Rig(System):
         self.schema = f"chaos{os.getpid()}_{time.monotonic_ns() % 10**9}"
         run.mkdir(parents=True)
         (run / "plan.json").write_text(json.dumps(plan, indent=1))
-        server = native.database(kind)
-        server.execute(f"CREATE DATABASE {self.schema}")
+        server, self.password = native.database(kind), os.urandom(16).hex()
+        account = f"{self.schema}@'127.0.0.1'"
+        server.execute(f"CREATE DATABASE {self.schema}", f"CREATE USER {account} IDENTIFIED BY '{self.password}'", f"GRANT ALL ON *.* TO {account} WITH GRANT OPTION")
+        url = replace(server, user=self.schema, password=self.password).url(self.schema)
         given = {"partitions": 100, "placement_width": 16, **settings}
-        super().__init__(native, run / "system", database_url=server.url(self.schema), kafka=native.kafka(), topic_prefix=f"{self.schema}.", counts=counts, **given)
+        super().__init__(native, run / "system", database_url=url, kafka=native.kafka(), topic_prefix=f"{self.schema}.", counts=counts, **given)
         self.marked = collect.mark(self.database_url)
         self.links = Links(self.database_url, self.kafka)
         self.client_lines, self.nemesis_lines, self.samples = (Lines(run / f"{name}.jsonl", name) for name in ("client", "nemesis", "samples"))
@@ -100,9 +106,12 @@ class Rig(System):
     # ---- life -------------------------------------------------------------------------------------------------------------------------------------
     def __enter__(self) -> "Rig":
         super().__enter__()
-        tenant = self.one("SELECT id FROM gateways LIMIT 1")
         self.gateway.close()
-        self.gateway = self.client = Client(self.gateway.urls, self.tokens["gateway_token"], tenant=tenant, lines=self.client_lines)
+        self.gateway = self.client = Client(self.gateway.urls, self.tokens["gateway_token"], tenant=self.tokens["gateway_id"], lines=self.client_lines)
+        operator = Client(self.gateway.urls, self.tokens["operator_token"], tenant="operator", lines=self.client_lines, session="operator")
+        self.tenants = {LAB: tenants.tenant(self.client), NEIGHBOUR: tenants.neighbour(operator)}
+        operator.close()
+        self._stack.callback(self.tenants[NEIGHBOUR].client.close)
         self.places = self._places()
         self.tick = Tick()
         groups = sorted({row[0] for row in self.rows("SELECT DISTINCT consumer_group FROM positions")})
@@ -159,7 +168,7 @@ class Rig(System):
         self.end()
         self.links.close()
         with suppress(Exception):
-            self.native.database(self.kind).execute(f"DROP DATABASE {self.schema}")
+            self.native.database(self.kind).execute(f"DROP DATABASE {self.schema}", f"DROP USER {self.schema}@'127.0.0.1'")
 
     # ---- places -----------------------------------------------------------------------------------------------------------------------------------
     def host_directory(self, number: int) -> Path:
@@ -175,15 +184,24 @@ class Rig(System):
         for number in (1, 2):
             base = self.host_directory(number)
             ssh = self.native.ssh_host(number)
-            host = hosts[number] = client.host(self.links.host(number, ssh) if self.linked else ssh, base / "scratch")
+            host = hosts[number] = client.host(self.links.host(number, ssh) if self.linked else ssh, base / "scratch", limits={"connections": SSH_CONNECTIONS, "connections_per_minute": 600})
             deployment = {"module_id": module, "compute_resource_id": host, "executable_path": str(EFFECT), "environment": {"LEDGER": str(base / "ledger")}}
             client.post("/application-deployments", deployment)
-        return {"storage": storage, "effect": interface, "hosts": hosts, "shape": client.shape()}
+        return {"storage": storage, "effect": interface, "hosts": hosts, "shape": self.tenants[LAB].shape}
+
+    def tenant(self, launch: Mapping[str, Any]) -> Tenant:
+        """Whose launch it is."""
+        return self.tenants[launch.get("tenant", LAB)]
+
+    def stranger(self, launch: Mapping[str, Any]) -> Client:
+        """One whose launch it is not."""
+        return next(each.client for each in self.tenants.values() if each is not self.tenant(launch))
 
     def body(self, launch: Mapping[str, Any]) -> Document:
         """What is sent to POST /experiments for a launch of the plan."""
-        made = {"name": launch["name"], "application_interface_id": self.places[launch["application"]], "inputs": launch["inputs"], "launch": True}
-        if launch["application"] == "effect":
+        tenant, effect = self.tenant(launch), launch["application"] == "effect"
+        made = tenant.marked({"name": launch["name"], "application_interface_id": self.places["effect"] if effect else tenant.shape, "inputs": launch["inputs"], "launch": True})
+        if effect:
             made |= {
                 "compute_resource_id": self.places["hosts"][launch["host"]], "output_storage_id": self.places["storage"], "cleanup_strategy": launch["cleanup_strategy"],
                 "scheduling": {"wall_time_seconds": launch["wall_time_seconds"]},
@@ -191,7 +209,15 @@ class Rig(System):
         return made
 
     def launch(self, launch: Mapping[str, Any]) -> str:
-        return self.client.carry_out(launch, self.body(launch))
+        return self.tenant(launch).client.carry_out(launch, self.body(launch))
+
+    def visit(self, launched: Mapping[str, Mapping[str, Any]]) -> None:
+        """Each tenant looks at what it launched last, and asks for what the other did."""
+        for tenant in self.tenants.values():
+            tenant.client.look()
+            for experiment in [each for each, launch in launched.items() if self.tenant(launch) is tenant][-VISITED:]:
+                tenant.client.look(experiment)
+                self.stranger(launched[experiment]).trespass(experiment)
 
     # ---- death and resurrection ---------------------------------------------------------------------------------------------------------------------
     def _look_after(self) -> None:
@@ -268,15 +294,24 @@ class Rig(System):
         seconds, found = await_quiet(self, QUIET_SECONDS)
         self.nemesis_lines.write("quiet", quiet=not found, asked_seconds=round(seconds, 2), open=found)
         unmet = expectations.unmet(self, launched)
+        self.visit(launched)
         self._stack.close()
         killed = self.stop()
         bugs = [f"{each.name} ended by itself with {each.code}" for each in self.bugs()] + [f"{name} did not end in time after SIGTERM" for name in killed]
         (self.run / "unmet.json").write_text(json.dumps({"unmet": unmet, "bugs": bugs, "counted": expectations.counted(self)}, indent=1))
+        self._tell_canaries()
         hosts = [self._host(number) for number in (1, 2)]
         told = {"journal": True, "lives": self.lives, "commit": commit(), "versions": self._versions(), "machine": f"{os.cpu_count()} cores", "repeat": f"python -m tests.chaos replay {self.run}"}
         collect.collect(self.run, database_url=self.database_url, kafka=self.kafka, topic_prefix=self.settings["TOPIC_PREFIX"], marked=self.marked, hosts=hosts, told=told)
         verdict = subprocess.run([sys.executable, "-m", "tests.checker", str(self.run)], cwd=ROOT, check=False).returncode
         return 1 if unmet or bugs else verdict
+
+    def _tell_canaries(self) -> None:
+        bearers = [self.tokens["operator_token"], *(each.client.token for each in self.tenants.values())]
+        told = {"tenants": {each.client.tenant: [each.canary] for each in self.tenants.values()}, "secrets": tenants.secrets_of(self.directory, bearers, self.password, self.rows)}
+        file = self.run / "canaries.json"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(told, indent=1))
 
     def _host(self, number: int) -> "collect.Host":
         base = self.host_directory(number)

@@ -7,6 +7,7 @@ wide 1-64-1, layered random and forest. Cancels belong into a launch's `cancel_a
 
 import base64
 import hashlib
+import itertools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 Document = dict[str, Any]
 Random = random.Random
 HOSTS = (1, 2)
+LAB, NEIGHBOUR = "lab", "neighbour"  # Tenants; a launch that names none is the lab's, which has the hosts.
 WIDE = 64
 REPEATED, MALFORMED = 0.1, 0.1
 COMPLETED = {"state": "COMPLETED", "outcome": "NORMAL_COMPLETION"}
@@ -124,7 +126,7 @@ def draw(seed: int, *, count: int, seconds: float, weights: Mapping[str, float] 
         shape = rng.choices(list(shares), list(shares.values()))[0]
         launch = planned(rng) if shape == "planner" else graph(rng, shape)
         launches.append(keyed(rng, seed, number, launch, at=rng.uniform(0.0, seconds)))
-    launches.sort(key=lambda each: float(each["at"]))
+    launches = shared(sorted(launches, key=lambda each: float(each["at"])))
     bad = [{"at": round(rng.uniform(0.0, seconds), 3), "what": what, **BAD[what]} for what in rng.choices(sorted(BAD), k=max(1, int(count * MALFORMED)))]
     return {"seed": seed, "launches": launches, "bad_requests": sorted(bad, key=lambda each: float(each["at"])), "faults": []}
 
@@ -133,6 +135,12 @@ def keyed(rng: Random, seed: int, number: int, launch: Document, *, at: float = 
     """A tenth is sent again under the same key, at once or later; an answer that never came is asked for again anyway."""
     repeats = [round(rng.uniform(0.0, 2.0), 3)] if rng.random() < REPEATED else []
     return {"name": f"e{number:04d}", "key": f"{seed}-{number}", "at": round(at, 3), "repeat_after": repeats, "cancel_at": None, **launch}
+
+
+def shared(launches: Sequence[Document]) -> list[Document]:
+    """Every third of those that need no host is the neighbour's."""
+    hostless = itertools.count(1)
+    return [each | {"tenant": NEIGHBOUR if each["application"] == "shape" and next(hostless) % 3 == 0 else LAB} for each in launches]
 
 
 def forest(seed: int, *, chains: int = 200, length: int = 5) -> Document:
@@ -150,7 +158,7 @@ def eight(rng: Random, seed: int, first: int) -> list[Document]:
     launches += [graph(rng, "chain", edges=chain(rng, 4), failing=0.0), graph(rng, "layered", failing=0.0)]
     made = [keyed(rng, seed, first + n, each) for n, each in enumerate(launches)]
     made[2]["repeat_after"] = [0.0]
-    return made
+    return shared(made)
 
 
 def headline(seed: int, first: int, count: int = 40) -> list[Document]:
@@ -164,4 +172,4 @@ def headline(seed: int, first: int, count: int = 40) -> list[Document]:
         "layered": lambda: graph(rng, "layered", edges=layered(rng, 12), seconds=seconds, failing=0.0),
         "wide": lambda: graph(rng, "wide", failing=0.0),
     }
-    return [keyed(rng, seed, first + n, made[kind]()) for n, kind in enumerate(kinds[:count])]
+    return shared([keyed(rng, seed, first + n, made[kind]()) for n, kind in enumerate(kinds[:count])])
