@@ -122,37 +122,24 @@ def timed(directory: Path, victim: Victim, rounds: list[Document], planned: int)
     return Case(f"take-over {name} ≤ {bound:.0f} s", "" if 0 < verdict.get(name, 0.0) <= bound else f"{name} is {verdict.get(name)}")
 
 
-def missed(going: Run, victim: Victim, name: str, round_: Document, again: int, *, say: Say) -> bool:
-    """Its work went to another before it came to its point: a rebalance that nobody asked for, as on a busy machine. The round begins anew, under its name."""
-    going.missed += 1
-    assert going.missed <= AGAIN_MAX, f"in {going.missed} rounds the victim had lost its work before it was struck"
-    going.rig.disarm(victim.component)
-    going.rig.restart(name)  # Nothing where it lives; the keeper looks after it again.
-    say(f"round {round_['fault']}: its work went to another before it was struck; once more")
-    return strike(going, victim, round_, again, say=say)
+@dataclass(frozen=True)
+class Blow:
+    """Who was struck and what it owned; `share`: of the busy places. `left_at`: when it was out of its group."""
+
+    copy: int
+    owned: Mapping[Place, int]
+    share: float
+    proof: proofs.Proof
+    left_at: float | None
 
 
 def strike(going: Run, victim: Victim, round_: Document, again: int, *, say: Say) -> bool:
     """One round; False if it has to be made again because the stopwatch cannot be trusted."""
     rig, fault = going.rig, round_["fault"] + (f".{again}" if again else "")
-    going.top_up()
-    going.mid_graph()
-    copy, owned, share = victim.busier(rig)
-    name, target = f"{victim.component}-{copy}", f"{victim.component}/{copy}"
-    was = rig.pid_of(victim.component, copy)
-    rig.nemesis_lines.write("fault.start", fault=fault, fault_kind="N2" if round_.get("mode") == "pause" else "N1", target=target, detail=round_ | {"share": round(share, 3)})
-    with takeovers.Membership(rig.kafka, f"{rig.settings['ENVIRONMENT']}.{victim.group}") as members:
-        try:
-            proof = proofs.killed(rig, name) if round_["how"] == "kill" else proofs.at_point(rig, name, round_["how"], round_["mode"])
-        except proofs.NotProven:
-            if victim.busier(rig)[0] == copy:
-                raise
-            proof = None
-        else:
-            taken_over(rig, victim, owned, was)
-    if proof is None:
-        return missed(going, victim, name, round_, again, say=say)
-    standing = {(row[0], row[1]): row[2] for row in rig.rows(MOVES) if any(place[1] == row[1] for place in owned)}
+    while (blow := struck(going, victim, round_, fault)) is None:
+        say(f"round {fault}: its work went to another before it was struck; once more")
+    name, target, proof = f"{victim.component}-{blow.copy}", f"{victim.component}/{blow.copy}", blow.proof
+    standing = {(row[0], row[1]): row[2] for row in rig.rows(MOVES) if any(place[1] == row[1] for place in blow.owned)}
     rig.until(lambda: not still(rig, standing), 60.0, lambda: f"processes stand still: {still(rig, standing)[:5]}")
     lag = rig.tick.lag_ms(proof.struck)
     good = lag <= LAG_MS_MAX
@@ -163,18 +150,49 @@ def strike(going: Run, victim: Victim, round_: Document, again: int, *, say: Say
     if woken is not None:
         rig.until(lambda: proofs.rejoined_or_ended(rig, name, woken), 60.0, lambda: f"{name} neither rejoined nor ended after it was woken")
         rig.strike(name)
-    rig.disarm(victim.component)
-    rig.restart(name)
-    rig.until(victim.balanced(rig), 60.0, lambda: "not balanced again")
+    whole_again(rig, victim, blow.copy)
     rig.nemesis_lines.write("fault.end", fault=fault, healed=time.monotonic(), **({"woken": woken} if woken is not None else {}))
-    told = {"share": share, "lag_ms": lag, "good": good, "processes": len(standing), "held": sorted(owned), "left_at": members.left_at(proof.struck)}
+    told = {"share": blow.share, "lag_ms": lag, "good": good, "processes": len(standing), "held": sorted(blow.owned), "left_at": blow.left_at}
     going.rounds.append({**round_, "fault": fault, "target": target, "struck": proof.struck, **told})
-    say(f"round {fault}: {target} {round_['how']} {round_.get('mode', '')}; {share:.0%} of the busy partitions, {len(standing)} graphs, lag {lag:.0f} ms{'' if good else ': thrown away'}")
+    say(f"round {fault}: {target} {round_['how']} {round_.get('mode', '')}; {blow.share:.0%} of the busy partitions, {len(standing)} graphs, lag {lag:.0f} ms{'' if good else ': thrown away'}")
     return good
 
 
-def taken_over(rig: Rig, victim: Victim, owned: Mapping[Place, int], was: int) -> None:
-    rig.until(lambda: not taken(victim, rig, owned, was), 60.0, lambda: f"not taken over: {taken(victim, rig, owned, was)[:5]}")
+def struck(going: Run, victim: Victim, round_: Document, fault: str) -> Blow | None:
+    """Mid-graph, the copy that owns more of the busy partitions, until all it owned is another's. None: it missed, and the round begins anew under its name."""
+    rig = going.rig
+    going.top_up()
+    going.mid_graph()
+    copy, owned, share = victim.busier(rig)
+    name, was = f"{victim.component}-{copy}", rig.pid_of(victim.component, copy)
+    kind, detail = "N2" if round_.get("mode") == "pause" else "N1", round_ | {"share": round(share, 3)}
+    rig.nemesis_lines.write("fault.start", fault=fault, fault_kind=kind, target=f"{victim.component}/{copy}", detail=detail)
+    with takeovers.Membership(rig.kafka, f"{rig.settings['ENVIRONMENT']}.{victim.group}") as members:
+        try:
+            proof = proofs.killed(rig, name) if round_["how"] == "kill" else proofs.at_point(rig, name, round_["how"], round_["mode"])
+        except proofs.NotProven:
+            if victim.busier(rig)[0] == copy:
+                raise
+            proof = None
+        else:
+            rig.until(lambda: not taken(victim, rig, owned, was), 60.0, lambda: f"not taken over: {taken(victim, rig, owned, was)[:5]}")
+    return Blow(copy, owned, share, proof, members.left_at(proof.struck)) if proof is not None else missed(going, victim, copy)
+
+
+def missed(going: Run, victim: Victim, copy: int) -> None:
+    """Its work went to another before it came to its point: a rebalance that nobody asked for, as on a busy machine. Nothing of the try stays."""
+    going.missed += 1
+    assert going.missed <= AGAIN_MAX, f"in {going.missed} rounds the victim had lost its work before it was struck"
+    whole_again(going.rig, victim, copy)
+
+
+def whole_again(rig: Rig, victim: Victim, copy: int) -> None:
+    """Nobody is armed, the copy lives (a new life, unless it did) and is looked after, and each has its part of the work."""
+    rig.disarm(victim.component)
+    if rig.frozen(victim.component, copy):  # One that missed came to its point after all, just now.
+        rig.thaw(victim.component, copy)
+    rig.restart(f"{victim.component}-{copy}")
+    rig.until(victim.balanced(rig), 60.0, lambda: "not balanced again")
 
 
 def still(system: System, standing: Mapping[tuple[str, int], int]) -> list[tuple[str, int]]:
