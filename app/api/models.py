@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from app.api import reading
+
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
 _BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -88,12 +90,9 @@ def _time(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        at = datetime.fromisoformat(value)
-    except ValueError:
-        raise refuse("bad_format", "a time as in RFC 3339 is wanted") from None
-    if at.tzinfo is None:
-        raise refuse("bad_format", "the time needs its zone")
-    return at
+        return reading.moment(value)
+    except ValueError as fault:
+        raise refuse("bad_format", f"{fault} is wanted") from None
 
 
 Slug = Annotated[str, Field(pattern=SLUG, max_length=63)]

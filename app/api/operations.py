@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from app.api import reading
 from app.api.problems import Problem
 from app.mysql.unit_of_work import Transaction
 
@@ -159,21 +160,7 @@ def text(name: str, longest: int = 200) -> Parameter:
 
 
 def moment(name: str) -> Parameter:
-    def read(given: str) -> datetime:
-        at: datetime | None
-        try:
-            at = datetime.fromisoformat(given)
-        except ValueError:
-            at = None
-        if at is None or at.tzinfo is None:
-            raise ValueError("a time as in RFC 3339, with its zone")
-        from app.api.reading import naive
-
-        found = naive(at)
-        assert found is not None
-        return found
-
-    return Parameter(name, read, {"type": "string", "format": "date-time"})
+    return Parameter(name, lambda given: reading.naive(reading.moment(given)), {"type": "string", "format": "date-time"})
 
 
 # ---- lists --------------------------------------------------------------------------------------------------------------------------------------------

@@ -166,9 +166,20 @@ OUR_CODES = frozenset(
 )  # fmt: skip
 
 
+def moment(text: str) -> datetime:
+    """RFC 3339 with its zone, as UTC. Raises ValueError, whose text says what is wanted; also for what is no time of ours once it is UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("a time as in RFC 3339, with its zone")
+
+
 def naive(at: datetime | None) -> datetime | None:
-    """RFC 3339 with a zone → naive UTC, as MySQL holds it."""
-    return None if at is None else at.astimezone(UTC).replace(tzinfo=None)
+    """UTC as MySQL holds it."""
+    return None if at is None else at.replace(tzinfo=None)
 
 
 def wire(at: datetime | None) -> str | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api import models, reading
-from app.api.operations import Cursors, merged
+from app.api.operations import Cursors, merged, moment
 from app.api.problems import CODES, Problem
 from app.workflow.inputs import SAFE_INTEGER
 
@@ -125,6 +125,13 @@ def test_no_field_takes_nul_or_what_a_double_cannot_hold() -> None:
 def test_numbers_and_truths_are_not_taken_for_one_another() -> None:
     told = faults(models.ComputeResource, {"name": "n", "host": "h", "port": True, "limits": {"jobs": "7", "connections": 1.0}})
     assert told == {"/port": "wrong_type", "/limits/jobs": "wrong_type", "/limits/connections": "wrong_type"}
+
+
+@pytest.mark.parametrize("said", ["yesterday", "2026-11-26T12:00:00", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+23:59"])
+def test_what_is_no_time_once_it_is_utc_is_refused_in_a_body_and_in_a_query(said: str) -> None:
+    assert faults(models.Experiment, {**INTERFACE, "deadline_at": said}) == {"/deadline_at": "bad_format"}
+    with pytest.raises(ValueError, match="RFC 3339"):
+        moment("created_after").read(said)
 
 
 @pytest.mark.parametrize(
