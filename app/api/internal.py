@@ -197,7 +197,7 @@ def _verdict(each: Slice, row: positions.Position | None) -> Document:
 def _sort(call: Call, taken: Sequence[tuple[Slice, Document]], group: str, now: datetime) -> tuple[list[events.New], list[DeadLetter]]:
     """What can be stored, in order, and what never can."""
     documents = [item.event for each, _ in taken for item in each.events if item.event is not None]
-    known = events.known(call.tx, _texts(documents, "process_id"), _texts(documents, "task_id"))
+    known = events.known(call.tx, _named(documents, "process_id", "prc"), _named(documents, "task_id", "tsk"))
     new, letters = [], []
     for each, answer in taken:
         for index, item in enumerate(each.events):
@@ -209,8 +209,9 @@ def _sort(call: Call, taken: Sequence[tuple[Slice, Document]], group: str, now: 
     return new, letters
 
 
-def _texts(documents: Sequence[Document], name: str) -> set[str]:
-    return {each[name] for each in documents if isinstance(each.get(name), str)}
+def _named(documents: Sequence[Document], name: str, prefix: str) -> set[str]:
+    """Well-formed ids only: MySQL raises for what an ASCII column cannot hold, and one bad event must not stop its neighbours."""
+    return {each[name] for each in documents if isinstance(each.get(name), str) and ids.is_id(each[name], prefix)}
 
 
 def _stored(item: EventItem, known: tuple[Mapping[str, Known], Mapping[str, Known]]) -> events.New:
@@ -221,8 +222,10 @@ def _stored(item: EventItem, known: tuple[Mapping[str, Known], Mapping[str, Know
     process = known[0].get(event.process_id)
     if process is None or (process.experiment_id, process.gateway_id) != (event.experiment_id, event.gateway_id):
         raise Unreadable(f"process {event.process_id[:40]} is not known")
-    if event.type not in history.RECORDED or not ids.is_id(event.id, "evt") or (event.task_id is not None and not ids.is_id(event.task_id, "tsk")) or event.occurred_at.year < 1970:
+    if event.type not in history.RECORDED or not ids.is_id(event.id, "evt") or (event.task_id is not None and not ids.is_id(event.task_id, "tsk")):
         raise Unreadable("not an event of ours")
+    if not 1970 <= event.occurred_at.year < 9999:  # In either of its years a zone could carry it beyond what a time may be.
+        raise Unreadable("it did not occur in our times")
     occurred = event.occurred_at.astimezone(UTC).replace(tzinfo=None)
     subject = known[1].get(event.task_id or "", process)
     return events.New(item.event, occurred, history.is_late(event.type, occurred_at=occurred, attempt=event.attempt or 0, epoch=event.epoch or 0, known=subject))
@@ -235,7 +238,7 @@ def _letter(each: Slice, item: EventItem, fault: Exception, group: str, now: dat
     experiment_id = (item.event or {}).get("experiment_id")
     return DeadLetter(
         id=ids.derived("dlt", group, record.mid, each.topic, str(each.partition), str(item.offset)), group=group, topic=each.topic, partition=each.partition, offset=item.offset,
-        mid=record.mid, key=record.key, headers=record.headers, payload=record.payload,
+        mid=record.mid, key=record.key.encode("ascii", "replace").decode(), headers=record.headers, payload=record.payload,
         experiment_id=experiment_id if isinstance(experiment_id, str) and ids.is_id(experiment_id, "exp") else None, error_class=type(fault).__name__, error_text=str(fault), tries=1, first_seen=now,
     )  # fmt: skip
 
@@ -245,7 +248,7 @@ def _record(each: Slice, item: EventItem) -> Record:
     if item.event is not None:
         try:
             return codec.encode(_message(each, msgspec.convert(item.event, _Event)))
-        except (ValueError, KeyError, msgspec.ValidationError):
+        except (ValueError, KeyError, OverflowError, msgspec.ValidationError):
             return Record(mid, each.topic, each.partition, "", codec.pack_headers([]), json.dumps(item.event).encode())
     try:
         headers = codec.headers_of(base64.b64decode(item.headers or "", validate=True))
@@ -256,7 +259,7 @@ def _record(each: Slice, item: EventItem) -> Record:
         payload = base64.b64decode(item.raw or "", validate=True)
     except ValueError:
         payload = (item.raw or "").encode()
-    return Record(mid, each.topic, each.partition, item.key.encode("ascii", "replace").decode(), codec.pack_headers(headers), payload)
+    return Record(mid, each.topic, each.partition, item.key, codec.pack_headers(headers), payload)
 
 
 def _message(each: Slice, event: _Event) -> Envelope:

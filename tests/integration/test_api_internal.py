@@ -144,6 +144,7 @@ def test_facts_after_the_end_and_of_attempts_left_behind_are_kept_as_late(rest: 
 SPOILT: list[dict[str, Any]] = [
     {"process_id": "prc_" + "0" * 26},
     {"process_id": ["a", "list"]},
+    {"process_id": "prc_é"},
     {"experiment_id": "exp_" + "0" * 26},
     {"gateway_id": "gw_" + "x" * 60},
     {"schema_version": 2},
@@ -152,10 +153,14 @@ SPOILT: list[dict[str, Any]] = [
     {"type": "RunTask"},
     {"type": {"a": 1}},
     {"id": "evt_1"},
+    {"id": "evt_" + "z" * 60},
     {"task_id": "tsk_" + "x" * 60},
+    {"task_id": "tsk_é"},
     {"occurred_at": "yesterday"},
     {"occurred_at": "2026-11-23T14:00:00"},
     {"occurred_at": "0001-01-01T00:00:00Z"},
+    {"occurred_at": "0001-01-01T00:00:00+23:59"},
+    {"occurred_at": "9999-12-31T23:59:59-12:00"},
     {"data": None},
 ]
 
