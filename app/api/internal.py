@@ -238,7 +238,7 @@ def _letter(each: Slice, item: EventItem, fault: Exception, group: str, now: dat
     experiment_id = (item.event or {}).get("experiment_id")
     return DeadLetter(
         id=ids.derived("dlt", group, record.mid, each.topic, str(each.partition), str(item.offset)), group=group, topic=each.topic, partition=each.partition, offset=item.offset,
-        mid=record.mid, key=record.key.encode("ascii", "replace").decode(), headers=record.headers, payload=record.payload,
+        mid=record.mid, key=record.key, headers=record.headers, payload=record.payload,
         experiment_id=experiment_id if isinstance(experiment_id, str) and ids.is_id(experiment_id, "exp") else None, error_class=type(fault).__name__, error_text=str(fault), tries=1, first_seen=now,
     )  # fmt: skip
 

@@ -30,14 +30,14 @@ class DeadLetter:
 
 
 def set_aside(tx: Transaction, letters: list[DeadLetter], *, now: datetime) -> None:
-    """Idempotent by id (derived from group and mid): a letter that is there stays as it is."""
+    """Idempotent by id (derived from group and mid): a letter that is there stays as it is. A key of somebody else's may be any text, the column is ASCII."""
     for each in letters:
         if tx.exec_driver_sql("SELECT 1 FROM dead_letters WHERE id = %s", (each.id,)).first() is None:
             tx.exec_driver_sql(
                 "INSERT INTO dead_letters (id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 (
-                    each.id, each.group, each.topic, each.partition, each.offset, each.mid, each.key[:80], each.headers, each.payload, each.experiment_id, each.error_class[:64],
+                    each.id, each.group, each.topic, each.partition, each.offset, each.mid, each.key[:80].encode("ascii", "replace"), each.headers, each.payload, each.experiment_id, each.error_class[:64],
                     each.error_text[:2000], each.tries, each.first_seen, now,
                 ),
             )  # fmt: skip
