@@ -130,8 +130,7 @@ def work(lifecycle: Lifecycle) -> None:
 
 async def serve(lifecycle: Lifecycle, services: Services, unit: UnitOfWork) -> None:
     settings = lifecycle.settings
-    waiter = Waiter(unit, resources.WAITS)
-    services.more["waiter"] = waiter
+    services.waiter = waiter = Waiter(unit, resources.WAITS)
     faces = [Face(services, operations, threads=THREADS) for operations in (resources.PUBLIC, resources.INTERNAL)]
     servers = [_server(face, listen) for face, listen in zip(faces, (settings.public_listen, settings.internal_listen), strict=True)]
     metrics.watch(lambda: [("http_server_active_requests", face.gate.active, {}) for face in faces])

@@ -4,16 +4,17 @@ An operation's life: route (Starlette) → token → scope → parameters, heade
 How to add an endpoint: operations.py. What every request suffers before it comes here: gate.py.
 """
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import anyio
+import msgspec
 from starlette.routing import Match, Route, Router
 
 from app.api import reading
@@ -21,19 +22,23 @@ from app.api.access import Tokens
 from app.api.gate import Gate, Request, Response
 from app.api.operations import Answer, Call, Cursors, Operation, Parameter, Principal
 from app.api.problems import Problem
+from app.api.waiting import Waiter
 from app.errors import Contention, InvariantViolated, Misconfigured, OutcomeUnknown, Transient
 from app.messages import trace
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import idempotency
 from app.mysql.faults import NameTaken
-from app.mysql.unit_of_work import Transaction, UnitOfWork, now
+from app.mysql.takeovers import Takeovers
+from app.mysql.unit_of_work import UnitOfWork, now
+from app.workflow.inputs import Fault
 from app.workflow.planners import Planner
 from observability import metrics, tracing
 
 T = TypeVar("T")
 TRIES = 4
 DEADLINE_SECONDS = 10.0
+_encode = msgspec.json.Encoder().encode
 UNKNOWN = "repeat with the same key; without one, read first"
 PROBE_THREADS = 4
 LARGE_BYTES = 65_536  # Beyond, reading a body holds up the loop.
@@ -58,7 +63,9 @@ class Services:
     ready: Callable[[], str | None] = lambda: None  # What is missing.
     stuck: Callable[[], str | None] = lambda: None  # What no longer turns.
     draining: Callable[[], bool] = lambda: False
-    more: dict[str, Any] = field(default_factory=dict)
+    waiter: Waiter | None = None
+    takeovers: Takeovers = field(default_factory=lambda: Takeovers("event-sink"))
+    live: dict[str, Any] = field(default_factory=dict)  # By gateway: what limits its launches, as it was a moment ago (launching.py).
 
 
 class Face:
@@ -99,7 +106,8 @@ class Face:
         request.route = operation.path
         _check_accept(request, operation)
         if operation.public:
-            return _response(operation, await self._without_store(request, operation, path, _query(request.query, operation.parameters)))
+            call = Call(request, operation, ANONYMOUS, self.services, path, _query(request.query, operation.parameters))
+            return _response(operation, await self._without_store(call))
         principal = await self._principal(request)
         request.join(principal.role)
         tracing.current.set(request.under_way)  # Of this request's task, and of the threads it uses.
@@ -107,13 +115,13 @@ class Face:
             raise Problem("forbidden", f"this needs the scope {operation.scope}")
         request.gateway = principal.gateway_id or ""
         query = _query(request.query, operation.parameters)
-        read = functools.partial(_read, request, operation)
+        read = partial(_read, request, operation)
         raw, body = read() if len(request.body) <= LARGE_BYTES else await self._in_thread(read)
-        request.launches = operation.key == "must" or (operation.key == "launch" and isinstance(raw, dict) and raw.get("launch") is True)
+        request.launches = operation.key == "must" or (operation.key == "launch" and raw.get("launch") is True)
         key = _idempotency_key(request, operation)
-        call = functools.partial(self._call, request=request, operation=operation, principal=principal, path=path, query=query, raw=raw, body=body)
-        if operation.waits and query.get("wait_seconds"):
-            answer = await self.services.more["waiter"].hold(functools.partial(self._in_thread, self._run, call, None), call, query, principal)
+        call = Call(request, operation, principal, self.services, path, query, raw, body)
+        if operation.waits and query["wait_seconds"] and self.services.waiter is not None:
+            answer = await self.services.waiter.hold(partial(self._in_thread, self._run, call, None), call)
         else:
             answer = await self._in_thread(self._run, call, key, late="outcome_unknown" if operation.writes else "unavailable")
         if answer.then is not None:
@@ -130,11 +138,9 @@ class Face:
         except Transient:  # Where no unit of work of an operation is: the token's look-up.
             raise Problem("unavailable", "the database is out of reach: try again") from None
 
-    async def _without_store(self, request: Request, operation: Operation, path: Mapping[str, str], query: Mapping[str, Any]) -> Answer:
+    async def _without_store(self, call: Call) -> Answer:
         """Probes and documents: no unit of work, threads of their own, so that a store that is away or slow changes nothing here."""
-        nothing: Any = None
-        call = Call(ANONYMOUS, nothing, datetime.max, self.services, path, query, None, None, request.headers, request.id, request.traceparent, operation)
-        return await anyio.to_thread.run_sync(operation.handle, call, abandon_on_cancel=True, limiter=self.probing)
+        return await anyio.to_thread.run_sync(call.operation.handle, call, abandon_on_cancel=True, limiter=self.probing)
 
     async def _principal(self, request: Request) -> Principal:
         given = request.headers.get("authorization", "")
@@ -143,17 +149,12 @@ class Face:
             raise Problem("unauthenticated", "Send Authorization: Bearer <token>; this one is missing, unknown, expired or revoked")
         return found
 
-    def _call(self, tx: Transaction, *, request: Request, operation: Operation, principal: Principal, path: Mapping[str, str], query: Mapping[str, Any], raw: Any, body: Any) -> Call:
-        return Call(principal, tx, now(tx), self.services, path, query, body, raw, request.headers, request.id, request.traceparent, operation)
-
-    def _run(self, make: Callable[..., Call], key: str | None) -> Answer:
+    def _run(self, call: Call, key: str | None) -> Answer:
         """One unit of work, repeated after contention; an unknown COMMIT is resolved by the idempotency row."""
-        keywords = make.keywords  # type: ignore[attr-defined]
-        operation: Operation = keywords["operation"]
-        scope = _scope(keywords, key) if key else None
+        scope = _scope(call, key) if key else None
         for attempt in range(TRIES):
             try:
-                return self._unit(make, operation, scope, keywords)
+                return self._unit(call, scope)
             except idempotency.InFlight:
                 raise Problem("idempotency_in_flight", "the first request with this key is still running") from None
             except NameTaken:
@@ -162,34 +163,34 @@ class Face:
                 if attempt == TRIES - 1:
                     raise Problem("unavailable", "the rows are contended: try again") from None
             except OutcomeUnknown:
-                return self._resolve(scope, keywords)
+                return self._resolve(call, scope)
             except (Transient, Misconfigured):
                 raise Problem("unavailable", "the database is out of reach: try again") from None
         raise InvariantViolated("unreachable")
 
-    def _unit(self, make: Callable[..., Call], operation: Operation, scope: bytes | None, keywords: Mapping[str, Any]) -> Answer:
+    def _unit(self, call: Call, scope: bytes | None) -> Answer:
+        operation, gateway_id = call.operation, call.principal.gateway_id
         with self.services.unit_of_work(operation.unit_of_work) as tx:
             if scope is not None:
-                fingerprint = _fingerprint(keywords)
+                fingerprint = _fingerprint(call)
                 stored = idempotency.begin(tx, scope, fingerprint)
                 if stored is not None:
                     return _replay(stored, fingerprint)
-            call = make(tx)
-            if call.principal.gateway_id and operation.writes and self.services.tokens.inactive(tx, call.principal.gateway_id):
+            if gateway_id and operation.writes and self.services.tokens.inactive(tx, gateway_id):
                 raise Problem("gateway_inactive")
-            answer = operation.handle(call)
+            answer = operation.handle(replace(call, tx=tx, at=now(tx)))
             if scope is not None:
                 status = answer.status or operation.status
                 idempotency.remember(tx, scope, status=status, headers=dict(answer.headers), body=answer.body if answer.stored is None else answer.stored)
             return answer
 
-    def _resolve(self, scope: bytes | None, keywords: Mapping[str, Any]) -> Answer:
+    def _resolve(self, call: Call, scope: bytes | None) -> Answer:
         if scope is not None:
             try:
                 with self.services.unit_of_work("api.resolve.read") as tx:
                     stored = idempotency.find(tx, scope)
                 if stored is not None:
-                    return _replay(stored, _fingerprint(keywords))
+                    return _replay(stored, _fingerprint(call))
             except Transient:
                 pass
         raise Problem("outcome_unknown", f"the connection broke while committing: {UNKNOWN}")
@@ -249,8 +250,6 @@ def _body(request: Request, operation: Operation) -> Any:
         raise Problem("unsupported_media_type", "Content-Type must be application/json")
     value = reading.parse_trusted(request.body) if operation.internal else reading.parse(request.body)
     if not isinstance(value, dict):
-        from app.workflow.inputs import Fault
-
         raise Problem("validation_failed", "an object is wanted", errors=[Fault("", "wrong_type", "an object is wanted")])
     return value
 
@@ -269,15 +268,14 @@ def _idempotency_key(request: Request, operation: Operation) -> str | None:
     return bare
 
 
-def _scope(keywords: Mapping[str, Any], key: str) -> bytes:
-    principal, operation = keywords["principal"], keywords["operation"]
-    parts = [principal.gateway_id or "", principal.user, operation.method, operation.path.format(**keywords["path"]), key]
+def _scope(call: Call, key: str) -> bytes:
+    parts = [call.principal.gateway_id or "", call.principal.user, call.operation.method, call.operation.path.format(**call.path), key]
     return hashlib.sha256("\0".join(parts).encode()).digest()
 
 
-def _fingerprint(keywords: Mapping[str, Any]) -> bytes:
-    query = {name: str(value) for name, value in keywords["query"].items()}
-    return hashlib.sha256(json.dumps([keywords["raw"], query], sort_keys=True, ensure_ascii=True).encode()).digest()
+def _fingerprint(call: Call) -> bytes:
+    query = {name: str(value) for name, value in call.query.items()}
+    return hashlib.sha256(json.dumps([call.raw, query], sort_keys=True, ensure_ascii=True).encode()).digest()
 
 
 def _replay(stored: idempotency.Stored, fingerprint: bytes) -> Answer:
@@ -291,11 +289,13 @@ def _replay(stored: idempotency.Stored, fingerprint: bytes) -> Answer:
 
 
 def _response(operation: Operation, answer: Answer) -> Response:
-    status = answer.status or operation.status
-    if isinstance(answer.body, bytes):
-        return Response(status, answer.body, content_type=answer.content_type, headers=dict(answer.headers))
-    if isinstance(answer.body, Iterator):
-        return Response(status, content_type=answer.content_type, headers=dict(answer.headers), pieces=answer.body)
-    if status in {204, 304} or answer.body is None:
-        return Response(status, headers=dict(answer.headers))
-    return Response.of_json(status, answer.body, dict(answer.headers))
+    made = partial(Response, answer.status or operation.status, content_type=answer.content_type, headers=dict(answer.headers))
+    match answer.body:
+        case None:
+            return made()
+        case bytes():
+            return made(answer.body)
+        case Iterator():
+            return made(pieces=answer.body)
+        case document:
+            return made(_encode(document))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,15 +9,15 @@ from pydantic import BaseModel
 
 from app import instance
 from app.api import models, reading
-from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, matched, merged, page, sort, text, versioned
-from app.api.problems import Problem, invalid, not_found
-from app.messages import ids
+from app.api.operations import SORTED, Answer, Call, Operation, matched, page, patched, sorted_after, text, versioned
+from app.api.problems import Problem, invalid, or_404
 from app.mysql import access, catalogue, experiments, hosts
 from app.workflow import inputs
 from app.workflow.inputs import Fault
 
 Document = dict[str, Any]
 STAMPS = ("id", "version", "created_at", "updated_at")
+UNASKED_STATES = {"UNVERIFIED", "SUSPENDED"}  # Of hosts: nobody asks for them, they come of what is there.
 
 
 @dataclass(frozen=True)
@@ -30,19 +29,15 @@ class Kind:
     kind: str
     prefix: str
     model: type[BaseModel]
-    errors: tuple[str, ...] = ("name_taken",)
     scope: str = "catalogue"
     name_of: Callable[[Document], str] = lambda document: str(document["name"])
     check: Callable[[Call, Document], list[Fault]] = lambda _call, _document: []
     derive: Callable[[Document, Document | None], Document] = lambda document, _before: document
 
 
-def entry(call: Call, kind: Kind, entry_id: str | None, *, lock: bool = False) -> Document:
+def entry(call: Call, kind: Kind, *, lock: bool = False) -> Document:
     """Of the caller's gateway, or the 404 that does not tell why."""
-    found = catalogue.get(call.tx, call.principal.gateway, kind.kind, entry_id, lock=lock) if entry_id and ids.is_id(entry_id, kind.prefix) else None
-    if found is None:
-        raise not_found()
-    return found
+    return or_404(catalogue.get(call.tx, call.principal.gateway, kind.kind, call.id(kind.prefix), lock=lock))
 
 
 def with_circuits(call: Call, kind: Kind, rows: Sequence[Document]) -> list[Document]:
@@ -83,19 +78,16 @@ def not_at_birth(call: Call, name: str) -> None:
 
 def listing(kind: Kind) -> Callable[[Call], Answer]:
     def handle(call: Call) -> Answer:
-        column = call.query["sort"].lstrip("-")
-        begin = after(call)
-        if begin is not None and column != "name":
-            begin = [datetime.fromisoformat(begin[0]), begin[1]]
+        column, begin = sorted_after(call)
         rows = catalogue.page(call.tx, call.principal.gateway, kind.kind, name=call.query["name"], sort=call.query["sort"], after=begin, limit=call.query["limit"] + 1)
-        return page(call, with_circuits(call, kind, rows), lambda row: shown(kind, row), lambda row: [row[column] if column == "name" else row[column].isoformat(), row["id"]])
+        return page(call, with_circuits(call, kind, rows), lambda row: shown(kind, row), lambda row: [row[column], row["id"]])
 
     return handle
 
 
 def read(kind: Kind) -> Callable[[Call], Answer]:
     def handle(call: Call) -> Answer:
-        found = entry(call, kind, call.path["id"])
+        found = entry(call, kind)
         return versioned(call, shown(kind, with_circuits(call, kind, [found])[0]), found["version"])
 
     return handle
@@ -103,24 +95,16 @@ def read(kind: Kind) -> Callable[[Call], Answer]:
 
 def change(kind: Kind) -> Callable[[Call], Answer]:
     def handle(call: Call) -> Answer:
-        before = entry(call, kind, call.path["id"], lock=True)
+        before = entry(call, kind, lock=True)
         matched(call, before["version"])
-        document = patched(call, kind, before)
+        known = {name: value for name, value in before.items() if name in kind.model.model_fields}
+        if known.get("state") in UNASKED_STATES:
+            del known["state"]
+        document = kind.derive(patched(call, known).model_dump(mode="json"), before)
         _refuse(kind.check(call, document))
         return saved(call, kind, before, document)
 
     return handle
-
-
-def patched(call: Call, kind: Kind, before: Document) -> Document:
-    """The document with the patch merged in (RFC 7396), checked whole."""
-    fields = set(kind.model.model_fields)
-    if unknown := sorted(set(call.raw) - fields):
-        raise invalid([Fault(f"/{name}", "unknown_field", "no such field, or it is not yours to set") for name in unknown])
-    now_known = {name: value for name, value in document_of(before).items() if name in fields}
-    if now_known.get("state") not in {None, "ENABLED", "DRAINING", "DISABLED", "ACTIVE", "DEACTIVATED"}:
-        now_known.pop("state")
-    return kind.derive(reading.validate(kind.model, merged(now_known, call.raw)).model_dump(mode="json"), before)
 
 
 def saved(call: Call, kind: Kind, before: Document, document: Document) -> Answer:
@@ -202,20 +186,19 @@ STORAGES = Kind("storage-resources", "StorageResource", catalogue.STORAGE, "sto"
 def _crud(kind: Kind) -> tuple[Operation, ...]:
     path, scope, noun = f"/v1/{kind.plural}", kind.scope, kind.one
     slug = kind.plural.replace("-", "_")
-    lists = (LIMIT, CURSOR, sort(*catalogue.ORDERS), text("name", 192))
     return (
-        Operation("POST", path, f"create_{slug}", f"Create: {noun}", create(kind), f"{scope}:write", kind.model, noun, 201, errors=kind.errors, key="may"),
-        Operation("GET", path, f"list_{slug}", f"List: {noun}", listing(kind), f"{scope}:read", shape=f"{noun}List", parameters=lists, errors=("invalid_cursor",)),
-        Operation("GET", f"{path}/{{id}}", f"get_{slug}", f"Read: {noun}", read(kind), f"{scope}:read", shape=noun, also=(304,), errors=("not_found",)),
+        Operation("POST", path, f"create_{slug}", f"Create: {noun}", create(kind), f"{scope}:write", kind.model, noun, 201, errors=("name_taken",), key="may"),
+        Operation("GET", path, f"list_{slug}", f"List: {noun}", listing(kind), f"{scope}:read", shape=f"{noun}List", parameters=(*SORTED, text("name", 192))),
+        Operation("GET", f"{path}/{{id}}", f"get_{slug}", f"Read: {noun}", read(kind), f"{scope}:read", shape=noun, also=(304,)),
         Operation(
-            "PATCH", f"{path}/{{id}}", f"change_{slug}", f"Change: {noun}", change(kind), f"{scope}:write", kind.model, noun, errors=("not_found", *kind.errors), key="may", match=True, patch=True,
+            "PATCH", f"{path}/{{id}}", f"change_{slug}", f"Change: {noun}", change(kind), f"{scope}:write", kind.model, noun, errors=("name_taken",), key="may", match=True, patch=True,
         ),
     )  # fmt: skip
 
 
 # ---- what only projects and hosts have ----------------------------------------------------------------------------------------------------------------
 def _delete_project(call: Call) -> Answer:
-    found = entry(call, PROJECTS, call.path["id"], lock=True)
+    found = entry(call, PROJECTS, lock=True)
     matched(call, found["version"])
     if experiments.live_in_project(call.tx, found["id"]):
         raise Problem("in_use", "the project has live experiments")
@@ -225,15 +208,13 @@ def _delete_project(call: Call) -> Answer:
 
 
 def _queue(call: Call) -> Answer:
-    host = entry(call, HOSTS, call.path["id"])
-    found = next((each for each in host["queues"] if each["name"] == call.path["name"]), None)
-    if found is None:
-        raise not_found()
+    host = entry(call, HOSTS)
+    found = or_404(next((each for each in host["queues"] if each["name"] == call.path["name"]), None))
     return versioned(call, found, host["version"])
 
 
 def _put_queue(call: Call) -> Answer:
-    host = entry(call, HOSTS, call.path["id"], lock=True)
+    host = entry(call, HOSTS, lock=True)
     matched(call, host["version"])
     queue = reading.validate(models.Queue, {"name": call.path["name"], **call.body.model_dump(mode="json")}).model_dump(mode="json")
     others = [each for each in host["queues"] if each["name"] != queue["name"]]
@@ -245,11 +226,11 @@ def _put_queue(call: Call) -> Answer:
 
 
 def _delete_queue(call: Call) -> Answer:
-    host = entry(call, HOSTS, call.path["id"], lock=True)
+    host = entry(call, HOSTS, lock=True)
     matched(call, host["version"])
     others = [each for each in host["queues"] if each["name"] != call.path["name"]]
     if len(others) == len(host["queues"]):
-        raise not_found()
+        raise Problem("not_found")
     for deployment in catalogue.every(call.tx, call.principal.gateway, catalogue.DEPLOYMENT):
         if deployment["compute_resource_id"] == host["id"] and deployment["defaults"]["queue"] == call.path["name"]:
             raise Problem("in_use", f"deployment {deployment['id']} names this queue")
@@ -260,8 +241,8 @@ def _delete_queue(call: Call) -> Answer:
 _QUEUE = "/v1/compute-resources/{id}/queues/{name}"
 OPERATIONS: tuple[Operation, ...] = (
     *(operation for kind in (PROJECTS, MODULES, INTERFACES, DEPLOYMENTS, HOSTS, STORAGES) for operation in _crud(kind)),
-    Operation("DELETE", "/v1/projects/{id}", "delete_projects", "Hide a project", _delete_project, "experiments:write", status=204, errors=("not_found", "in_use"), match=True),
-    Operation("GET", _QUEUE, "get_queue", "Read a queue", _queue, "catalogue:read", shape="Queue", also=(304,), errors=("not_found",)),
-    Operation("PUT", _QUEUE, "put_queue", "Create or replace a queue", _put_queue, "catalogue:write", models.QueueBody, "Queue", 200, also=(201,), errors=("not_found", "precondition_failed")),
-    Operation("DELETE", _QUEUE, "delete_queue", "Remove a queue", _delete_queue, "catalogue:write", status=204, errors=("not_found", "in_use"), match=True),
+    Operation("DELETE", "/v1/projects/{id}", "delete_projects", "Hide a project", _delete_project, "experiments:write", status=204, errors=("in_use",), match=True),
+    Operation("GET", _QUEUE, "get_queue", "Read a queue", _queue, "catalogue:read", shape="Queue", also=(304,)),
+    Operation("PUT", _QUEUE, "put_queue", "Create or replace a queue", _put_queue, "catalogue:write", models.QueueBody, "Queue", 200, also=(201,), errors=("precondition_failed",)),
+    Operation("DELETE", _QUEUE, "delete_queue", "Remove a queue", _delete_queue, "catalogue:write", status=204, errors=("in_use",), match=True),
 )

@@ -1,18 +1,15 @@
 """Experiments: create, list, read, change, hide, launch, and wait for them."""
 
 import hashlib
-from datetime import datetime
 from typing import Any
 
 from app import instance
 from app.api import launching, models, reading
-from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, Parameter, after, choice, integer, matched, merged, moment, page, sort, text, versioned
-from app.api.problems import Problem, invalid, not_found
-from app.messages import ids
+from app.api.operations import SORTED, Answer, Call, Operation, Parameter, choice, integer, matched, moment, page, patched, sorted_after, text, versioned
+from app.api.problems import Problem, or_404
 from app.mysql import catalogue, experiments, outputs
 from app.mysql.experiments import Mine
 from app.workflow import experiment, inputs
-from app.workflow.inputs import Fault
 
 Document = dict[str, Any]
 FIELDS = ("description", "inputs", "scheduling", "labels", "cleanup_strategy", "output_storage_id")
@@ -25,10 +22,7 @@ def mine(call: Call) -> Mine:
 
 def an_experiment(call: Call, *, lock: bool = False) -> Document:
     """The caller's, or the 404 that does not tell why."""
-    found = experiments.get(call.tx, mine(call), call.path["id"], lock=lock) if ids.is_id(call.path["id"], "exp") else None
-    if found is None:
-        raise not_found()
-    return found
+    return or_404(experiments.get(call.tx, mine(call), call.id("exp"), lock=lock))
 
 
 # ---- shown ------------------------------------------------------------------------------------------------------------------------------------------
@@ -131,16 +125,11 @@ def _change(call: Call) -> Answer:
     before = an_experiment(call, lock=True)
     matched(call, before["version"])
     _editable(before)
-    fields = set(models.Experiment.model_fields) - {"launch"}
-    if unknown := sorted(set(call.raw) - fields):
-        raise invalid([Fault(f"/{name}", "unknown_field", "no such field, or it is not yours to set") for name in unknown])
-    body = reading.validate(models.Experiment, merged(_said(before), call.raw)).model_dump(mode="json")
+    body = patched(call, _said(before), without={"launch"}).model_dump(mode="json")
     references = launching.check(call, body, runnable=False)
     experiments.change(call.tx, before["id"], _row(body, references), now=call.at)
     call.audit(before["id"])
-    found = experiments.get(call.tx, mine(call), before["id"])
-    assert found is not None
-    return versioned(call, shown(call, found, references), found["version"])
+    return versioned(call, shown(call, an_experiment(call), references), before["version"] + 1)
 
 
 def _said(row: Document) -> Document:
@@ -203,29 +192,20 @@ def _list(call: Call) -> Answer:
     conditions += [(f"created_at {sign} %s", (query[name],)) for name, sign in (("created_after", ">"), ("created_before", "<")) if query[name] is not None]
     if query["label"] is not None:
         conditions.append(("JSON_UNQUOTE(JSON_EXTRACT(document, %s)) = %s", (f'$.labels."{query["label"][0]}"', query["label"][1])))
-    column, direction, sign = _ORDERS[query["sort"]]
-    if (begin := after(call)) is not None:
-        value = begin[0] if column == "name" else datetime.fromisoformat(begin[0])
-        conditions.append((f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))", (value, value, begin[1])))
+    column, begin = sorted_after(call)
+    direction, sign = ("DESC", "<") if query["sort"].startswith("-") else ("ASC", ">")
+    if begin is not None:
+        conditions.append((f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))", (begin[0], *begin)))
     rows = experiments.page(call.tx, mine(call), conditions=conditions, order=f"{column} {direction}, id {direction}", limit=query["limit"] + 1)
-    return page(call, rows, _listed, lambda row: [row[column] if column == "name" else row[column].isoformat(), row["id"]])
-
-
-_ORDERS = {"-created_at": ("created_at", "DESC", "<"), "created_at": ("created_at", "ASC", ">"), "updated_at": ("updated_at", "ASC", ">"), "name": ("name", "ASC", ">")}
-
-
-def status_of(row: Document, conditions: list[Document]) -> Document:
-    terminal = experiment.State(row["state"]) in experiment.TERMINAL
-    return {
-        "id": row["id"], "state": row["state"], "outcome": row["outcome"], "conditions": conditions, "version": row["version"], "terminal": terminal,
-        "poll_after_seconds": None if terminal else POLL_AFTER_SECONDS,
-    }  # fmt: skip
+    return page(call, rows, _listed, lambda row: [row[column], row["id"]])
 
 
 def _status(call: Call) -> Answer:
     row = an_experiment(call)
     held = experiments.held_tasks(call.tx, row["process_id"]) if row["process_id"] else []
-    return Answer(status_of(row, [_condition(each) for each in held]))
+    terminal = experiment.State(row["state"]) in experiment.TERMINAL
+    told = {name: row[name] for name in ("id", "state", "outcome", "version")}
+    return Answer({**told, "conditions": [_condition(each) for each in held], "terminal": terminal, "poll_after_seconds": None if terminal else POLL_AFTER_SECONDS})
 
 
 def status_waits(answer: Answer, query: Document, first: Answer) -> bool:
@@ -255,7 +235,7 @@ def word(name: str, longest: int = 64) -> Parameter:
 
 
 _FILTERS = (
-    LIMIT, CURSOR, sort(*_ORDERS), choice("state", *experiment.State, several=True), choice("outcome", *experiment.Outcome, several=True), word("project_id"),
+    *SORTED, choice("state", *experiment.State, several=True), choice("outcome", *experiment.Outcome, several=True), word("project_id"),
     word("application_interface_id"), word("compute_resource_id"), text("owner", 128), text("name"), Parameter("label", _label, {"type": "string", "pattern": "^[^:]+:"}), moment("created_after"),
     moment("created_before"),
 )  # fmt: skip
@@ -264,19 +244,19 @@ _ONE = "/v1/experiments/{id}"
 OPERATIONS = (
     Operation(
         "POST", "/v1/experiments", "create_experiments", "Create an experiment; with `launch`, launch it in the same transaction", _create, "experiments:write", models.Experiment,
-        "Experiment", 201, errors=("idempotency_key_missing", "not_launchable", "too_many_live_experiments", "backlog_full"), key="launch",
+        "Experiment", 201, errors=("not_launchable", "too_many_live_experiments", "backlog_full"), key="launch",
     ),
-    Operation("GET", "/v1/experiments", "list_experiments", "List experiments", _list, "experiments:read", shape="ExperimentList", parameters=_FILTERS, errors=("invalid_cursor",)),
-    Operation("GET", _ONE, "get_experiments", "Read an experiment", _get, "experiments:read", shape="Experiment", also=(304,), errors=("not_found",)),
-    Operation("PATCH", _ONE, "change_experiments", "Change a draft", _change, "experiments:write", models.Experiment, "Experiment", errors=("not_found", "illegal_state"), key="may", match=True, patch=True),
-    Operation("DELETE", _ONE, "delete_experiments", "Hide an experiment", _delete, "experiments:write", status=204, errors=("not_found", "experiment_live"), match=True),
+    Operation("GET", "/v1/experiments", "list_experiments", "List experiments", _list, "experiments:read", shape="ExperimentList", parameters=_FILTERS),
+    Operation("GET", _ONE, "get_experiments", "Read an experiment", _get, "experiments:read", shape="Experiment", also=(304,)),
+    Operation("PATCH", _ONE, "change_experiments", "Change a draft", _change, "experiments:write", models.Experiment, "Experiment", errors=("illegal_state",), key="may", match=True, patch=True),
+    Operation("DELETE", _ONE, "delete_experiments", "Hide an experiment", _delete, "experiments:write", status=204, errors=("experiment_live",), match=True),
     Operation(
         "POST", f"{_ONE}/launches", "launch_experiments", "Launch", _launch, "experiments:write", models.Empty, "Launch", 202, also=(200,),
-        errors=("idempotency_key_missing", "not_found", "illegal_state", "not_launchable", "too_many_live_experiments", "backlog_full"), key="must",
+        errors=("illegal_state", "not_launchable", "too_many_live_experiments", "backlog_full"), key="must",
     ),
-    Operation("GET", f"{_ONE}/launches", "list_launches", "The launch of an experiment", _launches, "experiments:read", shape="LaunchList", errors=("not_found",)),
+    Operation("GET", f"{_ONE}/launches", "list_launches", "The launch of an experiment", _launches, "experiments:read", shape="LaunchList"),
     Operation(
-        "GET", f"{_ONE}/status", "get_status", "State and outcome; may be held until they change", _status, "experiments:read", shape="Status", errors=("not_found", "too_many_streams"),
+        "GET", f"{_ONE}/status", "get_status", "State and outcome; may be held until they change", _status, "experiments:read", shape="Status",
         parameters=_WAIT, waits=True,
     ),
 )  # fmt: skip

@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import unquote
 
 import anyio
-import msgspec
 
 from app import instance
 from app.api import spans
@@ -28,7 +27,6 @@ BODY_SECONDS = 10.0
 STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
 PROBES = frozenset({"/livez", "/readyz"})
-_encode = msgspec.json.Encoder().encode
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WAITS = re.compile(r"(?:^|&)wait_seconds=0*[1-9]")
 
@@ -204,10 +202,6 @@ class Response:
 
     def __init__(self, status: int, body: bytes = b"", *, content_type: str = "application/json", headers: dict[str, str] | None = None, pieces: Iterator[bytes] | None = None) -> None:
         self.status, self.body, self.content_type, self.headers, self.pieces = status, body, content_type, dict(headers or {}), pieces
-
-    @classmethod
-    def of_json(cls, status: int, value: Any, headers: dict[str, str] | None = None) -> "Response":
-        return cls(status, _encode(value), headers=headers)
 
     @classmethod
     def of_problem(cls, problem: Problem, request: Request) -> "Response":

@@ -7,7 +7,7 @@ from typing import Any
 
 from app import VERSION
 from app.api.operations import Answer, Call, Operation
-from app.api.problems import CODES, Problem
+from app.api.problems import CODES, Problem, or_404
 
 
 def _livez(call: Call) -> Answer:
@@ -46,9 +46,7 @@ def _openapi(_call: Call) -> Answer:
 
 def _problem(call: Call) -> Answer:
     code = call.path["code"]
-    if code not in CODES:
-        raise Problem("not_found")
-    status, retriable, title = CODES[code]
+    status, retriable, title = or_404(CODES.get(code))
     return Answer({"code": code, "status": status, "retriable": retriable, "title": title})
 
 
@@ -57,5 +55,5 @@ OPERATIONS = (
     Operation("GET", "/readyz", "readyz", "Ready to serve", _readyz, shape="Health", public=True),
     Operation("GET", "/version", "version", "Version", _version, shape="Version", public=True),
     Operation("GET", "/openapi.json", "openapi", "This document", _openapi, shape="OpenApi", public=True),
-    Operation("GET", "/problems/{code}", "get_problem", "What a problem code means", _problem, shape="ProblemPage", public=True, errors=("not_found",)),
+    Operation("GET", "/problems/{code}", "get_problem", "What a problem code means", _problem, shape="ProblemPage", public=True),
 )

@@ -68,7 +68,7 @@ _AFTER = (integer("after", 0, 2**31 - 1, 0), LIMIT)
 OPERATIONS = (
     getting(
         f"{_ONE}/events", "list_events", "The history in order, without gaps; may be held until there is more", _events, "EventList", parameters=(*_AFTER, integer("wait_seconds", 0, 60, 0)),
-        errors=("events_expired", "too_many_streams"), waits=True,
+        errors=("events_expired",), waits=True,
     ),
     getting(f"{_ONE}/history", "get_history", "Changes of state", _history, "EventList", parameters=_AFTER, errors=("events_expired",)),
     getting(f"{_ONE}/errors", "get_errors", "Failures", _errors, "EventList", parameters=_AFTER, errors=("events_expired",)),

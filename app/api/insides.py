@@ -6,8 +6,8 @@ from typing import Any
 from app.api import reading
 from app.api.experiments import an_experiment, mine
 from app.api.operations import Answer, Call, Operation, versioned
-from app.api.problems import not_found
-from app.messages import ids, trace
+from app.api.problems import or_404
+from app.messages import trace
 from app.mysql import reading as rows
 from app.workflow import attempt, process
 
@@ -21,10 +21,7 @@ def plain(row: Document) -> Document:
 
 # ---- processes ----------------------------------------------------------------------------------------------------------------------------------------
 def a_process(call: Call) -> Document:
-    found = rows.process(call.tx, mine(call), call.path["id"]) if ids.is_id(call.path["id"], "prc") else None
-    if found is None:
-        raise not_found()
-    return found
+    return or_404(rows.process(call.tx, mine(call), call.id("prc")))
 
 
 def _process_shown(call: Call, row: Document) -> Document:
@@ -72,10 +69,7 @@ def _tasks(call: Call) -> Answer:
 
 
 def a_task(call: Call) -> Document:
-    found = rows.task(call.tx, mine(call), call.path["id"]) if ids.is_id(call.path["id"], "tsk") else None
-    if found is None:
-        raise not_found()
-    return found
+    return or_404(rows.task(call.tx, mine(call), call.id("tsk")))
 
 
 def _task(call: Call) -> Answer:
@@ -95,10 +89,7 @@ def _attempts(call: Call) -> Answer:
 
 
 def _attempt(call: Call) -> Answer:
-    found = rows.attempt(call.tx, mine(call), call.path["id"]) if ids.is_id(call.path["id"], "att") else None
-    if found is None:
-        raise not_found()
-    return Answer(_attempt_shown(found))
+    return Answer(_attempt_shown(or_404(rows.attempt(call.tx, mine(call), call.id("att")))))
 
 
 # ---- jobs ---------------------------------------------------------------------------------------------------------------------------------------------
@@ -111,10 +102,7 @@ def _jobs(call: Call) -> Answer:
 
 
 def a_job(call: Call, more: str = "") -> Document:
-    found = rows.job(call.tx, mine(call), call.path["id"], more=more) if ids.is_id(call.path["id"], "job") else None
-    if found is None:
-        raise not_found()
-    return found
+    return or_404(rows.job(call.tx, mine(call), call.id("job"), more=more))
 
 
 def _job(call: Call) -> Answer:
@@ -125,9 +113,8 @@ _ONE = "/v1/experiments/{id}"
 
 
 def getting(path: str, identity: str, summary: str, handle: Any, shape: str, **more: Any) -> Operation:
-    """A GET below an experiment: its reader's scope, and not_found for who may not see it."""
-    errors = ("not_found", *more.pop("errors", ()))
-    return Operation("GET", path, identity, summary, handle, "experiments:read", shape=shape, errors=errors, **more)
+    """A GET below an experiment."""
+    return Operation("GET", path, identity, summary, handle, "experiments:read", shape=shape, **more)
 
 
 OPERATIONS = (

@@ -25,7 +25,6 @@ from app.messages import codec, ids
 from app.messages.envelope import Envelope, Record, Subject
 from app.mysql import dead_letters, events, instances, positions
 from app.mysql.dead_letters import DeadLetter
-from app.mysql.takeovers import Takeovers
 from app.mysql.unit_of_work import after_commit, tell
 from app.workflow import history
 from app.workflow.history import Known
@@ -119,7 +118,7 @@ def _positions(call: Call) -> Answer:
     body = call.body
     wanted = {(each.topic, each.partition): each.topic_uuid for each in body.partitions}
     rows = positions.claim(call.tx, body.consumer_group, wanted, owner=body.instance.id)
-    _takeovers(call).claimed(call.tx, {place: row.owner for place, row in rows.items() if row.owner and row.owner != body.instance.id})
+    call.services.takeovers.claimed(call.tx, {place: row.owner for place, row in rows.items() if row.owner and row.owner != body.instance.id})
     missing = [f"{topic}[{part}]" for topic, part in sorted(wanted) if (topic, part) not in rows]
     if missing:
         raise Problem("illegal_state", f"no position rows for {', '.join(missing[:5])}: run `airavata admin topics --apply`")
@@ -143,13 +142,13 @@ def _task_events(call: Call) -> Answer:
         new, letters = _sort(call, taken, body.consumer_group, locked.now)
         events.append(call.tx, new, now=locked.now)
         if tracing.on():
-            after_commit(call.tx, partial(spans.recorded, new, began=began, request=call.traceparent))
+            after_commit(call.tx, partial(spans.recorded, new, began=began, request=call.request.traceparent))
         dead_letters.set_aside(call.tx, letters, now=locked.now)
         positions.advance(call.tx, body.consumer_group, {(each.topic, each.partition): each.next_offset for each, _ in taken}, locked)
         tell(call.tx, fenced=((each.topic, each.partition, each.position, each.owner_epoch) for each, answer in zip(body.slices, answers, strict=True) if answer["result"] == "fenced"))
         after_commit(call.tx, partial(_measured, new, locked.now))
-        after_commit(call.tx, partial(_takeovers(call).committed, [(each.topic, each.partition) for each, _ in taken if each.events], locked.now))
-    _takeovers(call).settle(call.tx)
+        after_commit(call.tx, partial(call.services.takeovers.committed, [(each.topic, each.partition) for each, _ in taken if each.events], locked.now))
+    call.services.takeovers.settle(call.tx)
     facts = {"group": body.consumer_group, "lag": [each.model_dump() for each in body.lag]}
     instances.beat(call.tx, body.instance.id, component="event-sink", version=body.instance.version, facts=facts)
     return Answer({"slices": answers})
@@ -159,11 +158,6 @@ def _task_events(call: Call) -> Answer:
 def _measured(new: Sequence[events.New], now: datetime) -> None:
     for at, many in Counter(each.occurred_at for each in new).items():
         metrics.observe("airavata_event_delay_seconds", (now - at).total_seconds(), times=many)
-
-
-def _takeovers(call: Call) -> Takeovers:
-    found: Takeovers = call.services.more.setdefault("takeovers", Takeovers("event-sink"))
-    return found
 
 
 def _check(body: TaskEventsBody) -> None:

@@ -135,7 +135,7 @@ def launch(call: Call, row: Document, references: References) -> Document:
     services = call.services
     snapshot = _snapshot(row["document"], references) | {"experiment_id": row["id"], "gateway_id": call.principal.gateway}
     launched = submission.launch(
-        gateway_id=call.principal.gateway, experiment_id=row["id"], from_state=row["state"], snapshot=snapshot, traceparent=call.traceparent, placement=services.placement,
+        gateway_id=call.principal.gateway, experiment_id=row["id"], from_state=row["state"], snapshot=snapshot, traceparent=call.request.traceparent, placement=services.placement,
         topics=services.topics,
     )  # fmt: skip
     processes.insert(call.tx, launched, gateway_id=call.principal.gateway, experiment_id=row["id"], deadline_at=row["deadline_at"], now=call.at)
@@ -143,7 +143,7 @@ def launch(call: Call, row: Document, references: References) -> Document:
     failpoint.hit("api.state.after", process=launched.process_id)
     outbox.append(call.tx, launched.messages, placement=services.placement, now=call.at)
     tracing.note({"airavata.gateway.id": call.principal.gateway, "airavata.experiment.id": row["id"], "airavata.process.id": launched.process_id})
-    parsed = trace.parse(call.traceparent)
+    parsed = trace.parse(call.request.traceparent)
     return {
         "process_id": launched.process_id, "trace_id": parsed[0] if parsed else None, "deployment_id": (references.deployment or {}).get("id"),
         "compute_resource_id": (references.host or {}).get("id"),
@@ -152,7 +152,7 @@ def launch(call: Call, row: Document, references: References) -> Document:
 
 def _check_limits(call: Call) -> None:
     """Whether the gateway may launch now. Looked up once a second, so approximate: no counter row that every launch would queue for."""
-    known = call.services.more.setdefault("live", {})
+    known = call.services.live
     seen = known.get(call.principal.gateway)
     if seen is None or time.monotonic() - seen[0] > COUNTED_SECONDS:
         gateway = access.gateway(call.tx, call.principal.gateway) or {}

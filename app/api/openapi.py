@@ -14,9 +14,9 @@ from app.api.problems import CODES
 
 SCOPES = "A bearer token: airv_<12>_<52>"
 ALWAYS = ("route_not_found", "not_acceptable", "internal", "unavailable", "overloaded", "outcome_unknown", "uri_too_long", "headers_too_large", "invalid_parameter", "request_timeout", "method_not_allowed")
-WITH_TOKEN = ("unauthenticated", "forbidden", "gateway_inactive", "rate_limited")
-WITH_BODY = ("malformed_json", "body_too_large", "unsupported_media_type", "unsupported_encoding", "validation_failed")
-WITH_KEY = ("invalid_header", "idempotency_key_reused", "idempotency_in_flight")
+WITH_TOKEN = {"unauthenticated", "forbidden", "gateway_inactive", "rate_limited"}
+WITH_BODY = {"malformed_json", "body_too_large", "unsupported_media_type", "unsupported_encoding", "validation_failed"}
+WITH_KEY = {"invalid_header", "idempotency_key_reused", "idempotency_in_flight"}
 SHAPES: dict[str, tuple[str, ...]] = {  # What always stands in an answer.
     "Me": ("gateway_id", "user", "role", "scopes", "expires_at", "limits"),
     "Gateway": ("id", "name", "state", "version", "created_at", "updated_at"),
@@ -113,13 +113,18 @@ def describe(operation: Operation) -> dict[str, Any]:
 
 
 def answers(operation: Operation) -> dict[str, Any]:
-    codes = [*ALWAYS, *operation.errors]
-    codes += WITH_TOKEN if not operation.public else ()
-    codes += WITH_BODY if operation.body is not None else ()
-    codes += WITH_KEY if operation.key else ()
-    codes += ("precondition_failed", "precondition_required") if operation.match else ()
-    if operation.method == "GET" and operation.path.endswith("}") and "not_found" not in codes:
-        codes.append("not_found")
+    codes = {*ALWAYS, *operation.errors}
+    for applies, more in (
+        (not operation.public, WITH_TOKEN),
+        (operation.body is not None, WITH_BODY),
+        (operation.key != "", WITH_KEY),
+        (operation.key in {"must", "launch"}, {"idempotency_key_missing"}),
+        (operation.match, {"precondition_failed", "precondition_required"}),
+        ("{" in operation.path, {"not_found"}),
+        ({each.name for each in operation.parameters} >= {"cursor"}, {"invalid_cursor"}),
+        (operation.waits, {"too_many_streams"}),
+    ):
+        codes |= more if applies else set()
     told: dict[str, Any] = {}
     for status in (operation.status, *operation.also):
         schema = {"$ref": f"#/components/schemas/{operation.shape}"} if operation.shape else {"type": "string"}

@@ -2,23 +2,33 @@
 
 To add an endpoint: write a handler `def handle(call: Call) -> Answer`, and put an Operation for it into the OPERATIONS tuple of its resource module (and that module
 into resources.py, once). A handler runs in a worker thread inside one unit of work, `call.tx`; it may be repeated from the start after a deadlock, so it
-must do nothing but through `call.tx`. It raises Problem to refuse; every code it raises stands in `errors`, so that it is documented.
+must do nothing but through `call.tx`. It raises Problem to refuse; a code that does not follow from what the operation is (openapi.py: answers) stands in `errors`.
 """
 
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from pydantic import BaseModel
 
 from app.api import reading
-from app.api.problems import Problem
+from app.api.problems import Problem, invalid, or_404
+from app.messages import ids
+from app.mysql import audit
+from app.mysql.catalogue import ORDERS
 from app.mysql.unit_of_work import Transaction
+from app.workflow.inputs import Fault
+
+if TYPE_CHECKING:
+    from app.api.gate import Request
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,28 +55,31 @@ class Principal:
         return self.user if self.role == "user" else None
 
 
-@dataclass
-class Call:
-    """One request, read and authorised. `at` is MySQL's time in this unit of work."""
+NOT_YET: Any = None
 
+
+@dataclass(frozen=True)
+class Call:
+    """One request, read and authorised: `raw` is the body as it was said, `body` its model. A unit of work adds itself, and `at`, MySQL's time in it."""
+
+    request: "Request"
+    operation: "Operation"
     principal: Principal
-    tx: Transaction
-    at: datetime
     services: Any  # application.Services
     path: Mapping[str, str]
     query: Mapping[str, Any]
-    body: Any
-    raw: Any
-    headers: Mapping[str, str]
-    request_id: str
-    traceparent: str
-    operation: "Operation"
+    raw: Any = None
+    body: Any = None
+    tx: Transaction = NOT_YET
+    at: datetime = NOT_YET
+
+    def id(self, prefix: str) -> str:
+        """The path's. Raises not_found: a malformed id is an unknown id, and is not asked for."""
+        return or_404(self.path["id"] if ids.is_id(self.path["id"], prefix) else None)
 
     def audit(self, subject: str, reason: str | None = None) -> None:
         """Who did what; in the same transaction."""
-        from app.mysql import audit
-
-        audit.append(self.tx, gateway_id=self.principal.gateway_id, user=self.principal.user, action=self.operation.id, subject=subject, reason=reason, request_id=self.request_id, at=self.at)
+        audit.append(self.tx, gateway_id=self.principal.gateway_id, user=self.principal.user, action=self.operation.id, subject=subject, reason=reason, request_id=self.request.id, at=self.at)
 
 
 @dataclass(frozen=True)
@@ -164,11 +177,9 @@ def moment(name: str) -> Parameter:
 
 
 # ---- lists --------------------------------------------------------------------------------------------------------------------------------------------
-LIMIT, CURSOR = integer("limit", 1, 200, 50), text("cursor", 1000)
-
-
-def sort(*allowed: str) -> Parameter:
-    return choice("sort", *allowed, default=allowed[0])
+LIMIT = integer("limit", 1, 200, 50)
+PAGED = (LIMIT, text("cursor", 1000))
+SORTED = (*PAGED, choice("sort", *ORDERS, default="-created_at"))
 
 
 class Cursors:
@@ -203,35 +214,33 @@ def binding_of(call: Call) -> str:
 
 
 def page(call: Call, rows: list[Any], shown: Callable[[Any], Any], key: Callable[[Any], list[Any]]) -> Answer:
-    """`rows`: one more than the limit, if there is more. `key`: what the next page begins after."""
+    """`rows`: one more than the limit, if there is more. `key`: what the next page begins after. Its link repeats what was asked, word for word."""
     limit = call.query["limit"]
     items = [shown(row) for row in rows[:limit]]
     if len(rows) <= limit:
         return Answer({"items": items})
     cursor = call.services.cursors.make(binding_of(call), key(rows[limit - 1]))
-    kept = "&".join(f"{name}={_quoted(value)}" for name, value in call.query.items() if name != "cursor" and value is not None)
+    asked = [(name, value) for name, value in parse_qsl(call.request.query) if name != "cursor"]
     path = call.operation.path.format(**call.path)
-    return Answer({"items": items, "next_cursor": cursor}, headers={"Link": f'<{path}?{kept}&cursor={cursor}>; rel="next"'})
+    return Answer({"items": items, "next_cursor": cursor}, headers={"Link": f'<{path}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'})
 
 
-def after(call: Call) -> list[Any] | None:
-    """Where this page begins, None for the first."""
-    cursor = call.query.get("cursor")
-    return None if cursor is None else call.services.cursors.read(binding_of(call), cursor)
+def after(call: Call, key: type[T]) -> T | None:
+    """Where this page begins, None for the first. `key`: the type of what `page` was told."""
+    cursor = call.query["cursor"]
+    return None if cursor is None else msgspec.convert(call.services.cursors.read(binding_of(call), cursor), key)
 
 
-def _quoted(value: Any) -> str:
-    from urllib.parse import quote
-
-    if isinstance(value, datetime):
-        value = value.isoformat() + "Z"
-    return quote(",".join(value) if isinstance(value, list) else str(value))
+def sorted_after(call: Call) -> tuple[str, tuple[Any, str] | None]:
+    """The column that `sort` names, and where this page begins in it."""
+    column = call.query["sort"].removeprefix("-")
+    return column, after(call, tuple[str, str] if column == "name" else tuple[datetime, str])
 
 
 # ---- versions -----------------------------------------------------------------------------------------------------------------------------------------
 def matched(call: Call, version: int) -> None:
     """If-Match against the row's version. Raises precondition_failed with the current ETag, precondition_required without the header."""
-    given = call.headers.get("if-match")
+    given = call.request.headers.get("if-match")
     if given is None:
         if call.operation.match:
             raise Problem("precondition_required", "Send If-Match with the ETag you read, or * to overwrite whatever is there")
@@ -243,10 +252,19 @@ def matched(call: Call, version: int) -> None:
 def versioned(call: Call, body: Any, version: int, *, status: int | None = None, location: str | None = None) -> Answer:
     """A single resource with its strong ETag; 304 if the client has it."""
     headers = {"ETag": f'"{version}"'} | ({"Location": location} if location else {})
-    known = [each.strip().removeprefix("W/") for each in call.headers.get("if-none-match", "").split(",")]  # Compared weakly (RFC 9110 §13.1.2): proxies weaken tags.
+    known = [each.strip().removeprefix("W/") for each in call.request.headers.get("if-none-match", "").split(",")]  # Compared weakly (RFC 9110 §13.1.2): proxies weaken tags.
     if not call.operation.writes and (f'"{version}"' in known or known == ["*"]):
         return Answer(None, 304, headers)
     return Answer(body, status, headers)
+
+
+def patched(call: Call, current: Mapping[str, Any], *, without: Set[str] = frozenset()) -> Any:
+    """The operation's model with the patch merged into what is there, checked whole. `without`: fields that only a birth takes."""
+    model = call.operation.body
+    assert model is not None, "a patch has one"
+    if unknown := sorted(set(call.raw) - (set(model.model_fields) - without)):
+        raise invalid([Fault(f"/{name}", "unknown_field", "no such field, or it is not yours to set") for name in unknown])
+    return reading.validate(model, merged(current, call.raw))
 
 
 def merged(current: Any, patch: Any) -> Any:

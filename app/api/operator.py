@@ -7,8 +7,8 @@ import msgspec
 
 from app.api import models, reading
 from app.api.experiments import word
-from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, page
-from app.api.problems import Problem, not_found
+from app.api.operations import PAGED, Answer, Call, Operation, after, choice, page
+from app.api.problems import Problem, or_404
 from app.errors import Unreadable
 from app.messages import codec, ids
 from app.messages.codec import Headers
@@ -87,19 +87,15 @@ def _origin(row: Any, headers: Headers) -> bytes:
 
 
 def _letters(call: Call) -> Answer:
-    query, begin = call.query, after(call)
-    before = (datetime.fromisoformat(begin[0]), begin[1]) if begin else None
+    query, before = call.query, after(call, tuple[datetime, str])
     rows = dead_letters.page(
         call.tx, topic=query["topic"], error_class=query["class"], experiment_id=query["experiment_id"], settled=query["settled"], before=before, limit=query["limit"] + 1
     )
-    return page(call, rows, _shown, lambda row: [row.created_at.isoformat(), row.id])
+    return page(call, rows, _shown, lambda row: [row.created_at, row.id])
 
 
 def _a_letter(call: Call, *, lock: bool = False) -> Any:
-    found = dead_letters.get(call.tx, call.path["id"], lock=lock) if ids.is_id(call.path["id"], "dlt") else None
-    if found is None:
-        raise not_found()
-    return found
+    return or_404(dead_letters.get(call.tx, call.id("dlt"), lock=lock))
 
 
 def _letter(call: Call) -> Answer:
@@ -138,19 +134,19 @@ def _replay(row: Any, step: str) -> Record:
 
 
 _LETTERS = "/v1/operator/dead-letters"
-_FILTERS = (LIMIT, CURSOR, word("topic", 128), word("class"), word("experiment_id"), choice("settled", "no", "REPLAYED", "DROPPED", default="no"))
+_FILTERS = (*PAGED, word("topic", 128), word("class"), word("experiment_id"), choice("settled", "no", "REPLAYED", "DROPPED", default="no"))
 OPERATIONS = (
     Operation("GET", "/v1/operator/outbox", "get_outbox", "Messages that wait to be sent", _outbox, "operator:read", shape="Outbox"),
     Operation("GET", "/v1/operator/shards", "list_shards", "The relay's shards", _shards, "operator:read", shape="ShardList"),
     Operation("GET", "/v1/operator/consumers", "list_consumers", "Instances and positions", _consumers, "operator:read", shape="Consumers"),
-    Operation("GET", _LETTERS, "list_dead_letters", "Messages set aside for a human", _letters, "operator:read", shape="DeadLetterList", parameters=_FILTERS, errors=("invalid_cursor",)),
-    Operation("GET", f"{_LETTERS}/{{id}}", "get_dead_letter", "Read a dead letter", _letter, "operator:read", shape="DeadLetter", errors=("not_found",)),
+    Operation("GET", _LETTERS, "list_dead_letters", "Messages set aside for a human", _letters, "operator:read", shape="DeadLetterList", parameters=_FILTERS),
+    Operation("GET", f"{_LETTERS}/{{id}}", "get_dead_letter", "Read a dead letter", _letter, "operator:read", shape="DeadLetter"),
     Operation(
         "POST", f"{_LETTERS}/{{id}}/replays", "replay_dead_letter", "Send it again to the group that set it aside", _settle("REPLAYED"), "operator:write", models.Settlement, "DeadLetter", 202,
-        errors=("not_found", "already_settled", "illegal_state"), key="may", unit="dead_letter.replay",
+        errors=("already_settled", "illegal_state"), key="may", unit="dead_letter.replay",
     ),
     Operation(
         "POST", f"{_LETTERS}/{{id}}/drops", "drop_dead_letter", "Give it up", _settle("DROPPED"), "operator:write", models.Settlement, "DeadLetter", 202,
-        errors=("not_found", "already_settled"), key="may",
+        errors=("already_settled",), key="may",
     ),
 )  # fmt: skip

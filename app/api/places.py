@@ -7,9 +7,8 @@ from app import instance, secrets
 from app.api import models, reading
 from app.api.catalogue import not_at_birth
 from app.api.launching import live_experiments_max
-from app.api.operations import CURSOR, LIMIT, Answer, Call, Operation, after, choice, matched, merged, page, text, versioned
-from app.api.problems import Problem, invalid, not_found
-from app.messages import ids
+from app.api.operations import PAGED, Answer, Call, Operation, after, choice, matched, page, patched, text, versioned
+from app.api.problems import Problem, invalid, or_404
 from app.mysql import access, catalogue
 from app.workflow.inputs import Fault
 
@@ -35,12 +34,8 @@ def _operator(call: Call) -> None:
 
 def _a_gateway(call: Call, *, lock: bool = False) -> dict[str, Any]:
     """Operators see all, a gateway's own people theirs."""
-    wanted = call.path["id"]
-    allowed = call.principal.role == "operator" or call.principal.gateway_id == wanted
-    found = access.gateway(call.tx, wanted, lock=lock) if allowed and ids.is_id(wanted, "gw") else None
-    if found is None:
-        raise not_found()
-    return found
+    allowed = call.principal.role == "operator" or call.principal.gateway_id == call.path["id"]
+    return or_404(access.gateway(call.tx, call.id("gw"), lock=lock) if allowed else None)
 
 
 def _create_gateway(call: Call) -> Answer:
@@ -59,7 +54,7 @@ def _create_gateway(call: Call) -> Answer:
 
 def _gateways(call: Call) -> Answer:
     only = None if call.principal.role == "operator" else call.principal.gateway
-    rows = access.gateways_page(call.tx, name=call.query["name"], only=only, before=after(call), limit=call.query["limit"] + 1)
+    rows = access.gateways_page(call.tx, name=call.query["name"], only=only, before=after(call, tuple[str]), limit=call.query["limit"] + 1)
     return page(call, rows, _gateway_shown, lambda row: [row["id"]])
 
 
@@ -71,20 +66,15 @@ def _gateway(call: Call) -> Answer:
 def _change_gateway(call: Call) -> Answer:
     before = _a_gateway(call, lock=True)
     matched(call, before["version"])
-    fields = set(models.Gateway.model_fields)
-    if unknown := sorted(set(call.raw) - fields):
-        raise invalid([Fault(f"/{name}", "unknown_field", "no such field") for name in unknown])
     if call.principal.role != "operator" and (given := sorted({"state", "limits", "name"} & set(call.raw))):
         raise invalid([Fault(f"/{name}", "not_allowed", "only operators may change this") for name in given])
-    model = reading.validate(models.Gateway, merged({name: before[name] for name in fields if name in before}, call.raw))
+    model = patched(call, {name: value for name, value in before.items() if name in models.Gateway.model_fields})
     storage = model.default_storage_id
     if storage is not None and catalogue.get(call.tx, before["id"], catalogue.STORAGE, storage) is None:
         raise invalid([Fault("/default_storage_id", "unknown_reference", "no such storage")])
     access.change_gateway(call.tx, before["id"], name=model.name, state=model.state, document=model.model_dump(mode="json", exclude={"name", "state"}), now=call.at)
     call.audit(before["id"])
-    found = access.gateway(call.tx, before["id"])
-    assert found is not None
-    return versioned(call, _gateway_shown(found), found["version"])
+    return _gateway(call)
 
 
 # ---- tokens ---------------------------------------------------------------------------------------------------------------------------------------------
@@ -137,22 +127,23 @@ def _gateway_of_token(call: Call, found: list[Fault]) -> str | None:
     return str(body.gateway_id)
 
 
+def _a_token(call: Call) -> Any:
+    """Of the caller's gateway; operators and services have theirs among themselves."""
+    return or_404(access.get_token(call.tx, call.principal.gateway_id, call.id("tok")))
+
+
 def _tokens(call: Call) -> Answer:
-    rows = access.tokens_page(call.tx, call.principal.gateway_id, before=after(call), limit=call.query["limit"] + 1)
+    rows = access.tokens_page(call.tx, call.principal.gateway_id, before=after(call, tuple[str]), limit=call.query["limit"] + 1)
     return page(call, rows, _token_shown, lambda row: [row.id])
 
 
 def _token(call: Call) -> Answer:
-    found = access.get_token(call.tx, call.principal.gateway_id, call.path["id"])
-    if found is None:
-        raise not_found()
+    found = _a_token(call)
     return versioned(call, _token_shown(found), 2 if found.revoked_at else 1)
 
 
 def _revoke(call: Call) -> Answer:
-    found = access.get_token(call.tx, call.principal.gateway_id, call.path["id"])
-    if found is None:
-        raise not_found()
+    found = _a_token(call)
     access.revoke_token(call.tx, found.id)
     call.audit(found.id)
     return Answer()
@@ -209,17 +200,12 @@ def _s3_key(body: models.Credential) -> tuple[bytes, str, str]:
 
 
 def _a_credential(call: Call) -> dict[str, Any]:
-    found = access.credential(call.tx, call.principal.gateway, call.path["id"], owner=call.principal.owner) if ids.is_id(call.path["id"], "crd") else None
-    if found is None:
-        raise not_found()
-    return found
+    return or_404(access.credential(call.tx, call.principal.gateway, call.id("crd"), owner=call.principal.owner))
 
 
 def _credentials(call: Call) -> Answer:
-    begin = after(call)
-    before = None if begin is None else (datetime.fromisoformat(begin[0]), begin[1])
-    rows = access.credentials_page(call.tx, call.principal.gateway, owner=call.principal.owner, name=call.query["name"], before=before, limit=call.query["limit"] + 1)
-    return page(call, rows, _credential_shown, lambda row: [row["created_at"].isoformat(), row["id"]])
+    rows = access.credentials_page(call.tx, call.principal.gateway, owner=call.principal.owner, name=call.query["name"], before=after(call, tuple[datetime, str]), limit=call.query["limit"] + 1)
+    return page(call, rows, _credential_shown, lambda row: [row["created_at"], row["id"]])
 
 
 def _credential(call: Call) -> Answer:
@@ -243,19 +229,18 @@ def _delete_credential(call: Call) -> Answer:
 
 
 _FORCE = choice("force", "true", "false")
-_LIST = (LIMIT, CURSOR)
 OPERATIONS = (
     Operation("GET", "/v1/me", "get_me", "Who am I", _me, shape="Me"),
     Operation("POST", "/v1/gateways", "create_gateways", "Create a gateway", _create_gateway, "gateway:admin", models.Gateway, "Gateway", 201, errors=("name_taken",), key="may"),
-    Operation("GET", "/v1/gateways", "list_gateways", "List gateways", _gateways, "gateway:admin", shape="GatewayList", parameters=(*_LIST, text("name", 63)), errors=("invalid_cursor",)),
-    Operation("GET", "/v1/gateways/{id}", "get_gateways", "Read a gateway", _gateway, "gateway:admin", shape="Gateway", also=(304,), errors=("not_found",)),
-    Operation("PATCH", "/v1/gateways/{id}", "change_gateways", "Change a gateway", _change_gateway, "gateway:admin", models.Gateway, "Gateway", errors=("not_found", "name_taken"), key="may", match=True, patch=True),
+    Operation("GET", "/v1/gateways", "list_gateways", "List gateways", _gateways, "gateway:admin", shape="GatewayList", parameters=(*PAGED, text("name", 63))),
+    Operation("GET", "/v1/gateways/{id}", "get_gateways", "Read a gateway", _gateway, "gateway:admin", shape="Gateway", also=(304,)),
+    Operation("PATCH", "/v1/gateways/{id}", "change_gateways", "Change a gateway", _change_gateway, "gateway:admin", models.Gateway, "Gateway", errors=("name_taken",), key="may", match=True, patch=True),
     Operation("POST", "/v1/tokens", "create_tokens", "Make a token; its secret is shown once", _create_token, "gateway:admin", models.Token, "Token", 201, key="may"),
-    Operation("GET", "/v1/tokens", "list_tokens", "List tokens", _tokens, "gateway:admin", shape="TokenList", parameters=_LIST, errors=("invalid_cursor",)),
-    Operation("GET", "/v1/tokens/{id}", "get_tokens", "Read a token", _token, "gateway:admin", shape="Token", also=(304,), errors=("not_found",)),
-    Operation("DELETE", "/v1/tokens/{id}", "delete_tokens", "Revoke a token", _revoke, "gateway:admin", status=204, errors=("not_found",)),
+    Operation("GET", "/v1/tokens", "list_tokens", "List tokens", _tokens, "gateway:admin", shape="TokenList", parameters=PAGED),
+    Operation("GET", "/v1/tokens/{id}", "get_tokens", "Read a token", _token, "gateway:admin", shape="Token", also=(304,)),
+    Operation("DELETE", "/v1/tokens/{id}", "delete_tokens", "Revoke a token", _revoke, "gateway:admin", status=204),
     Operation("POST", "/v1/credentials", "create_credentials", "Generate or import a credential", _create_credential, "credentials:write", models.Credential, "Credential", 201, errors=("name_taken",), key="may"),
-    Operation("GET", "/v1/credentials", "list_credentials", "List credentials", _credentials, "credentials:write", shape="CredentialList", parameters=(*_LIST, text("name", 63)), errors=("invalid_cursor",)),
-    Operation("GET", "/v1/credentials/{id}", "get_credentials", "Read a credential", _credential, "credentials:write", shape="Credential", also=(304,), errors=("not_found",)),
-    Operation("DELETE", "/v1/credentials/{id}", "delete_credentials", "Remove a credential", _delete_credential, "credentials:write", status=204, errors=("not_found", "in_use"), match=True, parameters=(_FORCE,)),
+    Operation("GET", "/v1/credentials", "list_credentials", "List credentials", _credentials, "credentials:write", shape="CredentialList", parameters=(*PAGED, text("name", 63))),
+    Operation("GET", "/v1/credentials/{id}", "get_credentials", "Read a credential", _credential, "credentials:write", shape="Credential", also=(304,)),
+    Operation("DELETE", "/v1/credentials/{id}", "delete_credentials", "Remove a credential", _delete_credential, "credentials:write", status=204, errors=("in_use",), match=True, parameters=(_FORCE,)),
 )  # fmt: skip

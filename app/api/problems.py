@@ -1,11 +1,12 @@
 """Every refusal has a code. Problems are RFC 9457 documents; the table here is the one of docs/api.md §1, and `/problems/{code}` serves it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from app.workflow.inputs import Fault
 from observability.logs import masked
 
+T = TypeVar("T")
 FAULTS_MAX = 100
 CODES: Mapping[str, tuple[int, bool, str]] = {  # code → status, retriable, title
     "malformed_json": (400, False, "The body is not the JSON we read"),
@@ -79,6 +80,8 @@ def invalid(faults: Sequence[Fault], *, code: str = "validation_failed") -> Prob
     return Problem(code, f"{len(faults)} fault{'s' if len(faults) != 1 else ''}", errors=faults)
 
 
-def not_found() -> Problem:
-    """The same body for what is not there, not of this kind, and not yours."""
-    return Problem("not_found", "There is no such resource")
+def or_404(found: T | None) -> T:
+    """The same refusal for what is not there, not of this kind, and not yours."""
+    if found is None:
+        raise Problem("not_found")
+    return found

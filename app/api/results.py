@@ -14,7 +14,7 @@ from app.api import reading
 from app.api.experiments import an_experiment
 from app.api.insides import a_job, getting
 from app.api.operations import Answer, Call, integer
-from app.api.problems import Problem, not_found
+from app.api.problems import Problem, or_404
 from app.mysql import access, catalogue, outputs
 
 TAIL_BYTES, TAIL_BYTES_MAX = 65_536, 1 << 20
@@ -46,18 +46,16 @@ def _outputs(call: Call) -> Answer:
 
 def _content(call: Call) -> Answer:
     """Bytes of a staged output, whole or one range, from POSIX or S3 storage; elsewhere 409 with the URI."""
-    found = next((row for row in outputs.of_experiment(call.tx, an_experiment(call)["id"]) if row[0] == call.path["name"]), None)
-    if found is None:
-        raise not_found()
+    found = or_404(next((row for row in outputs.of_experiment(call.tx, an_experiment(call)["id"]) if row[0] == call.path["name"]), None))
     name, kind, state, uri, size, sha256 = found
     if state != "STAGED":
         raise Problem("content_unavailable", f"output {name} is {state}")
     if kind == "URI_COLLECTION" or not uri.startswith("storage://"):
         raise Problem("content_unavailable", f"it is not one file of a storage of ours; it lies at {uri}")
     etag = f'"sha256:{sha256}"'
-    if etag in [each.strip() for each in call.headers.get("if-none-match", "").split(",")]:
+    if etag in [each.strip() for each in call.request.headers.get("if-none-match", "").split(",")]:
         return Answer(None, 304, {"ETag": etag})
-    asked = call.headers.get("range") if call.headers.get("if-range", etag).strip() == etag else None
+    asked = call.request.headers.get("range") if call.request.headers.get("if-range", etag).strip() == etag else None
     first, last = _range(asked, size)
     headers = {"ETag": etag, "Content-Disposition": _attachment(uri), "Accept-Ranges": "bytes", "Content-Length": str(last - first + 1), **SANDBOX}
     part = (first, last) != (0, size - 1)

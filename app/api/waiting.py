@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from app.api.operations import Answer, Principal
+from app.api.operations import Answer, Call
 from app.api.problems import Problem
 from app.errors import AiravataError
 from app.messages import ids
@@ -27,16 +27,16 @@ class Waiter:
         self.draining = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    async def hold(self, look: Callable[..., Awaitable[Answer]], call: Any, query: Mapping[str, Any], principal: Principal) -> Answer:
+    async def hold(self, look: Callable[..., Awaitable[Answer]], call: Call) -> Answer:
         """Looks, and looks again after each change of the experiment, until it need not wait or the time is up."""
-        operation, experiment_id = call.keywords["operation"], call.keywords["path"]["id"]
+        experiment_id, token_id = call.path["id"], call.principal.token_id
         if not ids.is_id(experiment_id, "exp"):
             return await look()  # The 404 of what is no id; nothing of it reaches the shared look.
-        if sum(self.per_token.values()) >= WAITS_MAX or self.per_token[principal.token_id] >= PER_TOKEN_MAX:
+        if sum(self.per_token.values()) >= WAITS_MAX or self.per_token[token_id] >= PER_TOKEN_MAX:
             raise Problem("too_many_streams", f"at most {PER_TOKEN_MAX} waiting requests per token, {WAITS_MAX} per copy")
-        self.per_token[principal.token_id] += 1
+        self.per_token[token_id] += 1
         self._enter(experiment_id)
-        ends_at = asyncio.get_running_loop().time() + query["wait_seconds"]
+        ends_at = asyncio.get_running_loop().time() + call.query["wait_seconds"]
         first: Answer | None = None
         try:
             while True:
@@ -44,12 +44,12 @@ class Waiter:
                 answer = await look()
                 first = first or answer
                 left = ends_at - asyncio.get_running_loop().time()
-                if left <= 0 or self.draining.is_set() or not self.still[operation.id](answer, query, first):
+                if left <= 0 or self.draining.is_set() or not self.still[call.operation.id](answer, call.query, first):
                     return answer
                 await self._either(event, left)
         finally:
             self._leave(experiment_id)
-            self.per_token[principal.token_id] -= 1
+            self.per_token[token_id] -= 1
             self.per_token += Counter()  # Drops zeros.
 
     async def _either(self, event: asyncio.Event, seconds: float) -> None:

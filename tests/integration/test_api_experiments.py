@@ -178,6 +178,16 @@ def test_experiments_are_listed_newest_first_in_pages_and_by_filters(admin: Clie
     assert (listed["labels"], listed["terminal"]) == ({"n": "n3", "even": "False"}, False)
 
 
+def test_the_next_page_of_a_filtered_list_is_where_its_link_says(admin: Client) -> None:
+    shape = a_shape(admin)
+    for name in ("a", "b", "c"):
+        admin.made("/v1/experiments", {"name": name, "application_interface_id": shape, "inputs": {"edges": "a"}, "labels": {"run": "one & two" if name != "b" else "three"}})
+    filters = {"label": "run:one & two", "created_after": "2020-01-01T00:00:00+01:00", "state": "CREATED,LAUNCHED", "sort": "name"}
+    first = admin.send_json("GET", "/v1/experiments", limit=1, **filters)
+    second = admin.get(first.headers["link"][1:].partition(">")[0])
+    assert [each["name"] for answer in (first, second) for each in answer.json()["items"]] == ["a", "c"]
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=abc", "nope=1", "limit=1&limit=2", "sort=secret", "state=GONE", "label=x", "created_after=yesterday"])
 def test_an_unreadable_parameter_is_named(admin: Client, query: str) -> None:
     answer = admin.send_json("GET", f"/v1/experiments?{query}")

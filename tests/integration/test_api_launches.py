@@ -201,7 +201,7 @@ def test_a_gateway_has_so_many_live_experiments_and_no_more(shared_database: str
         body = {"name": "x", "application_interface_id": a_shape(client), "inputs": {"edges": "a"}, "launch": True}
         answers = []
         for _ in range(3):
-            rest.services.more["live"] = {}  # As if the second for which the count is remembered were over.
+            rest.services.live = {}  # As if the second for which the count is remembered were over.
             answers.append(client.send_json("POST", "/v1/experiments", body))
         assert [each.status_code for each in answers] == [201, 201, 429]
         assert (answers[2].json()["code"], answers[2].headers["retry-after"]) == ("too_many_live_experiments", "1")
@@ -216,7 +216,7 @@ def test_a_gateways_own_limit_goes_before_the_servers(rest: Rest, operator: Clie
         assert operator.send_json("PATCH", f"/v1/gateways/{gateway_id}", {"limits": {"live_experiments": 1}}, headers={"If-Match": "*"}).status_code == 200
         assert client.read("/v1/me")["limits"] == {"live_experiments": 1}
         client.made("/v1/experiments", body)
-        rest.services.more["live"] = {}
+        rest.services.live = {}
         assert client.send_json("POST", "/v1/experiments", body).json()["code"] == "too_many_live_experiments"
 
 
@@ -225,7 +225,7 @@ def test_a_paused_gateway_launches_nothing_until_it_is_resumed(rest: Rest, admin
     draft = admin.made("/v1/experiments", body)["id"]
     for paused, status in ((True, 422), (False, 202)):
         assert admin.send_json("PATCH", f"/v1/gateways/{gateway_id}", {"paused": paused}, headers={"If-Match": "*"}).json()["paused"] is paused
-        rest.services.more["live"] = {}  # As if the second for which this is remembered were over.
+        rest.services.live = {}  # As if the second for which this is remembered were over.
         answer = admin.send_json("POST", f"/v1/experiments/{draft}/launches", {})
         assert answer.status_code == status
         assert (status == 202) or (answer.json()["code"], faults(answer)) == ("not_launchable", {("", "disabled")})

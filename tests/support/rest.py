@@ -108,7 +108,7 @@ def serving(url: str, *, live_experiments_max: int = 0, threads: int = 16) -> It
     found: dict[str, Any] = {"loop": loop}
 
     async def work() -> None:
-        found["waiter"] = services.more["waiter"] = Waiter(unit, resources.WAITS)
+        found["waiter"] = services.waiter = Waiter(unit, resources.WAITS)
         servers = [_server(Face(services, operations, threads=threads), ("127.0.0.1", 0)) for operations in (resources.PUBLIC, resources.INTERNAL)]
         tasks = [asyncio.create_task(each.serve()) for each in servers]
         found["stop"] = asyncio.Event()
