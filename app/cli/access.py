@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli import session, show
+from app.cli import entries, session, show
 from app.cli.exits import Exit, Failed
 from app.cli.show import Form
 
@@ -15,8 +15,6 @@ projects = typer.Typer(no_args_is_help=True, help="Projects of the gateway.")
 commands.add_typer(tokens, name="token")
 commands.add_typer(gateways, name="gateway")
 commands.add_typer(projects, name="project")
-Most = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")]
-TOKEN_COLUMNS = ("id", "name", "user", "role", "expires_at", "revoked_at")
 
 
 @commands.command()
@@ -54,22 +52,15 @@ def add_token(
 
     client = session.client()
     expires = (clock.utc_now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    body: dict[str, Any] = {
-        "name": name,
-        "user": user or client.get("/me")["user"],
-        "role": role,
-        "expires_at": expires,
-        **({"scopes": scope} if scope else {}),
-    }
+    body: dict[str, Any] = {"name": name, "user": user or client.get("/me")["user"], "role": role, "expires_at": expires}
+    if scope:
+        body["scopes"] = scope
     if gateway:
-        body["gateway_id"] = client.find("/gateways", gateway, "gw")["id"]
+        body["gateway_id"] = client.find("/gateways", gateway)["id"]
     show.one(client.post("/tokens", body), output)
 
 
-@tokens.command("ls")
-def list_tokens(most: Most = 200, output: Form = None) -> None:
-    """Tokens, without their secrets."""
-    show.items(session.client().items("/tokens", most=most), TOKEN_COLUMNS, output)
+entries.listed(tokens, "/tokens", ("id", "name", "user", "role", "expires_at", "revoked_at"), "Tokens, without their secrets.")
 
 
 @tokens.command("show")
@@ -97,16 +88,8 @@ def add_gateway(
     show.one(session.client().post("/gateways", {key: value for key, value in given.items() if value is not None}), output)
 
 
-@gateways.command("ls")
-def list_gateways(most: Most = 200, output: Form = None) -> None:
-    """All of them for operators, its own for an administrator."""
-    show.items(session.client().items("/gateways", most=most), ("id", "name", "state", "created_at"), output)
-
-
-@gateways.command("show")
-def show_gateway(gateway: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
-    """A gateway with its limits."""
-    show.one(session.client().find("/gateways", gateway, "gw"), output)
+entries.listed(gateways, "/gateways", ("id", "name", "state", "created_at"), "All of them for operators, its own for an administrator.")
+entries.shown(gateways, "/gateways", "A gateway with its limits.")
 
 
 @projects.command("add")
@@ -115,23 +98,9 @@ def add_project(name: str, description: str = "", output: Form = None) -> None:
     show.one(session.client().post("/projects", {"name": name, "description": description}), output)
 
 
-@projects.command("ls")
-def list_projects(most: Most = 200, output: Form = None) -> None:
-    """Projects, newest first."""
-    show.items(session.client().items("/projects", most=most), ("id", "name", "description", "created_at"), output)
-
-
-@projects.command("show")
-def show_project(project: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
-    """A project."""
-    show.one(session.client().find("/projects", project, "prj"), output)
-
-
-@projects.command("rm")
-def remove_project(project: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
-    """Remove a project in which nothing is alive."""
-    client = session.client()
-    client.delete(f"/projects/{client.find('/projects', project, 'prj')['id']}")
+entries.listed(projects, "/projects", ("id", "name", "description", "created_at"), "Projects, newest first.")
+entries.shown(projects, "/projects", "A project.")
+entries.removed(projects, "/projects", "Remove a project in which nothing is alive.")
 
 
 def pairs(given: list[str] | None, flag: str) -> dict[str, str]:

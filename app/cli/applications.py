@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli import session, show
-from app.cli.access import Most
+from app.cli import entries, session, show
 from app.cli.exits import Exit, Failed
 from app.cli.places import read
-from app.cli.show import Form
+from app.cli.show import Column, Form
 
 if TYPE_CHECKING:
     from app.cli.client import Client
@@ -36,14 +35,13 @@ def apply(file: Annotated[Path, typer.Option("--file", "-f", help="YAML or JSON.
     """Make module, interface and deployments what the file says."""
     wanted = parsed(file)
     client = session.client()
-    applied = []
     module, did = make("/application-modules", wanted["module"], client)
-    applied.append({"kind": "module", "id": module["id"], "name": module["name"], "did": did})
+    applied = [{"kind": "module", "id": module["id"], "name": module["name"], "did": did}]
     if "interface" in wanted:
         interface, did = make("/application-interfaces", {"module_ids": [module["id"]], **wanted["interface"]}, client)
         applied.append({"kind": "interface", "id": interface["id"], "name": interface["name"], "did": did})
     for each in wanted.get("deployments", []):
-        host = client.find("/compute-resources", str(each.get("host")), "cmp")
+        host = client.find("/compute-resources", str(each.get("host")))
         body = {key: value for key, value in each.items() if key != "host"} | {"module_id": module["id"], "compute_resource_id": host["id"]}
         deployment, did = make("/application-deployments", body, client)
         applied.append({"kind": "deployment", "id": deployment["id"], "name": host["name"], "did": did})
@@ -59,13 +57,14 @@ def parsed(file: Path) -> dict[str, Any]:
         raise Failed(Exit.USAGE, f"{file}: {fault}") from fault
     if not isinstance(found, dict) or "module" not in found or not set(found) <= SECTIONS:
         raise Failed(Exit.USAGE, f"{file}: expected module, and interface and deployments if wanted, nothing else")
+    deployments = found.get("deployments", [])
+    if not isinstance(deployments, list) or not all(isinstance(each, dict) for each in (found["module"], found.get("interface", {}), *deployments)):
+        raise Failed(Exit.USAGE, f"{file}: expected fields in module and interface, and deployments as a list of them")
     return found
 
 
 def make(path: str, wanted: dict[str, Any], client: "Client") -> tuple[dict[str, Any], str]:
     """Create, patch what differs, or leave alone."""
-    if not isinstance(wanted, dict):
-        raise Failed(Exit.USAGE, f"{path}: expected fields, got {wanted!r}")
     found = existing(path, wanted, client)
     if found is None:
         return client.post(path, wanted), "created"
@@ -91,15 +90,9 @@ def holds(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-@applications.command("ls")
-def list_applications(most: Most = 200, output: Form = None) -> None:
-    """Interfaces: what `airavata run` takes."""
-    inputs = ("inputs", lambda each: ", ".join(one["name"] for one in each["inputs"]))
-    outputs = ("outputs", lambda each: ", ".join(one["name"] for one in each["outputs"]))
-    show.items(session.client().items("/application-interfaces", most=most), ("id", "name", "planner", inputs, outputs), output)
+def names(field: str) -> Column:
+    return field, lambda each: ", ".join(one["name"] for one in each[field])
 
 
-@applications.command("show")
-def show_application(application: Annotated[str, typer.Argument(help="Id or name.")], output: Form = None) -> None:
-    """An interface with its inputs and outputs."""
-    show.one(session.client().find("/application-interfaces", application, "ifc"), output)
+entries.listed(applications, "/application-interfaces", ("id", "name", "planner", names("inputs"), names("outputs")), "Interfaces: what `airavata run` takes.")
+entries.shown(applications, "/application-interfaces", "An interface with its inputs and outputs.")

@@ -19,16 +19,8 @@ CONNECT_SECONDS, READ_SECONDS = 5.0, 30.0
 PAGE = 200
 AGAIN = frozenset({408, 429, 502, 503, 504})
 EXITS = {
-    400: Exit.USAGE,
-    401: Exit.AUTH,
-    403: Exit.AUTH,
-    404: Exit.NOT_FOUND,
-    410: Exit.NOT_FOUND,
-    409: Exit.CONFLICT,
-    412: Exit.CONFLICT,
-    428: Exit.CONFLICT,
-    429: Exit.SERVER,
-}
+    401: Exit.AUTH, 403: Exit.AUTH, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND, 409: Exit.CONFLICT, 412: Exit.CONFLICT, 428: Exit.CONFLICT, 429: Exit.SERVER,
+}  # fmt: skip
 
 
 class Client:
@@ -38,23 +30,21 @@ class Client:
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            self._http = httpx2.Client(
-                base_url=self.url + "/v1", headers=headers, timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS), follow_redirects=False
-            )
+            self._http = httpx2.Client(base_url=f"{self.url}/v1", headers=headers, timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS), follow_redirects=False)
         except (httpx2.InvalidURL, UnicodeEncodeError) as fault:
             raise Failed(Exit.USAGE, f"{url!r} or its token cannot be used: {fault}") from fault
 
     def get(self, path: str, **parameters: Any) -> Any:
-        return self.ask("GET", path, parameters=parameters).json()
+        return document(self.ask("GET", path, parameters=parameters))
 
     def post(self, path: str, body: Any, *, key: str | None = None) -> Any:
         """Under `key`, or one made for this call."""
-        return self.ask("POST", path, body=body, headers={"Idempotency-Key": key or instance.fresh_id("req")}).json()
+        return document(self.ask("POST", path, body=body, headers={"Idempotency-Key": key or instance.fresh_id("req")}))
 
     def patch(self, path: str, body: Any) -> Any:
         """Of the version just read: a change in between is a conflict, exit 4."""
         etag = self.ask("GET", path).headers.get("etag", "*")
-        return self.ask("PATCH", path, body=body, headers={"If-Match": etag, "Idempotency-Key": instance.fresh_id("req")}).json()
+        return document(self.ask("PATCH", path, body=body, headers={"If-Match": etag, "Idempotency-Key": instance.fresh_id("req")}))
 
     def delete(self, path: str) -> None:
         """Gone is gone: a 404 after an unanswered try of ours is a success."""
@@ -73,9 +63,9 @@ class Client:
                 break
         return found
 
-    def find(self, path: str, name_or_id: str, prefix: str) -> Any:
-        """An entry by its id or by its name."""
-        if name_or_id.startswith(prefix + "_"):
+    def find(self, path: str, name_or_id: str) -> Any:
+        """An entry by its id or by its name, in which `_` never stands."""
+        if "_" in name_or_id:
             return self.get(f"{path}/{name_or_id}")
         found = self.get(path, name=name_or_id)["items"]
         if not found:
@@ -86,17 +76,15 @@ class Client:
         """Bytes as they come; an answer that breaks off raises."""
         try:
             with self._http.stream("GET", path, params=_given(parameters)) as answer:
-                if answer.status_code >= 400:
+                if not answer.is_success:
                     answer.read()
                     raise problem(answer)
                 yield from answer.iter_bytes()
         except httpx2.TransportError as fault:
             raise Failed(Exit.SERVER, f"{self.url}: {fault or type(fault).__name__}") from fault
 
-    def ask(
-        self, method: str, path: str, *, parameters: Any = None, body: Any = None, headers: dict[str, str] | None = None, gone_is_fine: bool = False
-    ) -> httpx2.Response:
-        """One call, tried again while that can help."""
+    def ask(self, method: str, path: str, *, parameters: Any = None, body: Any = None, headers: dict[str, str] | None = None, gone_is_fine: bool = False) -> httpx2.Response:
+        """One call, tried again while that can help. What redirects us is not the API."""
         parameters = _given(parameters or {})
         timeout = httpx2.Timeout(float(parameters.get("wait_seconds", READ_SECONDS - 10)) + 10, connect=CONNECT_SECONDS)
         began, lost = time.monotonic(), False
@@ -107,7 +95,7 @@ class Client:
             except httpx2.TransportError as broken:
                 fault, lost = Failed(Exit.SERVER, f"no answer from {self.url}: {broken or type(broken).__name__}"), True
             if answer is not None:
-                if answer.status_code < 400 or (gone_is_fine and lost and answer.status_code == 404):
+                if answer.is_success or (gone_is_fine and lost and answer.status_code == 404):
                     return answer
                 fault = problem(answer)
                 if answer.status_code not in AGAIN and fault.problem.get("code") != "idempotency_in_flight":
@@ -119,20 +107,27 @@ class Client:
         raise fault or Failed(Exit.SERVER, "not asked")
 
 
+def document(answer: httpx2.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        raise problem(answer) from None
+
+
 def problem(answer: httpx2.Response) -> Failed:
     """What an API's refusal means to a shell: the status decides the code, the problem's words are shown."""
     code = EXITS.get(answer.status_code, Exit.SERVER if answer.status_code >= 500 else Exit.USAGE)
     try:
-        document = answer.json()
+        told = answer.json()
     except ValueError:
-        document = {}
-    if not isinstance(document, dict) or "code" not in document:
-        return Failed(code, f"{answer.request.url} answered {answer.status_code} without saying why: is this the API server?")
-    lines = [": ".join(dict.fromkeys(str(document[each]) for each in ("title", "detail") if document.get(each))) or str(document["code"])]
-    lines += [f"  {each.get('pointer') or '(body)'}: {each.get('code')}: {each.get('detail')}" for each in document.get("errors") or []]
-    if document.get("trace_id"):
-        lines.append(f"  trace {document['trace_id']}")
-    return Failed(code, "\n".join(lines), document)
+        told = {}
+    if not isinstance(told, dict) or "code" not in told:
+        return Failed(code, f"{answer.request.url} answered {answer.status_code}, not as the API does: is this the API server?")
+    lines = [": ".join(dict.fromkeys(str(told[each]) for each in ("title", "detail") if told.get(each))) or str(told["code"])]
+    lines += [f"  {each.get('pointer') or '(body)'}: {each.get('code')}: {each.get('detail')}" for each in told.get("errors") or []]
+    if told.get("trace_id"):
+        lines.append(f"  trace {told['trace_id']}")
+    return Failed(code, "\n".join(lines), told)
 
 
 def _given(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Running: `run`, `watch`, and the experiments there are."""
 
 import base64
+import math
 import mimetypes
 import time
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli import session, show
-from app.cli.access import Most, pairs
+from app.cli.access import pairs
+from app.cli.entries import Most
 from app.cli.exits import Exit, Failed
 from app.cli.session import Format
 from app.cli.show import Form
@@ -43,15 +45,15 @@ def run(
 ) -> None:
     """Create and launch an experiment."""
     client = session.client()
-    interface = client.find("/application-interfaces", application, "ifc")
+    interface = client.find("/application-interfaces", application)
     body: dict[str, Any] = {"name": name or interface["name"], "application_interface_id": interface["id"], "launch": True}
     body["inputs"] = {each: value(interface, each, text) for each, text in pairs(given, "-i").items()}
     if host:
-        body["compute_resource_id"] = client.find("/compute-resources", host, "cmp")["id"]
+        body["compute_resource_id"] = client.find("/compute-resources", host)["id"]
     if project:
-        body["project_id"] = client.find("/projects", project, "prj")["id"]
+        body["project_id"] = client.find("/projects", project)["id"]
     if storage:
-        body["output_storage_id"] = client.find("/storage-resources", storage, "sto")["id"]
+        body["output_storage_id"] = client.find("/storage-resources", storage)["id"]
     if queue:
         body["scheduling"] = {"queue": queue}
     experiment = client.post("/experiments", body, key=key)
@@ -67,8 +69,10 @@ def value(interface: dict[str, Any], name: str, text: str) -> Any:
     """A flag's text as the interface's type wants it. What does not fit is sent as it is: the API says what is wrong."""
     kind = next((each["type"] for each in interface["inputs"] if each["name"] == name), "STRING")
     try:
-        if kind in {"INTEGER", "FLOAT"}:
-            return int(text) if kind == "INTEGER" else float(text)
+        if kind == "INTEGER":
+            return int(text)
+        if kind == "FLOAT":
+            return float(text) if math.isfinite(float(text)) else text  # JSON has no such number.
     except ValueError:
         return text
     if text.startswith("@"):
@@ -83,9 +87,7 @@ def contents(path: Path) -> bytes:
     except OSError as fault:
         raise Failed(Exit.USAGE, f"{path}: {fault.strerror}") from fault
     if len(found) > INLINE_BYTES_MAX:
-        raise Failed(
-            Exit.USAGE, f"{path} has {len(found)} bytes, at most {INLINE_BYTES_MAX} travel inline: put it into a storage and give its storage://… address"
-        )
+        raise Failed(Exit.USAGE, f"{path} has {len(found)} bytes, at most {INLINE_BYTES_MAX} travel inline: put it into a storage and give its storage://… address")
     return found
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import session, show
-from app.cli.access import Most
+from app.cli.entries import Most
 from app.cli.show import Column, Form
 
 commands = typer.Typer()

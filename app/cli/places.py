@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli import session, show
-from app.cli.access import Most, pairs
+from app.cli import entries, session, show
+from app.cli.access import pairs
+from app.cli.entries import Reference
 from app.cli.exits import Exit, Failed
-from app.cli.show import Form
+from app.cli.show import Column, Form
 
 commands = typer.Typer()
 credentials = typer.Typer(no_args_is_help=True, help="Keys for hosts and storages.")
@@ -17,7 +18,6 @@ hosts = typer.Typer(no_args_is_help=True, help="Compute hosts.")
 commands.add_typer(credentials, name="credential")
 commands.add_typer(storages, name="storage")
 commands.add_typer(hosts, name="host")
-Reference = Annotated[str, typer.Argument(help="Id or name.")]
 KEY_SECONDS = 10.0
 
 
@@ -39,17 +39,8 @@ def add_credential(
     show.one(session.client().post("/credentials", body), output)
 
 
-@credentials.command("ls")
-def list_credentials(most: Most = 200, output: Form = None) -> None:
-    """Credentials; what is secret in them never comes back."""
-    show.items(session.client().items("/credentials", most=most), ("id", "name", "kind", "fingerprint", "expires_at", "last_used_at"), output)
-
-
-@credentials.command("rm")
-def remove_credential(credential: Reference) -> None:
-    """Forget a credential that no host and no storage uses."""
-    client = session.client()
-    client.delete(f"/credentials/{client.find('/credentials', credential, 'crd')['id']}")
+entries.listed(credentials, "/credentials", ("id", "name", "kind", "fingerprint", "expires_at", "last_used_at"), "Credentials; what is secret in them never comes back.")
+entries.removed(credentials, "/credentials", "Forget a credential that no host and no storage uses.")
 
 
 @storages.command("add")
@@ -69,17 +60,14 @@ def add_storage(
     given = {"root": root, "endpoint": endpoint, "bucket": bucket, "prefix": prefix}
     body = {"name": name, "kind": "POSIX" if root else "S3", **{key: value for key, value in given.items() if value is not None}}
     if credential:
-        body["credential_id"] = client.find("/credentials", credential, "crd")["id"]
+        body["credential_id"] = client.find("/credentials", credential)["id"]
     made = client.post("/storage-resources", body)
     if default:
         client.patch(f"/gateways/{client.get('/me')['gateway_id']}", {"default_storage_id": made["id"]})
     show.one(made, output)
 
 
-@storages.command("ls")
-def list_storages(most: Most = 200, output: Form = None) -> None:
-    """Storages, newest first."""
-    show.items(session.client().items("/storage-resources", most=most), ("id", "name", "kind", "root", "bucket"), output)
+entries.listed(storages, "/storage-resources", ("id", "name", "kind", "root", "bucket"), "Storages, newest first.")
 
 
 @hosts.command("add")
@@ -104,7 +92,7 @@ def add_host(
     if not all(seconds.isdigit() for seconds in limits.values()):
         raise Failed(Exit.USAGE, "--queue: expected name=seconds")
     queues = [{"name": each, "max_wall_time_seconds": int(seconds), "is_default": each == next(iter(limits))} for each, seconds in limits.items()]
-    access = {"credential_id": client.find("/credentials", credential, "crd")["id"], "login": login}
+    access = {"credential_id": client.find("/credentials", credential)["id"], "login": login}
     body = {"name": name, "host": host, "port": port, "host_keys": keys, "job_manager": {"type": job_manager}, "access": access}
     show.one(client.post("/compute-resources", {**body, "file_systems": {"SCRATCH": scratch}, "queues": queues}), output)
 
@@ -123,19 +111,18 @@ def trusted(host: str, port: int, *, yes: bool) -> str:
     return key
 
 
-@hosts.command("ls")
-def list_hosts(most: Most = 200, output: Form = None) -> None:
-    """Compute hosts, newest first, and whether they take work."""
-    circuit = ("circuit", lambda each: (each.get("circuit") or {}).get("state"))
-    manager = ("job_manager", lambda each: (each.get("job_manager") or {}).get("type"))
-    show.items(session.client().items("/compute-resources", most=most), ("id", "name", "host", "port", "state", manager, circuit, "last_contact_at"), output)
+HOST: tuple[Column, ...] = (
+    "id", "name", "host", "port", "state", ("job_manager", lambda each: (each.get("job_manager") or {}).get("type")),
+    ("circuit", lambda each: (each.get("circuit") or {}).get("state")), "last_contact_at",
+)  # fmt: skip
+entries.listed(hosts, "/compute-resources", HOST, "Compute hosts, newest first, and whether they take work.")
 
 
 @hosts.command("trust")
 def trust(host: Reference, yes: Annotated[bool, typer.Option("--yes", help="Trust the key the host shows.")] = False) -> None:
     """Pin the key the host shows now, once you have compared it: none was pinned, or the host was reinstalled."""
     client = session.client()
-    found = client.find("/compute-resources", host, "cmp")
+    found = client.find("/compute-resources", host)
     pinned = client.patch(f"/compute-resources/{found['id']}", {"host_keys": [trusted(found["host"], found["port"], yes=yes)]})
     show.note(f"{pinned['name']} is {pinned['state']}")
 
@@ -154,7 +141,7 @@ def enable(host: Reference) -> None:
 
 def set_state(host: str, state: str) -> None:
     client = session.client()
-    found = client.patch(f"/compute-resources/{client.find('/compute-resources', host, 'cmp')['id']}", {"state": state})
+    found = client.patch(f"/compute-resources/{client.find('/compute-resources', host)['id']}", {"state": state})
     show.note(f"{found['name']} is {found['state']}")
 
 

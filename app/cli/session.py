@@ -73,6 +73,14 @@ def url() -> str:
     return chosen.url or configured().get("url") or DEFAULT_URL
 
 
+def output() -> Format:
+    given = configured().get("output", Format.TABLE)
+    try:
+        return Format(given)
+    except ValueError as fault:
+        raise Failed(Exit.USAGE, f"output in {directory() / 'config.toml'}: expected {', '.join(Format)}, got {given!r}") from fault
+
+
 def token() -> str:
     if chosen.token:
         return chosen.token

@@ -22,7 +22,7 @@ Column: TypeAlias = str | tuple[str, Callable[[Any], Any]]  # A field's name, or
 
 def form(asked: Format | None) -> Format:
     """Flag of the command, flag or environment of the root, profile, table."""
-    return asked or session.chosen.output or Format(session.configured().get("output", Format.TABLE))
+    return asked or session.chosen.output or session.output()
 
 
 def items(found: Sequence[Any], columns: Sequence[Column], asked: Format | None = None) -> None:

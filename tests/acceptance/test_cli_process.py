@@ -85,7 +85,7 @@ class Misbehaving:
                 if answer is None:
                     self.connection.close()
                     return
-                body = json.dumps(answer[1]).encode()
+                body = answer[1] if isinstance(answer[1], bytes) else json.dumps(answer[1]).encode()
                 self.send_response(answer[0])
                 for name, value in (("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("ETag", '"3"'), ("Retry-After", "0")):
                     self.send_header(name, value)
@@ -147,11 +147,21 @@ def test_each_status_has_its_exit_code(server: Misbehaving, tmp_path: Path, stat
     assert told.stderr == "It is so: because\n  /a: required: missing\n"
 
 
-def test_an_answer_that_is_not_the_apis_says_so(server: Misbehaving, tmp_path: Path) -> None:
-    server.answers = [(404, ["hello"])]
+@pytest.mark.parametrize(("answer", "code"), [((404, ["hello"]), 3), ((200, b"<html>welcome</html>"), 2), ((302, {}), 2)])
+def test_an_answer_that_is_not_the_apis_says_so(server: Misbehaving, tmp_path: Path, answer: tuple[int, Any], code: int) -> None:
+    server.answers = [answer]
     told = airavata("whoami", home=tmp_path, AIRAVATA_URL=server.url, AIRAVATA_TOKEN="airv_x")
-    assert told.returncode == 3
+    assert (told.returncode, "Traceback" in told.stderr) == (code, False)
     assert "is this the API server?" in told.stderr
+
+
+def test_an_output_form_nobody_knows_is_told_with_its_file(server: Misbehaving, tmp_path: Path) -> None:
+    (tmp_path / ".config" / "airavata").mkdir(parents=True)
+    (tmp_path / ".config" / "airavata" / "config.toml").write_text('[profiles.default]\noutput = "xml"\n')
+    server.answers = [(200, {"user": "me"})]
+    told = airavata("whoami", home=tmp_path, AIRAVATA_URL=server.url, AIRAVATA_TOKEN="airv_x")
+    assert (told.returncode, "Traceback" in told.stderr) == (2, False)
+    assert "expected table, json, yaml, ndjson, got 'xml'" in told.stderr
 
 
 def test_nobody_there_is_6(tmp_path: Path) -> None:

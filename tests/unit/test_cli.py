@@ -62,6 +62,8 @@ def test_a_token_file_that_others_may_read_is_refused(at_home: Path) -> None:
         ("INTEGER", "3", 3),
         ("INTEGER", "3.5", "3.5"),
         ("FLOAT", "2.5", 2.5),
+        ("FLOAT", "nan", "nan"),
+        ("FLOAT", "1e400", "1e400"),
         ("STRING", "3", "3"),
         ("URI", "storage://sto_1/x", "storage://sto_1/x"),
         ("URI_COLLECTION", "a,b", ["a", "b"]),
@@ -161,6 +163,14 @@ def test_out_of_time_is_8_and_in_doubt_7() -> None:
     status = {"id": "exp_1", "state": "EXECUTING", "conditions": []}
     assert following.out_of_time(status)[0] is Exit.STILL_RUNNING
     assert following.out_of_time({**status, "conditions": [{"code": "IN_DOUBT"}]})[0] is Exit.IN_DOUBT
+
+
+@pytest.mark.parametrize("text", ["module: wc", "{module: {name: wc}, interface: wc}", "{module: {name: wc}, deployments: laptop}", "{module: {name: wc}, deployments: [laptop]}", "{module: {name: wc}, deployments: }"])
+def test_an_application_file_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "app.yaml").write_text(text)
+    with pytest.raises(Failed, match=r"app\.yaml: expected") as refused:
+        applications.parsed(tmp_path / "app.yaml")
+    assert refused.value.code is Exit.USAGE
 
 
 def test_applying_compares_only_what_was_said() -> None:
