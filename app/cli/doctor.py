@@ -16,7 +16,7 @@ import migrations
 from app import admin, clock
 from app.cli import host_keys, show
 from app.cli.session import Format
-from app.errors import AiravataError, Misconfigured, StoreUnavailable
+from app.errors import AiravataError
 from app.mysql import engine
 from app.mysql.hosts import catalogued
 from app.mysql.unit_of_work import now, unit_of_work
@@ -34,25 +34,25 @@ class Finding:
 
     check: str
     subject: str
-    well: bool
     text: str
     fix: str = ""
+
+    @property
+    def well(self) -> bool:
+        return not self.fix
 
 
 @dataclass
 class Examination:
+    settings: dict[str, Any]
     findings: list[Finding] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
         return all(each.well for each in self.findings)
 
-    def fine(self, check: str, subject: str, text: str) -> None:
-        self.findings.append(Finding(check, subject, well=True, text=text))
-
-    def wrong(self, check: str, subject: str, text: str, fix: str) -> None:
-        self.findings.append(Finding(check, subject, well=False, text=text, fix=fix))
+    def finds(self, check: str, subject: str, text: str, fix: str = "") -> None:
+        self.findings.append(Finding(check, subject, text, fix))
 
     @contextmanager
     def asking(self, check: str, subject: str, fix: str) -> Iterator[None]:
@@ -60,11 +60,11 @@ class Examination:
         try:
             yield
         except AiravataError as fault:
-            self.wrong(check, subject, str(fault), fix)
+            self.finds(check, subject, str(fault), fix)
 
 
 def examine(settings: Settings, task_types: Iterable[str], *, url: str) -> Examination:
-    found = Examination(settings=settings.redacted())
+    found = Examination(settings.redacted())
     connected = engine.connect(settings.mysql_url, size=1, idle_seconds=60)
     try:
         if database(found, connected):
@@ -79,25 +79,22 @@ def examine(settings: Settings, task_types: Iterable[str], *, url: str) -> Exami
 def database(found: Examination, connected: Engine) -> bool:
     """Settings, clock and schema; whether the rest can be asked at all."""
     where = f"{connected.url.host}:{connected.url.port or 3306}/{connected.url.database}"
-    reached = False
-    with found.asking("mysql", where, "start the server, or correct AIRAVATA_MYSQL_URL and the account's grants"):
-        skew(found, connected, where)
-        reached = True
-    if not reached:
-        return False
     try:
+        skew(found, connected, where)
+    except AiravataError as fault:
+        found.finds("mysql", where, str(fault), "start the server, or correct AIRAVATA_MYSQL_URL and the account's grants")
+        return False
+    with found.asking("mysql settings", where, "change them on the server (my.cnf), restart it, ask again"):
         engine.check_settings(connected)
-        found.fine("mysql settings", where, "durable, row based, READ COMMITTED")
-    except (Misconfigured, StoreUnavailable) as fault:
-        found.wrong("mysql settings", where, str(fault), "change them on the server (my.cnf), restart it, ask again")
+        found.finds("mysql settings", where, "durable, row based, READ COMMITTED")
     match migrations.check(connected):
         case Schema.BEHIND:
-            found.wrong("schema", where, f"behind: this release needs {migrations.head()}", "run `airavata admin migrate`")
+            found.finds("schema", where, f"behind: this release needs {migrations.head()}", "run `airavata admin migrate`")
             return False
         case Schema.AHEAD:
-            found.wrong("schema", where, "ahead: a later release has left this one behind", "install the release that migrated it")
+            found.finds("schema", where, "ahead: a later release has left this one behind", "install the release that migrated it")
         case Schema.CURRENT:
-            found.fine("schema", where, f"fits this release ({migrations.head()})")
+            found.finds("schema", where, f"fits this release ({migrations.head()})")
     return True
 
 
@@ -109,27 +106,22 @@ def skew(found: Examination, connected: Engine, where: str) -> None:
         after = clock.utc_now()
     apart = max((theirs - after).total_seconds(), (before - theirs).total_seconds(), 0.0)
     if apart > SKEW_SECONDS_MAX:
-        found.wrong("clock", where, f"MySQL's clock and this machine's are {apart:.1f} s apart", "let both follow NTP (chronyc tracking, timedatectl)")
+        found.finds("clock", where, f"MySQL's clock and this machine's are {apart:.1f} s apart", "let both follow NTP (chronyc tracking, timedatectl)")
     else:
-        found.fine("clock", where, f"within {SKEW_SECONDS_MAX:g} s of this machine's")
+        found.finds("clock", where, f"within {SKEW_SECONDS_MAX:g} s of this machine's")
 
 
 def topics(found: Examination, settings: Settings, task_types: Iterable[str]) -> None:
     with found.asking("kafka", settings.kafka, "start the brokers, or correct AIRAVATA_KAFKA"):
         difference = admin.topics(settings, task_types, apply=False, say=lambda _: None)
         for text in difference.wrong:
-            found.wrong(
-                "topics",
-                settings.kafka,
-                text,
-                "set AIRAVATA_PARTITIONS and AIRAVATA_RELAY_SHARDS to what the topics have, whose number never changes",
-            )
+            found.finds("topics", settings.kafka, text, "set AIRAVATA_PARTITIONS and AIRAVATA_RELAY_SHARDS to what the topics have, whose number never changes")
         for text in difference.recreated:
-            found.wrong("topics", settings.kafka, text, "see docs/runbooks/topic-recreated.md; nothing was skipped or repeated meanwhile")
+            found.finds("topics", settings.kafka, text, "see docs/runbooks/topic-recreated.md; nothing was skipped or repeated meanwhile")
         for text in [each for each in difference.lines() if each not in difference.wrong and each not in difference.recreated]:
-            found.wrong("topics", settings.kafka, text, "run `airavata admin topics --apply`")
+            found.finds("topics", settings.kafka, text, "run `airavata admin topics --apply`")
         if difference.none:
-            found.fine("topics", settings.kafka, f"as declared, {settings.partitions} partitions, positions complete")
+            found.finds("topics", settings.kafka, f"as declared, {settings.partitions} partitions, positions complete")
 
 
 def hosts(found: Examination, connected: Engine) -> None:
@@ -138,9 +130,7 @@ def hosts(found: Examination, connected: Engine) -> None:
         with unit_of_work(connected)("doctor.hosts.read") as tx:
             known = catalogued(tx)
         with ThreadPoolExecutor(HOSTS_AT_ONCE) as threads:
-            for each in threads.map(lambda each: host(*each), known):
-                if each is not None:
-                    found.findings.append(each)
+            found.findings += filter(None, threads.map(lambda each: host(*each), known))
 
 
 def host(name: str, document: dict[str, Any]) -> Finding | None:
@@ -152,31 +142,13 @@ def host(name: str, document: dict[str, Any]) -> Finding | None:
     try:
         key = host_keys.shown(address, port, timeout_seconds=HOST_SECONDS, kinds=kinds)
     except OSError as fault:
-        return Finding(
-            "host",
-            subject,
-            well=False,
-            text=f"unreachable: {fault or type(fault).__name__}",
-            fix="look at the host and the way to it; until then `airavata host drain` keeps work away",
-        )
+        return Finding("host", subject, f"unreachable: {fault or type(fault).__name__}", "look at the host and the way to it; until then `airavata host drain` keeps work away")
     shown = host_keys.fingerprint(key)
     if not pinned:
-        return Finding(
-            "host key",
-            subject,
-            well=False,
-            text=f"none is pinned; it shows {shown}",
-            fix=f"compare the fingerprint with its administrator, then `airavata host trust {name}`",
-        )
+        return Finding("host key", subject, f"none is pinned; it shows {shown}", f"compare the fingerprint with its administrator, then `airavata host trust {name}`")
     if shown not in {host_keys.fingerprint(" ".join(each.split(" ")[:2])) for each in pinned}:
-        return Finding(
-            "host key",
-            subject,
-            well=False,
-            text=f"changed: it shows {shown}",
-            fix=f"ask its administrator whether it was reinstalled; only then `airavata host trust {name}`",
-        )
-    return Finding("host", subject, well=True, text=f"answers with the pinned key, {shown}")
+        return Finding("host key", subject, f"changed: it shows {shown}", f"ask its administrator whether it was reinstalled; only then `airavata host trust {name}`")
+    return Finding("host", subject, f"answers with the pinned key, {shown}")
 
 
 def api(found: Examination, url: str) -> None:
@@ -185,12 +157,12 @@ def api(found: Examination, url: str) -> None:
     try:
         answer = httpx2.get(f"{url}/readyz", timeout=API_SECONDS)
     except (httpx2.HTTPError, httpx2.InvalidURL) as fault:
-        found.wrong("api", url, f"no answer: {fault or type(fault).__name__}", "start an API server, or set AIRAVATA_URL")
+        found.finds("api", url, f"no answer: {fault or type(fault).__name__}", "start an API server, or set AIRAVATA_URL")
         return
     if answer.status_code == 200:
-        found.fine("api", url, "ready")
+        found.finds("api", url, "ready")
     else:
-        found.wrong("api", url, show.clean(f"not ready: {answer.status_code} {answer.text[:200]}"), "mend what it names; it becomes ready by itself")
+        found.finds("api", url, show.clean(f"not ready: {answer.status_code} {answer.text[:200]}"), "mend what it names; it becomes ready by itself")
 
 
 def report(found: Examination, form: Format) -> None:
@@ -203,7 +175,7 @@ def report(found: Examination, form: Format) -> None:
             if each.fix:
                 print(f"      → {each.fix}")
         return
-    rows = [asdict(each) for each in found.findings]
+    rows = [{**asdict(each), "well": each.well} for each in found.findings]
     if form is Format.NDJSON:
         for row in rows:
             show.line(row)

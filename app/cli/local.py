@@ -1,8 +1,7 @@
 """Commands that need no API: `dev`, `admin`, `doctor`. They use the settings' own access to MySQL and Kafka, from the environment like every component."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,9 +45,7 @@ def up(observe: Annotated[bool, typer.Option("--observe", help="Also a Prometheu
     from app.dev import stack
     from app.settings import read
 
-    with development():
-        for step in stack.up(observe=observe):
-            show.note(step.text)
+    told(stack.up(observe=observe))
     token = stack.BASE / "token"
     if not token.exists():
         with local():
@@ -63,9 +60,7 @@ def down() -> None:
     """Stop everything that `dev up` started; what was stored is kept."""
     from app.dev import stack
 
-    with development():
-        for step in stack.down():
-            show.note(step.text)
+    told(stack.down())
 
 
 @dev.command("status")
@@ -73,9 +68,7 @@ def status(output: Form = None) -> None:
     """What runs, and what keeps it from being ready."""
     from app.dev import stack
 
-    with development():
-        found = [{"name": name, "pid": pid, "state": state} for name, pid, state in stack.status()]
-    show.items(found, ("name", "pid", "state"), output)
+    show.items([{"name": name, "pid": pid, "state": state} for name, pid, state in stack.status()], ("name", "pid", "state"), output)
 
 
 @dev.command("reset")
@@ -83,23 +76,20 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     """Stop everything and forget what was stored."""
     from app.dev import stack
 
-    if not yes and not typer.confirm(f"Remove everything under {stack.BASE}?", err=True):
-        raise Failed(Exit.CONFLICT, "nothing was removed")
-    with development():
-        for step in stack.reset():
-            show.note(step.text)
+    show.confirmed(f"Remove everything under {stack.BASE}?", yes=yes)
+    told(stack.reset())
 
 
-@contextmanager
-def development() -> Iterator[None]:
-    """What keeps private servers from starting, as exit codes."""
+def told(steps: Iterable[str]) -> None:
+    """Says each step; what keeps private servers from starting becomes an exit code."""
     from app.dev.process import NotStarted
     from app.dev.servers import Unavailable
     from app.dev.stack import Refused
 
     with local():
         try:
-            yield
+            for step in steps:
+                show.note(step)
         except Refused as fault:
             raise Failed(Exit.CONFLICT, str(fault)) from fault
         except (NotStarted, Unavailable) as fault:
@@ -159,20 +149,15 @@ def service_token(new: Annotated[bool, typer.Option("--new", help="Only print a 
 
 @admin.command("relay-state")
 def relay_state(
-    settle: Annotated[
-        int | None, typer.Option(metavar="SHARD", help="With all relays stopped: from now on what Kafka remembers of this shard counts.", show_default=False)
-    ] = None,
+    settle: Annotated[int | None, typer.Option(metavar="SHARD", help="With all relays stopped: from now on what Kafka remembers of this shard counts.", show_default=False)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     output: Form = None,
 ) -> None:
     """Compare, per shard, what MySQL has settled with what Kafka remembers."""
     from app import admin as acts
 
-    warning = (
-        "Rows that Kafka forgot stay forgotten, rows that wait are sent (perhaps for the second time). Read docs/runbooks/relay-state-refused.md first. Settle?"
-    )
-    if settle is not None and not yes and not typer.confirm(warning, err=True):
-        raise Failed(Exit.CONFLICT, "nothing was changed")
+    if settle is not None:
+        show.confirmed("Rows that Kafka forgot stay forgotten, rows that wait are sent (perhaps for the second time). Read docs/runbooks/relay-state-refused.md first. Settle?", yes=yes)
     with local():
         found = acts.relay_state(settings(), settle=settle)
     show.items(found, ("shard", "verdict", "settled", "kafka_seq", "rows_named", "waiting", "owner"), output)

@@ -106,8 +106,7 @@ def trusted(host: str, port: int, *, yes: bool) -> str:
     except OSError as fault:
         raise Failed(Exit.SERVER, f"{host}:{port}: {fault}") from fault
     show.note(f"{host}:{port} shows {host_keys.fingerprint(key)}")
-    if not yes and not typer.confirm("Does its administrator name the same fingerprint?", err=True):
-        raise Failed(Exit.CONFLICT, "not trusted, nothing was changed")
+    show.confirmed("Does its administrator name the same fingerprint?", yes=yes)
     return key
 
 

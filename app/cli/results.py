@@ -61,9 +61,7 @@ def logs(
     if not jobs:
         raise Failed(Exit.NOT_FOUND, f"{subject} has no job yet")
     stream = "stderr" if stderr else "stdout"
-    sys.stdout.buffer.write(
-        client.ask("GET", f"/jobs/{jobs[-1]['id']}/{stream}", parameters={"tail_bytes": tail_bytes}, headers={"Accept": "text/plain"}).content
-    )
+    sys.stdout.buffer.write(client.ask("GET", f"/jobs/{jobs[-1]['id']}/{stream}", parameters={"tail_bytes": tail_bytes}, headers={"Accept": "text/plain"}).content)
     sys.stdout.flush()
 
 
@@ -71,9 +69,7 @@ def logs(
 def outputs(
     experiment_id: ExperimentId,
     get: Annotated[str | None, typer.Option(help="Fetch this output.", show_default=False)] = None,
-    directory: Annotated[
-        Path | None, typer.Option("-o", "--directory", help="Write it there under its name; without it to stdout.", show_default=False)
-    ] = None,
+    directory: Annotated[Path | None, typer.Option("-o", "--directory", help="Write it there under its name; without it to stdout.", show_default=False)] = None,
     form: Annotated[Format | None, typer.Option("--format", show_default=False)] = None,
 ) -> None:
     """The declared outputs, or the bytes of one, checked against its SHA-256."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from app.cli import session
+from app.cli.exits import Exit, Failed
 from app.cli.session import Format
 
 if TYPE_CHECKING:
@@ -96,6 +97,12 @@ def console(*, stderr: bool = False) -> "Console":
 
     watched = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(stderr=stderr, width=None if watched else 1000, highlight=False, markup=False, soft_wrap=not watched)
+
+
+def confirmed(question: str, *, yes: bool) -> None:
+    """Raises Failed, exit 4, unless a person agrees or has done so beforehand."""
+    if not yes and not typer.confirm(question, err=True):
+        raise Failed(Exit.CONFLICT, "nothing was changed")
 
 
 def note(text: str) -> None:

@@ -33,7 +33,7 @@ def main() -> int:
                 stack.watch(stack.system(stack.servers()), stack.servers())
         else:
             for step in stack.up(observe=OBSERVE):
-                say(f"[{time.monotonic() - began:5.1f} s] {step.text}")
+                say(f"[{time.monotonic() - began:5.1f} s] {step}")
         native = stack.servers()
         system = stack.system(native)
         gateway = hmmer.Gateway(system.url, _token(system))

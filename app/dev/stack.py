@@ -6,7 +6,6 @@ A second `up` while one runs says so; after a SIGKILL of everything `up` works a
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from app.dev import prometheus
@@ -21,13 +20,6 @@ MEMORY_MIB_MIN = 2048
 
 class Refused(RuntimeError):
     """It cannot start like this; the text says what to do."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A line of progress."""
-
-    text: str
 
 
 def kind_of_database() -> str:
@@ -55,7 +47,7 @@ def running() -> list[str]:
     return [each.name for each in _all_daemons() if each.pid is not None]
 
 
-def up(*, observe: bool = False) -> Iterator[Step]:
+def up(*, observe: bool = False) -> Iterator[str]:
     """Progress, step by step; at its end everything is ready. Raises Refused, NotStarted."""
     if running():
         raise Refused(f"it runs already ({len(running())} processes): `airavata dev status`, `airavata dev down`")
@@ -63,19 +55,19 @@ def up(*, observe: bool = False) -> Iterator[Step]:
     if free < MEMORY_MIB_MIN:
         raise Refused(f"{free} MiB of memory are free, {MEMORY_MIB_MIN} are needed: stop something first")
     native = servers()
-    yield Step(f"starting {'MySQL' if kind_of_database() == 'mysql' else 'MariaDB'}, Apache Kafka and sshd")
+    yield f"starting {'MySQL' if kind_of_database() == 'mysql' else 'MariaDB'}, Apache Kafka and sshd"
     native.together(kind_of_database(), "kafka", "sshd")
     native.database(kind_of_database()).execute(f"CREATE DATABASE IF NOT EXISTS {SCHEMA}")
     made = system(native)
-    yield Step("schema, topics, positions")
+    yield "schema, topics, positions"
     made.prepare()
     _write_environment(made)
-    yield Step(f"starting {len(COMPONENTS)} microservices")
+    yield f"starting {len(COMPONENTS)} microservices"
     made.start()
     if observe:
-        yield Step("starting Prometheus")
-        yield Step(f"Prometheus at {watch(made, native)}: alerts at /alerts")
-    yield Step(f"ready at {made.url}")
+        yield "starting Prometheus"
+        yield f"Prometheus at {watch(made, native)}: alerts at /alerts"
+    yield f"ready at {made.url}"
 
 
 def watch(made: System, native: Native) -> str:
@@ -101,7 +93,7 @@ def _free_memory_mib() -> int:
     return int(found["MemAvailable"].split()[0]) // 1024
 
 
-def down() -> Iterator[Step]:
+def down() -> Iterator[str]:
     """Components first (SIGTERM, all at once), then the servers."""
     for kind in ("processes", ""):
         group = [each for each in _all_daemons() if (each.directory.name == "processes") == bool(kind) and each.pid is not None]
@@ -109,7 +101,7 @@ def down() -> Iterator[Step]:
             each.signal(15)
         for each in group:
             clean = each.stop()
-            yield Step(f"stopped {each.name}" if clean else f"killed {each.name}: it did not end in time")
+            yield f"stopped {each.name}" if clean else f"killed {each.name}: it did not end in time"
 
 
 def status() -> list[tuple[str, int | None, str]]:
@@ -123,18 +115,18 @@ def status() -> list[tuple[str, int | None, str]]:
     return told
 
 
-def reset() -> Iterator[Step]:
+def reset() -> Iterator[str]:
     """Down, and everything that was kept is gone."""
     yield from down()
     shutil.rmtree(BASE, ignore_errors=True)
     (ROOT / ".dev" / "env").unlink(missing_ok=True)
-    yield Step("removed .dev/run")
+    yield "removed .dev/run"
 
 
 if __name__ == "__main__":
     acts = {"up": up, "down": down, "reset": reset}
     try:
         for step in acts[sys.argv[1]]():
-            print(step.text, flush=True)
+            print(step, flush=True)
     except Refused as refusal:
         sys.exit(str(refusal))
