@@ -4,15 +4,17 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from app.dev.databases import DatabaseAddress
-from app.dev.process import start_time
-from app.dev.servers import Containers, Given, InOrder, Native
+from app.dev.process import Daemon, start_time
+from app.dev.servers import Native
 from observability import metrics
+from tests.support.servers import Containers, Given, InOrder
 
 settings.register_profile("busy machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
@@ -39,12 +41,19 @@ def pytest_runtest_setup() -> None:
 def native_servers() -> Iterator[Native]:
     for run in RUNS.glob("[0-9]*"):  # Of runs that were killed; a run that lives keeps its servers.
         if start_time(int(run.name)) is None:
-            Native.end_leftovers(run)
+            end_leftovers(run)
             shutil.rmtree(run, ignore_errors=True)
     native = Native(BASE)
     yield native
     native.close()
     shutil.rmtree(BASE, ignore_errors=True)
+
+
+def end_leftovers(base: Path) -> None:
+    """Servers of a run that was killed: recognised by their pid files."""
+    for pid_file in base.glob("*/*.pid"):
+        with suppress(OSError):
+            Daemon(pid_file.stem, pid_file.parent, []).stop()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app import plugins, secrets
 from app.dev.process import Daemon, wait_until
-from app.dev.servers import ROOT, free_port
+from app.dev.servers import ROOT, kept_port
 from app.settings import read
 
 PYTHON = str(ROOT / ".venv" / "bin" / "python")
@@ -58,12 +58,7 @@ class System:
         return path
 
     def port(self, name: str) -> int:
-        """Chosen once, kept."""
-        path = self.directory / "ports" / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(str(free_port()))
-        return int(path.read_text())
+        return kept_port(self.directory / "ports" / name)
 
     @property
     def url(self) -> str:

@@ -8,8 +8,8 @@ import pytest
 
 from app.dev.compute_host import SshHost
 from app.dev.databases import DatabaseAddress
-from app.dev.servers import InOrder
 from tests.conftest import a_schema
+from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, System
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from app.dev.servers import InOrder
 from tests.conftest import a_schema
+from tests.support.servers import InOrder
 from tests.support.system import System
 
 Build = Callable[..., System]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from app.dev.servers import InOrder
 from tests.chaos.conftest import Build
 from tests.support.evidence import history_is_whole, none_twice
+from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, WITHOUT_HOSTS, System, ledger
 
 HOSTED = {**dict.fromkeys(COMPONENTS, 1), "executor-noop": 0}

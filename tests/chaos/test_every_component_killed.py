@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from app.dev.servers import InOrder
 from tests.chaos.conftest import Build
 from tests.support.evidence import history_is_whole, none_twice
+from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, ledger
 
 EXPERIMENTS = 20

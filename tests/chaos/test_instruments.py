@@ -5,10 +5,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from app.dev.servers import InOrder
 from tests.chaos.catalogue import BUILT, known
 from tests.chaos.conftest import Build
 from tests.support.evidence import history_is_whole
+from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, ledger
 
 HOSTED = dict.fromkeys(COMPONENTS, 1)

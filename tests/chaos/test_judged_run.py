@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from app.clock import utc_now
-from app.dev.servers import InOrder
 from tests.chaos import collect
 from tests.chaos.conftest import Build
 from tests.checker import report
 from tests.checker.judge import judge
 from tests.support import takeover
 from tests.support.gateway import fresh_key
+from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, System
 
 EFFECT = """#!/bin/sh

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from app.dev import hmmer
-from app.dev.servers import InOrder
 from tests.conftest import a_schema
 from tests.deployment.engine import Engine
 from tests.deployment.table import DEPLOYMENTS
 from tests.images.system import USER, Images
 from tests.support.evidence import history_is_whole, none_twice
+from tests.support.servers import InOrder
 from tests.support.system import ledger
 
 EXPERIMENTS = 20

@@ -12,10 +12,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from sqlalchemy.engine import make_url
 
 from app.dev.process import wait_until
-from app.dev.servers import InOrder
 from tests.chaos import wire
 from tests.chaos.proxy import Link, Proxy
 from tests.chaos.wire import DOWN, UP, Hold, LoseCommit, Swallow
+from tests.support.servers import InOrder
 
 
 @pytest.fixture

@@ -13,12 +13,13 @@ import pytest
 
 from app.dev import broker
 from app.dev.process import Daemon
-from app.dev.servers import ROOT, InOrder, free_port
+from app.dev.servers import ROOT, free_port
 from app.kafka.producer import TransactionalProducer
 from tests.chaos.proxy import Proxy
 from tests.chaos.wire import Pretend
 from tests.conftest import a_schema
 from tests.support.delivery import Delivery, until
+from tests.support.servers import InOrder
 
 CREDULOUS = "transaction.partition.verification.enable=false\n"  # Else the partition's leader asks the coordinator whether it knows of the transaction.
 Relay = Callable[..., "subprocess.Popen[bytes]"]

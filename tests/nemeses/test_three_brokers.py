@@ -12,12 +12,13 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from app.dev.process import wait_until
-from app.dev.servers import InOrder, Native, free_port
+from app.dev.servers import Native, free_port
 from tests.chaos import wire
 from tests.chaos.proxy import Link, Proxy
 from tests.chaos.wire import Hold
 from tests.conftest import a_schema
 from tests.support.delivery import Delivery, until
+from tests.support.servers import InOrder
 
 EPOCH_ERRORS = {47, 90}  # INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
 SHARD_0 = (0, 2)  # Its partitions.

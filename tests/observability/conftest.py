@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from app.dev.compute_host import SshHost
-from app.dev.servers import InOrder
 from tests.conftest import a_schema
 from tests.support.otlp_receiver import Receiver, receiver
+from tests.support.servers import InOrder
 from tests.support.system import System
 
 Build = Callable[..., System]

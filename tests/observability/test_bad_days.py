@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from app.dev.servers import InOrder
 from observability.exporting import BATCH, QUEUE_MAX
 from tests.bench.workloads import W1
 from tests.observability.conftest import builder
 from tests.support.otlp_receiver import BAD_DAYS, Receiver, receiver
+from tests.support.servers import InOrder
 from tests.support.system import WITHOUT_HOSTS, System
 
 LAUNCHES, CLIENTS, DONE_SECONDS = 60, 8, 60.0

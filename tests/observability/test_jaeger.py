@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from app.dev.servers import ROOT, InOrder
+from app.dev.servers import ROOT
 from tests.observability.conftest import builder
 from tests.observability.jaeger import PROGRAM, VERSION, Jaeger, jaeger
+from tests.support.servers import InOrder
 from tests.support.system import System
 
 SKELETONS = "airavata-experiments"

@@ -15,12 +15,13 @@ import pytest
 from confluent_kafka import Producer
 
 from app.dev.process import wait_until
-from app.dev.servers import ROOT, InOrder
+from app.dev.servers import ROOT
 from observability.catalogue import CATALOGUE
 from tests.conftest import a_schema
 from tests.support.gateway import Gateway, fresh_key
 from tests.support.otlp_receiver import receiver
 from tests.support.scraping import Scraper, scraping
+from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, System
 
 ALERTS = ("RelayShardUnheld", "TargetDown", "HostCircuitOpen", "DeadLettersWaiting", "InDoubtTooLong", "SchemaMismatch")

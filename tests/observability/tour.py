@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.dev.prometheus import prometheus, target
-from app.dev.servers import ROOT, Containers, Given, InOrder, Native, free_port
+from app.dev.servers import ROOT, Native, free_port
 from tests.observability import picture
+from tests.support.servers import Containers, Given, InOrder
 from tests.support.system import WITHOUT_HOSTS, System
 
 PICTURES = ROOT / "docs" / "pictures"
