@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,6 @@ from pydantic_core import PydanticCustomError
 from app.api import reading
 
 SLUG = r"^[a-z0-9][a-z0-9-]{0,62}$"
-_BIDI = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FORBIDDEN_ENVIRONMENT = re.compile(r"(LD_|DYLD_|BASH_ENV$|ENV$|IFS$|SHELLOPTS$|BASHOPTS$|PS4$|BASH_FUNC_|PATH$|PYTHONPATH$|PYTHONSTARTUP$|PERL5OPT$)")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.:-]{0,252}[A-Za-z0-9])?")
@@ -22,39 +22,25 @@ def refuse(code: str, detail: str) -> PydanticCustomError:
     return PydanticCustomError(code, "{detail}", {"detail": detail})
 
 
-def _printable(text: str) -> str:
-    if any(ord(each) < 32 or ord(each) == 127 for each in text) or _BIDI.search(text):
-        raise refuse("bad_format", "control and direction characters are not allowed")
-    return text
+def _without(pattern: str, code: str, detail: str) -> Callable[[str], str]:
+    """Refuses a text in which the pattern is found."""
+    bad = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if bad.search(text):
+            raise refuse(code, detail)
+        return text
+
+    return check
 
 
-def _prose(text: str) -> str:
-    _printable(text.replace("\n", "").replace("\t", "").replace("\r", ""))
-    return text
-
-
-def _command(text: str) -> str:
-    if "\0" in text or "\n" in text or "\r" in text:
-        raise refuse("bad_format", "one line, without NUL")
-    return text
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/") or ".." in text.split("/") or any(ord(each) < 32 for each in text):
-        raise refuse("unsafe_value", "an absolute path without .. is wanted")
-    return text
-
-
-def _glob(text: str) -> str:
-    if text.startswith("/") or ".." in text.split("/") or any(ord(each) < 32 for each in text):
-        raise refuse("unsafe_value", "a pattern below the work directory is wanted")
-    return text
-
-
-def _file_name(text: str) -> str:
-    if "/" in text or text in {"", ".", ".."} or any(ord(each) < 32 for each in text):
-        raise refuse("unsafe_value", "a plain file name is wanted")
-    return text
+_BIDI = "\u202a-\u202e\u2066-\u2069\u200e\u200f"
+_printable = _without(rf"[\x00-\x1f\x7f{_BIDI}]", "bad_format", "control and direction characters are not allowed")
+_prose = _without(rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f{_BIDI}]", "bad_format", "control and direction characters are not allowed")  # Has lines and tabs.
+_one_line = _without(r"[\0\n\r]", "bad_format", "one line, without NUL")
+_absolute = _without(r"\A(?!/)|(\A|/)\.\.(/|\Z)|[\x00-\x1f]", "unsafe_value", "an absolute path without .. is wanted")
+_below = _without(r"\A/|(\A|/)\.\.(/|\Z)|[\x00-\x1f]", "unsafe_value", "a pattern below the work directory is wanted")
+_plain = _without(r"\A\.{0,2}\Z|[/\x00-\x1f]", "unsafe_value", "a plain file name is wanted")
 
 
 def _variable_name(name: str) -> str:
@@ -98,13 +84,13 @@ def _time(value: Any) -> Any:
 Slug = Annotated[str, Field(pattern=SLUG, max_length=63)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Description = Annotated[str, Field(max_length=4096), AfterValidator(_prose)]
-Command = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_command)]
+Command = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_one_line)]
 Commands = Annotated[list[Command], Field(max_length=32)]
 AbsolutePath = Annotated[str, Field(max_length=1024), AfterValidator(_absolute)]
-FileName = Annotated[str, Field(max_length=255), AfterValidator(_file_name)]
-Glob = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_glob)]
+FileName = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
+Glob = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_below)]
 VariableName = Annotated[str, Field(max_length=255), AfterValidator(_variable_name)]
-Environment = Annotated[dict[VariableName, Annotated[str, Field(max_length=4096), AfterValidator(_command)]], Field(max_length=64)]
+Environment = Annotated[dict[VariableName, Annotated[str, Field(max_length=4096), AfterValidator(_one_line)]], Field(max_length=64)]
 Identifier = Annotated[str, Field(max_length=64)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 Reason = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
@@ -158,7 +144,7 @@ class InputDeclaration(Model):
     order: int = Field(default=0, ge=0, le=1000)
     required: bool = False
     on_command_line: bool = False
-    argument: Annotated[str, Field(max_length=255), AfterValidator(_command)] | None = None
+    argument: Annotated[str, Field(max_length=255), AfterValidator(_one_line)] | None = None
     standard_input: bool = False
     staged: bool = True
     override_filename: FileName | None = None
@@ -176,7 +162,7 @@ class OutputDeclaration(Model):
     type: Literal["STRING", "INTEGER", "FLOAT", "URI", "URI_COLLECTION", "STDOUT", "STDERR"]
     required: bool = False
     on_command_line: bool = False
-    argument: Annotated[str, Field(max_length=255), AfterValidator(_command)] | None = None
+    argument: Annotated[str, Field(max_length=255), AfterValidator(_one_line)] | None = None
     search_glob: Glob | None = None
 
 
@@ -226,16 +212,6 @@ class Deployment(Model):
     editable_by_user: bool = False
 
 
-class Queue(Model):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", max_length=64)]
-    max_wall_time_seconds: Seconds | None = None
-    max_nodes: Count | None = None
-    max_cpus: Count | None = None
-    max_jobs: Count | None = None
-    max_memory_mib: int | None = Field(default=None, ge=1, le=1 << 40)
-    is_default: bool = False
-
-
 class QueueBody(Model):
     max_wall_time_seconds: Seconds | None = None
     max_nodes: Count | None = None
@@ -243,6 +219,10 @@ class QueueBody(Model):
     max_jobs: Count | None = None
     max_memory_mib: int | None = Field(default=None, ge=1, le=1 << 40)
     is_default: bool = False
+
+
+class Queue(QueueBody):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", max_length=64)]
 
 
 class JobManager(Model):
@@ -299,7 +279,7 @@ class StorageResource(Model):
     root: AbsolutePath | None = None
     endpoint: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,253}$", max_length=262)] | None = None
     bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", max_length=63)] | None = None
-    prefix: Annotated[str, Field(max_length=512), AfterValidator(_glob)] = ""
+    prefix: Annotated[str, Field(max_length=512), AfterValidator(_below)] = ""
     credential_id: Identifier | None = None
 
     @model_validator(mode="after")

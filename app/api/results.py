@@ -106,11 +106,10 @@ def _opened(place: Mapping[str, Any], secret: bytes | None, *, uri: str, first: 
 
 def _cut(head: bytes, pieces: Iterator[bytes], left: int) -> Iterator[bytes]:
     """Exactly `left` bytes, or fewer if the file was cut short since: then the client sees a broken download, and the digest tells as well."""
-    piece = head
-    while piece and left > 0:
-        yield piece[:left]
-        left -= len(piece)
-        piece = next(pieces, b"") if left > 0 else b""
+    while head and left > 0:
+        yield head[:left]
+        left -= len(head)
+        head = next(pieces, b"") if left > 0 else b""
 
 
 _ONE = "/v1/experiments/{id}"
