@@ -28,27 +28,21 @@ def an_experiment(call: Call, *, lock: bool = False) -> Document:
 # ---- shown ------------------------------------------------------------------------------------------------------------------------------------------
 def shown(call: Call, row: Document, references: launching.References | None = None) -> Document:
     """The REST shape of docs/api.md §4. `references`: of an experiment just written, whose process and outputs are as they were made."""
-    body, process_id = row["document"], row["process_id"]
-    terminal = experiment.State(row["state"]) in experiment.TERMINAL
+    body, process_id, listed = row["document"], row["process_id"], _listed(row)
     if references is not None:
         interface, progress, held = references.interface, (0, 0), []
         made = [(each["name"], each["type"], "EXPECTED", None, None, None) for each in interface["outputs"]] if process_id else []
     else:
         interface = catalogue.get(call.tx, row["gateway_id"], catalogue.INTERFACE, row["application_interface_id"]) or {"inputs": []}
         progress = experiments.progress(call.tx, [process_id] if process_id else []).get(process_id, (0, 0))
-        held = experiments.held_tasks(call.tx, process_id) if process_id and not terminal else []
+        held = experiments.held_tasks(call.tx, process_id) if process_id and not listed["terminal"] else []
         made = outputs.of_experiment(call.tx, row["id"]) if process_id else []
     return {
-        "id": row["id"], "name": row["name"], "description": body["description"], "type": "SINGLE_APPLICATION", "gateway_id": row["gateway_id"], "project_id": row["project_id"],
-        "owner": row["owner"], "application_interface": {"id": row["application_interface_id"], "version": body["interface_version"]},
-        "deployment_id": row["deployment_id"], "compute_resource_id": row["compute_resource_id"], "state": row["state"], "state_since": reading.wire(row["state_since"]),
-        "reason": row["reason"] or None, "terminal": terminal, "outcome": row["outcome"], "conditions": [_condition(each) for each in held], "process_id": process_id,
+        **listed, "type": "SINGLE_APPLICATION", "application_interface": {"id": row["application_interface_id"], "version": body["interface_version"]},
+        **{name: body[name] for name in ("description", "scheduling", "output_storage_id", "cleanup_strategy")}, "deadline_at": reading.wire(row["deadline_at"]),
+        "inputs": _inputs_shown(interface, body["inputs"]), "outputs": [_output(each) for each in made], "conditions": [_condition(each) for each in held],
         "progress": {"tasks_total": progress[0], "tasks_done": progress[1], "attempts_in_doubt": sum(each[1] == "IN_DOUBT" for each in held)},
-        "inputs": _inputs_shown(interface, body["inputs"]), "outputs": [_output(each) for each in made], "scheduling": body["scheduling"], "output_storage_id": body["output_storage_id"],
-        "labels": body["labels"], "cleanup_strategy": body["cleanup_strategy"], "deadline_at": reading.wire(row["deadline_at"]), "clone_of": None, "retry_of": None,
-        "superseded_by": None, "errors": [row["failure"]] if row["failure"] else [], "trace_id": row["trace_id"], "version": row["version"],
-        "poll_after_seconds": None if terminal else POLL_AFTER_SECONDS,
-        **{name: reading.wire(row[name]) for name in ("created_at", "updated_at", "launched_at", "finished_at")},
+        "clone_of": None, "retry_of": None, "superseded_by": None, "poll_after_seconds": None if listed["terminal"] else POLL_AFTER_SECONDS,
     }  # fmt: skip
 
 
@@ -85,11 +79,11 @@ def _output(row: Any) -> Document:
 
 def _listed(row: Document) -> Document:
     """In a list: without what needs a look-up per row."""
-    times = {name: reading.wire(row[name]) for name in ("state_since", "created_at", "updated_at", "launched_at", "finished_at")}
     plain = ("id", "name", "gateway_id", "project_id", "owner", "deployment_id", "compute_resource_id", "state", "outcome", "process_id", "trace_id", "version")
-    terminal = experiment.State(row["state"]) in experiment.TERMINAL
+    times = ("state_since", "created_at", "updated_at", "launched_at", "finished_at")
     return {
-        **{name: row[name] for name in plain}, **times, "reason": row["reason"] or None, "terminal": terminal, "labels": row["document"]["labels"],
+        **{name: row[name] for name in plain}, **{name: reading.wire(row[name]) for name in times}, "reason": row["reason"] or None,
+        "terminal": experiment.State(row["state"]) in experiment.TERMINAL, "labels": row["document"]["labels"],
         "application_interface": {"id": row["application_interface_id"]}, "errors": [row["failure"]] if row["failure"] else [],
     }  # fmt: skip
 

@@ -42,7 +42,6 @@ def main() -> int:
         storage = hmmer.a_storage(gateway, RUN / "storage")
         gateway.patch(f"/gateways/{gateway.get('/me')['gateway_id']}", {"default_storage_id": storage["id"]})
         interface = hmmer.an_application(gateway, host)
-        hmmer.put_inputs(RUN / "storage")
         system.daemon("scheduler", 1).start()  # Stands by from here on.
         if not _search(system, gateway, interface, host, storage):
             return 1

@@ -12,9 +12,7 @@ from app.instance import fresh_id
 EXAMPLES = Path("/usr/share/doc/hmmer/examples/tutorial")
 ALIGNMENT, SEQUENCES, PROFILE, HITS = "globins4.sto", "globins45.fa", "globins4.hmm", "hits.tbl"
 INTERFACE = {
-    "name": "hmmsearch",
-    "display_name": "HMMER search",
-    "description": "Build a profile from an alignment and search sequences with it.",
+    "name": "hmmsearch", "display_name": "HMMER search", "description": "Build a profile from an alignment and search sequences with it.",
     "inputs": [
         {"name": "alignment", "type": "URI", "required": True, "order": 1, "override_filename": ALIGNMENT, "description": "aligned sequences (Stockholm)"},
         {"name": "profile", "type": "STRING", "order": 2, "on_command_line": True, "default": PROFILE, "read_only": True},
@@ -25,7 +23,7 @@ INTERFACE = {
         {"name": "report", "type": "STDOUT", "required": True},
         {"name": "messages", "type": "STDERR"},
     ],
-}
+}  # fmt: skip
 DEPLOYMENT = {
     "executable_path": "/usr/bin/hmmsearch",
     "pre_job_commands": [f"hmmbuild --seed 42 {PROFILE} {ALIGNMENT} >&2"],
@@ -42,8 +40,8 @@ class Gateway:
     def get(self, path: str, **parameters: Any) -> Any:
         return _good(self.http.get(path, params=parameters)).json()
 
-    def post(self, path: str, body: Mapping[str, Any], *, key: str | None = None) -> Any:
-        return _good(self.http.post(path, json=body, headers={"Idempotency-Key": key or fresh_id("req")})).json()
+    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return _good(self.http.post(path, json=body, headers={"Idempotency-Key": fresh_id("req")})).json()
 
     def patch(self, path: str, body: Mapping[str, Any]) -> Any:
         etag = _good(self.http.get(path)).headers["etag"]
@@ -57,14 +55,9 @@ class Gateway:
     def bytes_of(self, path: str) -> bytes:
         return bytes(_good(self.http.get(path)).content)
 
-    def wait(self, experiment_id: str, *, seconds: int = 60) -> Any:
-        """The status once it is terminal, or when the time is up."""
-        told: Any = {}
-        for _ in range(max(1, seconds // 20)):
-            told = self.get(f"/experiments/{experiment_id}/status", until="terminal", wait_seconds=min(20, seconds))
-            if told["terminal"]:
-                break
-        return told
+    def wait(self, experiment_id: str) -> Any:
+        """The status once it is terminal, or after a minute."""
+        return self.get(f"/experiments/{experiment_id}/status", until="terminal", wait_seconds=60)
 
 
 def _good(answer: httpx2.Response) -> httpx2.Response:
@@ -73,14 +66,14 @@ def _good(answer: httpx2.Response) -> httpx2.Response:
     return answer
 
 
-def a_host(gateway: Gateway, host: SshHost, scratch: Path, *, name: str = "laptop", **changes: Any) -> Any:
+def a_host(gateway: Gateway, host: SshHost, scratch: Path) -> Any:
     """Credential (generated; its public key let in), host (key pinned)."""
-    credential = gateway.ensure("/credentials", {"name": f"{name}-key", "kind": "SSH_KEY", "source": "GENERATE"})
+    credential = gateway.ensure("/credentials", {"name": "laptop-key", "kind": "SSH_KEY", "source": "GENERATE"})
     host.authorize(credential["public_key"])
     body = {
-        "name": name, "host": host.address, "port": host.port, "host_keys": [host.host_key], "job_manager": {"type": "FORK"},
+        "name": "laptop", "host": host.address, "port": host.port, "host_keys": [host.host_key], "job_manager": {"type": "FORK"},
         "access": {"credential_id": credential["id"], "login": host.login}, "file_systems": {"SCRATCH": str(scratch)},
-        "queues": [{"name": "debug", "max_wall_time_seconds": 600, "is_default": True}], **changes,
+        "queues": [{"name": "debug", "max_wall_time_seconds": 600, "is_default": True}],
     }  # fmt: skip
     found = gateway.ensure("/compute-resources", body)
     if found["port"] != host.port or found["host_keys"] != [host.host_key]:  # The private server was made anew since.
@@ -88,18 +81,19 @@ def a_host(gateway: Gateway, host: SshHost, scratch: Path, *, name: str = "lapto
     return found
 
 
-def a_storage(gateway: Gateway, root: Path, *, name: str = "files") -> Any:
-    root.mkdir(parents=True, exist_ok=True)
-    return gateway.ensure("/storage-resources", {"name": name, "kind": "POSIX", "root": str(root)})
+def a_storage(gateway: Gateway, root: Path) -> Any:
+    """With the two tutorial files in it."""
+    put_inputs(root)
+    return gateway.ensure("/storage-resources", {"name": "files", "kind": "POSIX", "root": str(root)})
 
 
-def an_application(gateway: Gateway, host: Mapping[str, Any], *, interface: Mapping[str, Any] = INTERFACE, deployment: Mapping[str, Any] = DEPLOYMENT) -> Any:
+def an_application(gateway: Gateway, host: Mapping[str, Any]) -> Any:
     """Module, interface and one deployment on the host; the interface."""
-    module = gateway.ensure("/application-modules", {"name": f"{interface['name']}-module", "module_version": "1"})
-    made = gateway.ensure("/application-interfaces", {**interface, "module_ids": [module["id"]]})
+    module = gateway.ensure("/application-modules", {"name": "hmmsearch-module", "module_version": "1"})
+    made = gateway.ensure("/application-interfaces", {**INTERFACE, "module_ids": [module["id"]]})
     there = gateway.get("/application-deployments", limit=200)["items"]
     if not any(each["module_id"] == module["id"] and each["compute_resource_id"] == host["id"] for each in there):
-        gateway.post("/application-deployments", {"module_id": module["id"], "compute_resource_id": host["id"], **deployment})
+        gateway.post("/application-deployments", {"module_id": module["id"], "compute_resource_id": host["id"], **DEPLOYMENT})
     return made
 
 
@@ -110,9 +104,8 @@ def put_inputs(root: Path) -> None:
         (root / "globins" / name).write_bytes((EXAMPLES / name).read_bytes())
 
 
-def an_experiment(interface: Mapping[str, Any], host: Mapping[str, Any], storage: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+def an_experiment(interface: Mapping[str, Any], host: Mapping[str, Any], storage: Mapping[str, Any]) -> dict[str, Any]:
     inputs = {"alignment": f"storage://{storage['id']}/globins/{ALIGNMENT}", "sequences": f"storage://{storage['id']}/globins/{SEQUENCES}"}
     return {
         "name": "globin search", "application_interface_id": interface["id"], "compute_resource_id": host["id"], "inputs": inputs, "output_storage_id": storage["id"], "launch": True,
-        **changes,
     }  # fmt: skip
