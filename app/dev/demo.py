@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.dev import hmmer, stack
-from app.dev.process import NotStarted
+from app.dev.process import NotStarted, keep_private
 from app.dev.servers import ROOT
 from app.dev.system import System
 
@@ -62,8 +62,7 @@ def _token(system: System) -> str:
 
         made = admin.bootstrap(read(system.environment), gateway="demo", another=True)
         for name, token in (("operator-token", made["operator_token"]), ("gateway-token", made["gateway_token"])):
-            (system.directory / name).touch(mode=0o600)
-            (system.directory / name).write_text(token)
+            keep_private(system.directory / name, token)
     return path.read_text()
 
 

@@ -33,6 +33,13 @@ def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.0
     return True
 
 
+def keep_private(path: Path, text: str) -> None:
+    """For its owner's eyes only, from the first moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
 @dataclass
 class Daemon:
     """`directory` keeps `<name>.pid` and `<name>.log`; `answers` is a real request that tells that it serves."""

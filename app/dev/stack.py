@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.dev import prometheus
-from app.dev.process import Daemon
+from app.dev.process import Daemon, keep_private
 from app.dev.servers import ROOT, Native
 from app.dev.system import COMPONENTS, System
 
 BASE = ROOT / ".dev" / "run"
+COMPONENT, SERVER = "system/processes/*.pid", "servers/*/*.pid"  # In the order of an end.
 SCHEMA = "airavata"
 MEMORY_MIB_MIN = 2048
 
@@ -37,14 +38,13 @@ def system(native: Native) -> System:
     return System(BASE / "system", database.url(SCHEMA), native.kafka(), {"LIVE_EXPERIMENTS_MAX": "10000", "WATCH_INTERVAL_MS": "500"})
 
 
-def _all_daemons() -> list[Daemon]:
-    """Whatever runs under .dev/run, components first."""
-    files = [*sorted((BASE / "system" / "processes").glob("*.pid")), *sorted((BASE / "servers").glob("*/*.pid"))]
-    return [Daemon(each.stem, each.parent, [], stop_seconds=35.0) for each in files]
+def _noted(pattern: str) -> list[Daemon]:
+    """Whatever was started under .dev/run and left its pid there."""
+    return [Daemon(each.stem, each.parent, [], stop_seconds=35.0) for each in sorted(BASE.glob(pattern))]
 
 
 def running() -> list[str]:
-    return [each.name for each in _all_daemons() if each.pid is not None]
+    return [each.name for pattern in (COMPONENT, SERVER) for each in _noted(pattern) if each.pid is not None]
 
 
 def up(*, observe: bool = False) -> Iterator[str]:
@@ -82,10 +82,8 @@ def watch(made: System, native: Native) -> str:
 
 def _write_environment(made: System) -> None:
     """A dotenv for tests, IDEs and the command line."""
-    path = ROOT / ".dev" / "env"
-    path.touch(mode=0o600)
     told = {**made.environment, "AIRAVATA_URL": made.url}
-    path.write_text("".join(f"{name}={value}\n" for name, value in sorted(told.items())))
+    keep_private(ROOT / ".dev" / "env", "".join(f"{name}={value}\n" for name, value in sorted(told.items())))
 
 
 def _free_memory_mib() -> int:
@@ -95,8 +93,8 @@ def _free_memory_mib() -> int:
 
 def down() -> Iterator[str]:
     """Components first (SIGTERM, all at once), then the servers."""
-    for kind in ("processes", ""):
-        group = [each for each in _all_daemons() if (each.directory.name == "processes") == bool(kind) and each.pid is not None]
+    for pattern in (COMPONENT, SERVER):
+        group = [each for each in _noted(pattern) if each.pid is not None]
         for each in group:
             each.signal(15)
         for each in group:
@@ -106,13 +104,9 @@ def down() -> Iterator[str]:
 
 def status() -> list[tuple[str, int | None, str]]:
     """(name, pid, what keeps it from being ready)."""
-    told = []
     made = System(BASE / "system", "", "")
-    for each in _all_daemons():
-        pid = each.pid
-        is_component = each.directory.name == "processes"
-        told.append((each.name, pid, "not running" if pid is None else (made.ready(each.name) or "ready") if is_component else "running"))
-    return told
+    found = [(each.name, each.pid, made.ready(each.name) or "ready") for each in _noted(COMPONENT)] + [(each.name, each.pid, "running") for each in _noted(SERVER)]
+    return [(name, pid, "not running" if pid is None else state) for name, pid, state in found]
 
 
 def reset() -> Iterator[str]:

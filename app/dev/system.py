@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app import plugins, secrets
-from app.dev.process import Daemon, wait_until
+from app.dev.process import Daemon, keep_private, wait_until
 from app.dev.servers import ROOT, kept_port
 from app.settings import read
 
@@ -52,9 +52,7 @@ class System:
     def _secret(self, name: str) -> Path:
         path = self.directory / name
         if not path.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(os.urandom(32).hex())
+            keep_private(path, os.urandom(32).hex())
         return path
 
     def port(self, name: str) -> int:
@@ -76,13 +74,8 @@ class System:
         admin.migrate(settings, say=lambda _: None)
         admin.topics(settings, list(plugins.task_types()), apply=True, say=lambda _: None)
         if not (self.directory / "internal-token").exists():
-            self._keep("internal-token", secrets.new_token()[0])
+            keep_private(self.directory / "internal-token", secrets.new_token()[0])
         admin.service_token(read(self.environment | {"AIRAVATA_INTERNAL_TOKEN_FILE": str(self.directory / "internal-token")}), say=lambda _: None)
-
-    def _keep(self, name: str, text: str) -> None:
-        path = self.directory / name
-        path.touch(mode=0o600)
-        path.write_text(text)
 
     # ---- processes ----------------------------------------------------------------------------------------------------------------------------------
     def daemon(self, component: str, copy: int = 0, **settings: str) -> Daemon:
