@@ -18,14 +18,11 @@ appender.f.layout.pattern=[%d] %p %m (%c)%n
 """
 
 
-def kafka(base: Path, jars: Path, port: int, controller_port: int) -> tuple[Daemon, str]:
-    """The daemon and its bootstrap address. Formats `base` at its first start."""
-    (daemon,), bootstrap = cluster({"kafka": base}, jars, [(port, controller_port)])
-    return daemon, bootstrap
-
-
 def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, int]]) -> tuple[list[Daemon], str]:
-    """Brokers by name, each also a controller, with one (client, controller) pair of ports each; three of them replicate everything three times and write with two alive."""
+    """Brokers by name, each also a controller, with one (client, controller) pair of ports each; three of them replicate everything three times and write with two alive.
+
+    The daemons and the address to begin with. Formats a base at its first start.
+    """
     voters = ",".join(f"{number}@127.0.0.1:{controller}" for number, (_, controller) in enumerate(ports, 1))
     replicas = 3 if len(ports) >= 3 else 1
     identity = "A" + base64.urlsafe_b64encode(os.urandom(16)).decode()[1:22]  # A leading "-" would be taken for an option.

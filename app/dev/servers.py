@@ -3,13 +3,13 @@
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from app import clock, instance
-from app.dev.broker import cluster, kafka
+from app.dev.broker import cluster
 from app.dev.compute_host import SshHost, sshd
 from app.dev.databases import DatabaseAddress, mariadb, mysql
 from app.dev.process import Daemon
@@ -67,54 +67,45 @@ class Native:
     def __init__(self, base: Path, *, library: Path | None = None) -> None:
         self.base, self.library = base, library or ROOT / ".dev" / "lib"
         self.daemons: dict[str, Daemon] = {}
-        self.found: dict[str, DatabaseAddress | SshHost | str] = {}
+        self.databases, self.hosts, self.bootstrap = dict[str, DatabaseAddress](), dict[int, SshHost](), ""
 
     def port(self, name: str, address: str = "127.0.0.1") -> int:
         return kept_port(self.base / "ports" / name, address)
 
     def database(self, kind: str) -> DatabaseAddress:
-        if kind not in self.found:
-            if kind == "mysql":
-                prefix = self.library / "mysql"
-                if not (prefix / "usr/sbin/mysqld").exists():
-                    raise Unavailable("there is no private MySQL: run `make bootstrap`")
-                daemon, found = mysql(self.base / "mysql", prefix, self.port("mysql"))
-            else:
-                daemon, found = mariadb(self.base / "mariadb", self.port("mariadb"))
-            self._run(kind, daemon)
-            self.found[kind] = found
-        answer = self.found[kind]
-        assert isinstance(answer, DatabaseAddress)
-        return answer
+        if kind not in self.databases:
+            prefix = self.library / "mysql"
+            if kind == "mysql" and not (prefix / "usr/sbin/mysqld").exists():
+                raise Unavailable("there is no private MySQL: run `make bootstrap`")
+            daemon, found = mysql(self.base / kind, prefix, self.port(kind)) if kind == "mysql" else mariadb(self.base / kind, self.port(kind))
+            self._run({kind: daemon})
+            self.databases[kind] = found
+        return self.databases[kind]
 
     def kafka(self) -> str:
-        if "kafka" not in self.found:
-            jars = self.library / "kafka"
-            if not any(jars.glob("kafka_*.jar")):
+        if not self.bootstrap:
+            if not any((self.library / "kafka").glob("kafka_*.jar")):
                 raise Unavailable("there are no broker jars: run `make bootstrap`")
-            daemon, self.found["kafka"] = kafka(self.base / "kafka", jars, self.port("kafka"), self.port("kafka-controller"))
-            self._run("kafka", daemon)
-        return str(self.found["kafka"])
+            self._cluster("kafka")
+        return self.bootstrap
 
     def brokers(self, count: int) -> str:
         """A cluster in place of the one broker, `kafka-1` …; asked for before anything else asks for Kafka."""
-        bases = {f"kafka-{number}": self.base / f"kafka-{number}" for number in range(1, count + 1)}
-        daemons, self.found["kafka"] = cluster(bases, self.library / "kafka", [(self.port(name), self.port(f"{name}-controller")) for name in bases])
-        for each in daemons:
-            self.daemons[each.name] = each
-            each.start()
-        for each in daemons:
-            each.wait()
-        return str(self.found["kafka"])
+        self._cluster(*(f"kafka-{number}" for number in range(1, count + 1)))
+        return self.bootstrap
+
+    def _cluster(self, *names: str) -> None:
+        daemons, bootstrap = cluster({each: self.base / each for each in names}, self.library / "kafka", [(self.port(each), self.port(f"{each}-controller")) for each in names])
+        self._run({each.name: each for each in daemons})
+        self.bootstrap = bootstrap
 
     def ssh_host(self, number: int = 1) -> SshHost:
-        name, address = f"sshd-{number}", f"127.0.1.{number}"
-        if name not in self.found:
-            daemon, self.found[name] = sshd(self.base / name, address, self.port(name, address))
-            self._run(name, daemon)
-        answer = self.found[name]
-        assert isinstance(answer, SshHost)
-        return answer
+        if number not in self.hosts:
+            name, address = f"sshd-{number}", f"127.0.1.{number}"
+            daemon, found = sshd(self.base / name, address, self.port(name, address))
+            self._run({name: daemon})
+            self.hosts[number] = found
+        return self.hosts[number]
 
     def together(self, *names: str) -> None:
         """Several at once: their starts overlap. `mysql`, `mariadb`, `kafka`, `sshd`."""
@@ -123,13 +114,14 @@ class Native:
             for each in [pool.submit(starts[name]) for name in names]:
                 each.result()
 
-    def _run(self, name: str, daemon: Daemon) -> None:
-        self.daemons[name] = daemon
-        daemon.start()
-        daemon.wait()
+    def _run(self, daemons: Mapping[str, Daemon]) -> None:
+        self.daemons |= daemons
+        for each in daemons.values():
+            each.start()
+        for each in daemons.values():
+            each.wait()
 
     def close(self) -> None:
         for each in reversed(list(self.daemons.values())):
             each.stop()
-        self.daemons.clear()
-        self.found.clear()
+        self.daemons, self.databases, self.hosts, self.bootstrap = {}, {}, {}, ""

@@ -189,7 +189,7 @@ def native_mysql() -> dict[str, str]:
 def native_kafka(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "meta.properties").touch()  # Formatted already: nothing is started.
-    broker.kafka(tmp_path, tmp_path, 1, 2)
+    broker.cluster({"kafka": tmp_path}, tmp_path, [(1, 2)])
     lines = (tmp_path / "server.properties").read_text().splitlines()
     return {f"KAFKA_{name.upper().replace('.', '_')}": value for name, _, value in (line.partition("=") for line in lines)}
 

@@ -33,7 +33,7 @@ def empty_database(servers: InOrder) -> Iterator[str]:
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[tuple[Daemon, str]]:
-    daemon, bootstrap = broker.kafka(tmp_path / "kafka", ROOT / ".dev/lib/kafka", free_port(), free_port())
+    (daemon,), bootstrap = broker.cluster({"kafka": tmp_path / "kafka"}, ROOT / ".dev/lib/kafka", [(free_port(), free_port())])
     with (tmp_path / "kafka" / "server.properties").open("a") as properties:
         properties.write(CREDULOUS)
     daemon.start()
