@@ -179,6 +179,7 @@ class Face:
             if gateway_id and operation.writes and self.services.tokens.inactive(tx, gateway_id):
                 raise Problem("gateway_inactive")
             answer = operation.handle(replace(call, tx=tx, at=now(tx)))
+            answer = replace(answer, body=reading.wire(answer.body), stored=reading.wire(answer.stored))
             if scope is not None:
                 status = answer.status or operation.status
                 idempotency.remember(tx, scope, status=status, headers=dict(answer.headers), body=answer.body if answer.stored is None else answer.stored)

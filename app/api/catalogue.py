@@ -43,14 +43,11 @@ def entry(call: Call, kind: Kind, *, lock: bool = False) -> Document:
 def with_circuits(call: Call, kind: Kind, rows: Sequence[Document]) -> list[Document]:
     """Hosts with what executors found out about them since."""
     found = hosts.open_circuits(call.tx, [row["id"] for row in rows]) if kind is HOSTS else {}
-    return [{**row, "circuit": {"state": "OPEN", "since": reading.wire(found[row["id"]][0]), "reason": found[row["id"]][1]}} if row["id"] in found else row for row in rows]
+    return [{**row, "circuit": {"state": "OPEN", "since": found[row["id"]][0], "reason": found[row["id"]][1]}} if row["id"] in found else row for row in rows]
 
 
 def shown(kind: Kind, row: Mapping[str, Any]) -> Document:
-    told = dict(row) | {"created_at": reading.wire(row["created_at"]), "updated_at": reading.wire(row["updated_at"])}
-    if kind is DEPLOYMENTS:
-        told.pop("name", None)
-    return {"id": told.pop("id"), **told}
+    return {name: value for name, value in row.items() if name != "name" or kind is not DEPLOYMENTS}
 
 
 def document_of(row: Mapping[str, Any]) -> Document:

@@ -13,6 +13,10 @@ from app.workflow import experiment, inputs
 
 Document = dict[str, Any]
 FIELDS = ("description", "inputs", "scheduling", "labels", "cleanup_strategy", "output_storage_id")
+LISTED = (
+    "id", "name", "gateway_id", "project_id", "owner", "deployment_id", "compute_resource_id", "state", "outcome", "process_id", "trace_id", "version", "state_since", "created_at",
+    "updated_at", "launched_at", "finished_at",
+)  # fmt: skip
 POLL_AFTER_SECONDS = 2
 
 
@@ -39,8 +43,8 @@ def shown(call: Call, row: Document, references: launching.References | None = N
         made = outputs.of_experiment(call.tx, row["id"]) if process_id else []
     return {
         **listed, "type": "SINGLE_APPLICATION", "application_interface": {"id": row["application_interface_id"], "version": body["interface_version"]},
-        **{name: body[name] for name in ("description", "scheduling", "output_storage_id", "cleanup_strategy")}, "deadline_at": reading.wire(row["deadline_at"]),
-        "inputs": _inputs_shown(interface, body["inputs"]), "outputs": [_output(each) for each in made], "conditions": [_condition(each) for each in held],
+        **{name: body[name] for name in ("description", "scheduling", "output_storage_id", "cleanup_strategy")}, "deadline_at": row["deadline_at"],
+        "inputs": _inputs_shown(interface, body["inputs"]), "outputs": [_output(*each) for each in made], "conditions": [_condition(each) for each in held],
         "progress": {"tasks_total": progress[0], "tasks_done": progress[1], "attempts_in_doubt": sum(each[1] == "IN_DOUBT" for each in held)},
         "clone_of": None, "retry_of": None, "superseded_by": None, "poll_after_seconds": None if listed["terminal"] else POLL_AFTER_SECONDS,
     }  # fmt: skip
@@ -69,22 +73,20 @@ def _uri_shown(value: Any) -> Any:
 
 
 def _condition(held: Any) -> Document:
-    code = held[3].partition(":")[0] if held[1] == "BLOCKED" else held[1]
-    return {"code": code or "BLOCKED", "subject": held[0], "since": reading.wire(held[2]), "detail": held[3], "next_check_at": reading.wire(held[4])}
+    task, state, since, reason, next_check_at = held
+    code = reason.partition(":")[0] if state == "BLOCKED" else state
+    return {"code": code or "BLOCKED", "subject": task, "since": since, "detail": reason, "next_check_at": next_check_at}
 
 
-def _output(row: Any) -> Document:
-    return {"name": row[0], "type": row[1], "state": row[2], "size_bytes": row[4], "sha256": row[5]}
+def _output(name: str, kind: str, state: str, _uri: str | None, size_bytes: int | None, sha256: str | None) -> Document:
+    return {"name": name, "type": kind, "state": state, "size_bytes": size_bytes, "sha256": sha256}
 
 
 def _listed(row: Document) -> Document:
     """In a list: without what needs a look-up per row."""
-    plain = ("id", "name", "gateway_id", "project_id", "owner", "deployment_id", "compute_resource_id", "state", "outcome", "process_id", "trace_id", "version")
-    times = ("state_since", "created_at", "updated_at", "launched_at", "finished_at")
     return {
-        **{name: row[name] for name in plain}, **{name: reading.wire(row[name]) for name in times}, "reason": row["reason"] or None,
-        "terminal": experiment.State(row["state"]) in experiment.TERMINAL, "labels": row["document"]["labels"],
-        "application_interface": {"id": row["application_interface_id"]}, "errors": [row["failure"]] if row["failure"] else [],
+        **{name: row[name] for name in LISTED}, "reason": row["reason"] or None, "terminal": experiment.State(row["state"]) in experiment.TERMINAL,
+        "labels": row["document"]["labels"], "application_interface": {"id": row["application_interface_id"]}, "errors": [row["failure"]] if row["failure"] else [],
     }  # fmt: skip
 
 
@@ -164,7 +166,7 @@ def _launch(call: Call) -> Answer:
 
 
 def _a_launch(row: Document) -> Document:
-    return {"experiment_id": row["id"], "process_id": row["process_id"], "state": row["state"], "launched_at": reading.wire(row["launched_at"]), "version": row["version"]}
+    return {"experiment_id": row["id"], "process_id": row["process_id"], "state": row["state"], "launched_at": row["launched_at"], "version": row["version"]}
 
 
 def _launches(call: Call) -> Answer:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.api import launching, reading
+from app.api import launching
 from app.api.experiments import an_experiment, mine
 from app.api.insides import a_process, a_task, getting
 from app.api.operations import Answer, Call
@@ -43,7 +43,7 @@ def _run_of(call: Call, experiment_id: str) -> Document:
 
 
 def _told(call: Call, run: Document, part: Document, found: Explanation, *, failed: Document | None) -> Answer:
-    told = {"subject": part["id"], "state": part["state"], "verdict": found.verdict, "summary": found.summary, "as_of": reading.wire(call.at), "version": part["version"], "trace_id": run["trace_id"]}
+    told = {"subject": part["id"], "state": part["state"], "verdict": found.verdict, "summary": found.summary, "as_of": call.at, "version": part["version"], "trace_id": run["trace_id"]}
     return Answer({**told, "failure": _failure(call, run["id"], failed) if failed else None, "causes": [_cause(each) for each in found.causes]})
 
 
@@ -71,9 +71,9 @@ def facts_of(call: Call, row: Document) -> Facts:
 
 def _cause(found: Cause) -> Document:
     return {
-        "code": found.code, "subject": found.subject, "since": reading.wire(found.since), "sentence": found.sentence, "detail": found.detail, "clears_when": found.clears_when,
-        "next_check_at": reading.wire(found.next_check_at), "attempts_burned": found.attempts_burned,
-        "evidence": [{"source": source, "at": reading.wire(at), "text": text} for source, at, text in found.evidence],
+        "code": found.code, "subject": found.subject, "since": found.since, "sentence": found.sentence, "detail": found.detail, "clears_when": found.clears_when,
+        "next_check_at": found.next_check_at, "attempts_burned": found.attempts_burned,
+        "evidence": [{"source": source, "at": at, "text": text} for source, at, text in found.evidence],
         "actions": [{"label": label, "method": method, "path": path} for label, method, path in found.actions],
     }  # fmt: skip
 
@@ -96,7 +96,7 @@ def _tail(printed: bytes | None) -> str | None:
 # ---- trace ----------------------------------------------------------------------------------------------------------------------------------------------
 def _trace(call: Call) -> Answer:
     row = an_experiment(call)
-    told = {"experiment_id": row["id"], "state": row["state"], "trace_id": row["trace_id"], "as_of": reading.wire(call.at)}
+    told = {"experiment_id": row["id"], "state": row["state"], "trace_id": row["trace_id"], "as_of": call.at}
     if row["process_id"] is None:
         return Answer({**told, "root": None})
     process = next(each for each in rows.processes_of(call.tx, row["id"]) if each["id"] == row["process_id"])
@@ -108,8 +108,8 @@ def _trace(call: Call) -> Answer:
 
 def _drawn(span: skeleton.Span, below: Mapping[str, list[skeleton.Span]]) -> Document:
     return {
-        "span_id": span.span_id, "parent_id": span.parent_id, "name": span.name, "start": reading.wire(span.start), "end": reading.wire(span.end), "status": span.status,
-        "attributes": dict(span.attributes), "retry_of": span.retry_of, "events": [{"name": name, "at": reading.wire(at)} for name, at in span.events],
+        "span_id": span.span_id, "parent_id": span.parent_id, "name": span.name, "start": span.start, "end": span.end, "status": span.status,
+        "attributes": dict(span.attributes), "retry_of": span.retry_of, "events": [{"name": name, "at": at} for name, at in span.events],
         "children": [_drawn(each, below) for each in below.get(span.span_id, ())],
     }  # fmt: skip
 

@@ -1,9 +1,7 @@
 """Processes, graphs, tasks, attempts, jobs: what an experiment looks like inside."""
 
-from datetime import datetime
 from typing import Any
 
-from app.api import reading
 from app.api.experiments import an_experiment, mine
 from app.api.operations import Answer, Call, Operation, versioned
 from app.api.problems import or_404
@@ -12,11 +10,6 @@ from app.mysql import reading as rows
 from app.workflow import attempt, process
 
 Document = dict[str, Any]
-
-
-def plain(row: Document) -> Document:
-    """Times as the wire has them."""
-    return {name: reading.wire(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 # ---- processes ----------------------------------------------------------------------------------------------------------------------------------------
@@ -29,7 +22,7 @@ def _process_shown(call: Call, row: Document) -> Document:
     hidden = {"part", "failure", "snapshot", "trace_context", "tasks_total", "tasks_open", "tasks_failed"}
     snapshot = row.get("snapshot") or {}
     return {
-        **plain({name: value for name, value in row.items() if name not in hidden}), "reason": row["reason"] or None, "errors": [row["failure"]] if row["failure"] else [],
+        **{name: value for name, value in row.items() if name not in hidden}, "reason": row["reason"] or None, "errors": [row["failure"]] if row["failure"] else [],
         "phase": process.phase(open_types, job_id_stored=rows.job_stored(call.tx, row["id"])) if open_types else None,
         "progress": {"tasks_total": row["tasks_total"], "tasks_done": row["tasks_total"] - row["tasks_open"], "tasks_failed": row["tasks_failed"]},
         "placement": {"partition": row["part"]}, "graph": f"/v1/processes/{row['id']}/graph" if row["tasks_total"] else None, "trace_id": _trace_id(row),
@@ -56,12 +49,12 @@ _NODE = ("id", "name", "type", "state", "state_since", "reason", "waiting_for", 
 
 def _graph(call: Call) -> Answer:
     found = a_process(call)
-    nodes = [plain({name: each[name] for name in _NODE}) for each in rows.tasks_of(call.tx, found["id"])]
+    nodes = [{name: each[name] for name in _NODE} for each in rows.tasks_of(call.tx, found["id"])]
     return Answer({"process_id": found["id"], "state": found["state"], "nodes": nodes, "edges": rows.edges_of(call.tx, found["id"])})
 
 
 def _task_shown(row: Document) -> Document:
-    return {**plain({name: value for name, value in row.items() if name != "failure"}), "errors": [row["failure"]] if row["failure"] else []}
+    return {**{name: value for name, value in row.items() if name != "failure"}, "errors": [row["failure"]] if row["failure"] else []}
 
 
 def _tasks(call: Call) -> Answer:
@@ -79,8 +72,8 @@ def _task(call: Call) -> Answer:
 
 def _attempt_shown(row: Document) -> Document:
     """Its id is the token that went to the remote side."""
-    told = plain({name: value for name, value in row.items() if name not in {"heartbeat_at", "owner", "trace_context"}})
-    owner = {"instance": row["owner"], "heartbeat_at": reading.wire(row["heartbeat_at"])} if row["owner"] else None
+    told = {name: value for name, value in row.items() if name not in {"heartbeat_at", "owner", "trace_context"}}
+    owner = {"instance": row["owner"], "heartbeat_at": row["heartbeat_at"]} if row["owner"] else None
     return {**told, "owner": owner, "error": row["outcome"] if row["state"] == attempt.State.FAILED else None, "trace_id": _trace_id(row)}
 
 
@@ -94,7 +87,7 @@ def _attempt(call: Call) -> Answer:
 
 # ---- jobs ---------------------------------------------------------------------------------------------------------------------------------------------
 def _job_shown(row: Document) -> Document:
-    return {**plain(row), "name": row["attempt_id"], "reason": row["reason"] or None}
+    return {**row, "name": row["attempt_id"], "reason": row["reason"] or None}
 
 
 def _jobs(call: Call) -> Answer:

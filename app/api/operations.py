@@ -84,7 +84,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """`body` is JSON, or bytes with a `content_type`, or an iterator of them with its Content-Length among the headers.
+    """`body` is JSON (its times as MySQL gives them), or bytes with a `content_type`, or an iterator of them with its Content-Length among the headers.
 
     `stored`: what an idempotent replay shows instead (secrets left out). `then`: makes the answer after the transaction, in a thread (what waits for a storage).
     """

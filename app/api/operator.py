@@ -26,7 +26,7 @@ RELAY = "relay"  # The group of rows Kafka would never take.
 def _outbox(call: Call) -> Answer:
     topics: dict[str, Document] = {}
     for topic, rows, oldest in outbox.by_topic(call.tx, limit=COUNT_MAX):
-        topics[topic] = {"topic": topic, "rows": rows, "oldest_at": reading.wire(oldest), "oldest_age_seconds": (call.at - oldest).total_seconds()}
+        topics[topic] = {"topic": topic, "rows": rows, "oldest_at": oldest, "oldest_age_seconds": (call.at - oldest).total_seconds()}
     first = outbox.oldest(call.tx)
     age = (call.at - first[1]).total_seconds() if first is not None else None
     return Answer({"rows": sum(each["rows"] for each in topics.values()), "capped_at": COUNT_MAX, "oldest_age_seconds": age, "topics": list(topics.values())})
@@ -34,8 +34,8 @@ def _outbox(call: Call) -> Answer:
 
 def _shards(call: Call) -> Answer:
     items = [
-        {"shard": row[0], "owner": row[1], "until": reading.wire(row[2]), "live": row[2] is not None and row[2] > row[4], "settled": row[3], "rows": outbox.count(call.tx, row[0])}
-        for row in shards.all_rows(call.tx)
+        {"shard": shard, "owner": owner, "until": until, "live": until is not None and until > at, "settled": settled, "rows": outbox.count(call.tx, shard)}
+        for shard, owner, until, settled, at in shards.all_rows(call.tx)
     ]
     return Answer({"items": items})
 
@@ -43,12 +43,9 @@ def _shards(call: Call) -> Answer:
 def _consumers(call: Call) -> Answer:
     """Who is alive, and what each consumer group has consumed."""
     alive = [
-        {
-            "id": row[0], "component": row[1], "version": row[2], "started_at": reading.wire(row[3]), "heartbeat_at": reading.wire(row[4]),
-            "silent_seconds": (row[6] - row[4]).total_seconds(), "facts": from_json(row[5]),
-        }
-        for row in instances.all_rows(call.tx)
-    ]  # fmt: skip
+        {"id": name, "component": component, "version": version, "started_at": started, "heartbeat_at": beat, "silent_seconds": (at - beat).total_seconds(), "facts": from_json(facts)}
+        for name, component, version, started, beat, facts, at in instances.all_rows(call.tx)
+    ]
     groups: dict[str, Document] = {}
     for group, topic, part, row in positions.all_rows(call.tx):
         told = groups.setdefault(f"{group} {topic}", {"consumer_group": group, "topic": topic, "partitions": []})
@@ -61,8 +58,8 @@ def _shown(row: Any, *, whole: bool = False) -> Document:
     headers = _headers(row)
     told = {
         "id": row.id, "consumer_group": row.consumer_group, "topic": row.topic, "partition": row.part, "offset": row.log_offset, "event_id": ids.named("evt", _origin(row, headers)), "key": row.k,
-        "experiment_id": row.experiment_id, "error_class": row.error_class, "error_text": row.error_text, "tries": row.tries, "first_seen": reading.wire(row.first_seen),
-        "created_at": reading.wire(row.created_at), "settled": row.settled, "settled_at": reading.wire(row.settled_at), "settled_by": row.settled_by, "settled_reason": row.settled_reason,
+        "experiment_id": row.experiment_id, "error_class": row.error_class, "error_text": row.error_text, "tries": row.tries, "first_seen": row.first_seen,
+        "created_at": row.created_at, "settled": row.settled, "settled_at": row.settled_at, "settled_by": row.settled_by, "settled_reason": row.settled_reason,
     }  # fmt: skip
     if not whole:
         return told

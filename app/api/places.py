@@ -19,14 +19,10 @@ def _me(call: Call) -> Answer:
     principal = call.principal
     gateway = access.gateway(call.tx, principal.gateway_id) if principal.gateway_id else None
     limits = {"live_experiments": live_experiments_max(call, gateway or {})}
-    return Answer({"gateway_id": principal.gateway_id, "user": principal.user, "role": principal.role, "scopes": sorted(principal.scopes), "expires_at": reading.wire(principal.expires_at), "limits": limits})
+    return Answer({"gateway_id": principal.gateway_id, "user": principal.user, "role": principal.role, "scopes": sorted(principal.scopes), "expires_at": principal.expires_at, "limits": limits})
 
 
 # ---- gateways -------------------------------------------------------------------------------------------------------------------------------------------
-def _gateway_shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "created_at": reading.wire(row["created_at"]), "updated_at": reading.wire(row["updated_at"])}
-
-
 def _operator(call: Call) -> None:
     if call.principal.role != "operator":
         raise Problem("forbidden", "this needs the role operator")
@@ -49,18 +45,18 @@ def _create_gateway(call: Call) -> Answer:
     call.audit(gateway_id)
     found = access.gateway(call.tx, gateway_id)
     assert found is not None
-    return versioned(call, _gateway_shown(found), 1, location=f"/v1/gateways/{gateway_id}")
+    return versioned(call, found, 1, location=f"/v1/gateways/{gateway_id}")
 
 
 def _gateways(call: Call) -> Answer:
     only = None if call.principal.role == "operator" else call.principal.gateway
     rows = access.gateways_page(call.tx, name=call.query["name"], only=only, before=after(call, tuple[str]), limit=call.query["limit"] + 1)
-    return page(call, rows, _gateway_shown, lambda row: [row["id"]])
+    return page(call, rows, dict, lambda row: [row["id"]])
 
 
 def _gateway(call: Call) -> Answer:
     found = _a_gateway(call)
-    return versioned(call, _gateway_shown(found), found["version"])
+    return versioned(call, found, found["version"])
 
 
 def _change_gateway(call: Call) -> Answer:
@@ -80,8 +76,8 @@ def _change_gateway(call: Call) -> Answer:
 # ---- tokens ---------------------------------------------------------------------------------------------------------------------------------------------
 def _token_shown(row: Any) -> dict[str, Any]:
     return {
-        "id": row.id, "gateway_id": row.gateway_id, "name": row.name, "user": row.user, "role": row.role, "scopes": row.scopes.split(), "expires_at": reading.wire(row.expires_at),
-        "revoked_at": reading.wire(row.revoked_at), "created_at": reading.wire(row.created_at), "secret": None,
+        "id": row.id, "gateway_id": row.gateway_id, "name": row.name, "user": row.user, "role": row.role, "scopes": row.scopes.split(), "expires_at": row.expires_at,
+        "revoked_at": row.revoked_at, "created_at": row.created_at, "secret": None,
     }  # fmt: skip
 
 
@@ -151,8 +147,7 @@ def _revoke(call: Call) -> Answer:
 
 # ---- credentials ----------------------------------------------------------------------------------------------------------------------------------------
 def _credential_shown(row: dict[str, Any]) -> dict[str, Any]:
-    times = {name: reading.wire(row[name]) for name in ("expires_at", "last_used_at", "created_at")}
-    return {**{name: row[name] for name in ("id", "name", "kind", "owner", "public_key", "fingerprint", "version")}, **times}
+    return {name: row[name] for name in ("id", "name", "kind", "owner", "public_key", "fingerprint", "version", "expires_at", "last_used_at", "created_at")}
 
 
 def _create_credential(call: Call) -> Answer:

@@ -11,6 +11,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from app.api.problems import FAULTS_MAX, Problem, invalid
+from app.messages import codec
 from app.workflow.inputs import SAFE_INTEGER, Fault
 
 DEPTH_MAX = 32
@@ -182,6 +183,10 @@ def naive(at: datetime | None) -> datetime | None:
     return None if at is None else at.replace(tzinfo=None)
 
 
-def wire(at: datetime | None) -> str | None:
-    """Naive UTC → RFC 3339, six decimals, Z."""
-    return None if at is None else at.isoformat(timespec="microseconds") + "Z"
+def wire(value: Any) -> Any:
+    """What a handler answers, with MySQL's times as the wire has them (codec.wire_time), wherever they stand."""
+    if isinstance(value, datetime):
+        return codec.wire_time(value)
+    if isinstance(value, dict):
+        return {name: wire(each) for name, each in value.items()}
+    return [wire(each) for each in value] if isinstance(value, list) else value
