@@ -5,16 +5,42 @@ Exit codes, settings and output forms: docs/api.md §6. Commands speak HTTP, exc
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from app.cli import access, applications, experiments, explaining, local, operations, places, results, session
 from app.cli.exits import Exit, Failed
 from app.cli.session import Format
 
+
+class Commands(TyperGroup):
+    """Every way out is an exit code of docs/api.md §6."""
+
+    def invoke(self, ctx: Any) -> None:
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except Failed as fault:
+            told, code = fault.text, fault.code
+        except typer.Abort:  # At a question.
+            told, code = "nothing was answered", Exit.INTERRUPTED
+        except BrokenPipeError:  # `| head` has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            told, code = "", Exit.OK
+        except OSError as fault:  # A file; what the network does is told by who asked it.
+            told, code = f"{fault.filename}: {fault.strerror}", Exit.USAGE
+        else:
+            return
+        if told:
+            print(told, file=sys.stderr)
+        raise typer.Exit(code)
+
+
 root = typer.Typer(
     name="airavata",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich help costs 150 ms of the 300 that `--help` may take.
@@ -36,15 +62,4 @@ def choose(
 
 
 def main() -> None:
-    """Every way out is an exit code of docs/api.md §6."""
-    try:
-        root()
-    except Failed as fault:
-        if fault.text:
-            print(fault.text, file=sys.stderr)
-        sys.exit(fault.code)
-    except KeyboardInterrupt:
-        sys.exit(Exit.INTERRUPTED)
-    except BrokenPipeError:  # `| head` has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(Exit.OK)
+    root()

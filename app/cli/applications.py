@@ -18,7 +18,6 @@ import typer
 
 from app.cli import entries, session, show
 from app.cli.exits import Exit, Failed
-from app.cli.places import read
 from app.cli.show import Column, Form
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def parsed(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(read(file))
+        found = yaml.safe_load(file.read_bytes())
     except yaml.YAMLError as fault:
         raise Failed(Exit.USAGE, f"{file}: {fault}") from fault
     if not isinstance(found, dict) or "module" not in found or not set(found) <= SECTIONS:

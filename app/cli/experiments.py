@@ -82,10 +82,7 @@ def value(interface: dict[str, Any], name: str, text: str) -> Any:
 
 
 def contents(path: Path) -> bytes:
-    try:
-        found = path.read_bytes()
-    except OSError as fault:
-        raise Failed(Exit.USAGE, f"{path}: {fault.strerror}") from fault
+    found = path.read_bytes()
     if len(found) > INLINE_BYTES_MAX:
         raise Failed(Exit.USAGE, f"{path} has {len(found)} bytes, at most {INLINE_BYTES_MAX} travel inline: put it into a storage and give its storage://… address")
     return found

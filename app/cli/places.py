@@ -33,7 +33,8 @@ def add_credential(
     """Make or import an SSH key; the answer's public key belongs into the host's authorized_keys."""
     body: dict[str, Any] = {"name": name, "kind": kind, "source": "IMPORT" if private_key else "GENERATE"}
     if private_key:
-        body["private_key"] = read(private_key) if kind == "SSH_KEY" else read(private_key).strip()
+        text = private_key.read_text(errors="replace")
+        body["private_key"] = text if kind == "SSH_KEY" else text.strip()
     if passphrase:
         body["passphrase"] = typer.prompt("Passphrase", hide_input=True, err=True)
     show.one(session.client().post("/credentials", body), output)
@@ -142,10 +143,3 @@ def set_state(host: str, state: str) -> None:
     client = session.client()
     found = client.patch(f"/compute-resources/{client.find('/compute-resources', host)['id']}", {"state": state})
     show.note(f"{found['name']} is {found['state']}")
-
-
-def read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise Failed(Exit.USAGE, f"{path}: {fault}") from fault

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 def airavata(*words: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {"HOME": str(home), "PATH": "/usr/bin:/bin", **environment}
-    return subprocess.run([*AIRAVATA, *words], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([*AIRAVATA, *words], cwd=ROOT, env=clean, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("words", [(), ("run",), ("experiment",), ("doctor",), ("admin", "topics"), ("host", "add")])
@@ -49,13 +49,15 @@ def test_help_answers_within_300_ms_and_imports_nothing_heavy(tmp_path: Path, wo
         (("--profile", "none", "whoami"), 2),
         (("--url", "http://127.0.0.1:9", "whoami"), 5),
         (("app", "apply", "-f", "missing.yaml"), 2),
+        (("credential", "add", "key", "--private-key", "missing"), 2),
+        (("dev", "reset"), 130),  # Asks, and nobody answers.
         (("admin", "migrate"), 78),
         (("doctor",), 78),
     ],
 )
 def test_exit_codes_without_a_server(tmp_path: Path, words: tuple[str, ...], code: int) -> None:
     told = airavata(*words, home=tmp_path, AIRAVATA_MYSQL_URL="nonsense")  # Without it those of a running `airavata dev` would do.
-    assert (told.returncode, told.stdout) == (code, "")
+    assert (told.returncode, told.stdout.strip()) == (code, "")
     assert told.stderr.strip()
     assert "Traceback" not in told.stderr
 
@@ -177,6 +179,24 @@ def test_login_keeps_a_token_that_works(server: Misbehaving, tmp_path: Path) -> 
     told = airavata("whoami", "-o", "json", home=tmp_path)
     assert json.loads(told.stdout) == {"user": "me"}
     assert server.asked[1][2]["authorization"] == "Bearer airv_kept"
+
+
+def test_a_token_that_cannot_be_kept_is_told_with_its_file(server: Misbehaving, tmp_path: Path) -> None:
+    server.answers = [(200, {"user": "me", "role": "user"})]
+    told = airavata("--url", server.url, "--profile", "no/such", "login", home=tmp_path, AIRAVATA_TOKEN="airv_lost")
+    assert (told.returncode, "Traceback" in told.stderr, "airv_lost" in told.stderr) == (2, False, False)
+    assert "no/such" in told.stderr
+
+
+def test_who_has_seen_enough_of_a_list_ends_it_well(server: Misbehaving, tmp_path: Path) -> None:
+    server.answers = [(200, {"items": [{"id": "x" * 1000}] * 500})]
+    clean = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "AIRAVATA_URL": server.url, "AIRAVATA_TOKEN": "airv_x"}
+    with subprocess.Popen([*AIRAVATA, "project", "ls", "-o", "ndjson"], cwd=ROOT, env=clean, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        listing.stdout.readline()
+        listing.stdout.close()
+        assert (listing.stderr.read(), listing.wait(60)) == (b"", 0)
 
 
 def test_a_list_is_read_page_by_page(server: Misbehaving, tmp_path: Path) -> None:
