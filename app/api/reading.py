@@ -151,7 +151,7 @@ def faults_of(fault: ValidationError) -> list[Fault]:
     for each in fault.errors(include_url=False, include_input=False)[:FAULTS_MAX]:
         pointer = "".join(f"/{_escaped(str(part))}" for part in each["loc"] if part != "[key]" and not str(part).startswith(("function-", "constrained-")))
         context = each.get("ctx") or {}
-        code = FIELD_CODES.get(each["type"]) or (each["type"] if each["type"] in OUR_CODES else "wrong_type")
+        code = each["type"] if "detail" in context else FIELD_CODES.get(each["type"], "wrong_type")  # Ours have a detail (models.refuse).
         limit = next((context[name] for name in ("max_length", "le", "lt", "ge", "gt", "expected", "limit") if name in context), None)
         found.append(Fault(pointer, code, each["msg"][:300], limit))
     return found
@@ -159,12 +159,6 @@ def faults_of(fault: ValidationError) -> list[Fault]:
 
 def _escaped(part: str) -> str:
     return part.replace("~", "~0").replace("/", "~1")
-
-
-OUR_CODES = frozenset(
-    {"required", "unknown_field", "unknown_input", "wrong_type", "out_of_range", "too_long", "too_many", "bad_format", "not_allowed", "unsafe_value", "unknown_reference",
-     "duplicate", "exceeds_limit", "conflicts_with", "expired", "disabled"}
-)  # fmt: skip
 
 
 def moment(text: str) -> datetime:
