@@ -5,14 +5,14 @@ tells whole seconds: there nothing is said.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.chaos.lines import read
-from tests.chaos.takeovers import quantile
 from tests.checker.evidence import Evidence
+from tests.checker.reading import seconds_of
+from tests.checker.report import quantile
 from tests.checker.verdicts import Promise
 
 Document = dict[str, Any]
@@ -41,7 +41,7 @@ class Hops(Promise):
         for group, record in tx.applied:
             at = self.sent.get(record.mid, "")
             if "." in at:
-                self.hops.append(Hop(group.rpartition(".")[2], epoch(at), epoch(tx.at) - epoch(at)))
+                self.hops.append(Hop(group.rpartition(".")[2], seconds_of(at), seconds_of(tx.at) - seconds_of(at)))
 
 
 def of(run: Path) -> list[Hop]:
@@ -51,13 +51,9 @@ def of(run: Path) -> list[Hop]:
     return listener.hops
 
 
-def epoch(wall: str) -> float:
-    return datetime.fromisoformat(wall).timestamp()
-
-
 def phases(run: Path) -> list[tuple[str, float, float]]:
     """(name, since, until) of what `phase` lines of nemesis.jsonl began; one without a name only ends the last."""
-    told = [(line["phase"], epoch(line["wall"])) for line in read(run / "nemesis.jsonl") if line["kind"] == "phase"]
+    told = [(line["phase"], seconds_of(line["wall"])) for line in read(run / "nemesis.jsonl") if line["kind"] == "phase"]
     return [(name, since, until) for (name, since), (_, until) in pairwise(told)]
 
 

@@ -26,6 +26,7 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.headline import EXERCISED
 from tests.chaos.lines import read
 from tests.chaos.outcome import Case, Outcome, Say
+from tests.checker.reading import seconds_of
 
 Document = dict[str, Any]
 ORDER = ("event-sink", "executor-environment", "executor-data", "executor-job", "executor-noop", "generator", "scheduler", "relay", "api")  # docs/deploying.md, upgrading.
@@ -237,7 +238,7 @@ def launches(run: Path) -> Mapping[str, Document]:
         (asked if line["kind"] == "op.invoke" else answered)[line["op"]] = line
     found = {}
     for name, since, until in hops.phases(run):
-        within = [(each, answered[op]) for op, each in asked.items() if op in answered and since <= hops.epoch(each["wall"]) < until]
+        within = [(each, answered[op]) for op, each in asked.items() if op in answered and since <= seconds_of(each["wall"]) < until]
         seconds = [done["mono"] - each["mono"] for each, done in within if each["operation"] == "launch" and done["outcome"] == "ok"]
         found[name] = hops.figures(seconds) | {"without_answer": sum("status" not in done for _, done in within), "come_again": sum(done.get("status") in {429, 503} for _, done in within)}
     return found

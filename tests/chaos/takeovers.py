@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.chaos.lines import read
 from tests.chaos.victims import Place, Victim
+from tests.checker.report import quantile
 
 Document = dict[str, Any]
 LOOK_SECONDS = 0.03
@@ -81,11 +82,6 @@ def _claims(line: Document, held: set[Place]) -> list[Place]:
     if line["kind"] != "unit.end" or line["outcome"] != "committed":
         return []
     return [("shard", each) for each in line.get("shard", ())] if line["unit"] == "relay.settle" else list(held) if line["unit"] == "watch.claim" else []
-
-
-def quantile(values: Sequence[float], share: float) -> float | None:
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
 def summary(rounds: Sequence[Document], verdict: Document) -> Document:

@@ -123,6 +123,7 @@ class Evidence:
         self.seen: dict[str, Any] = {}  # what the files said about their own completeness, for sources.py
         self.log: dict[tuple[str, int], list[Message]] = defaultdict(list)
         self.offsets: dict[tuple[str, int], Any] = defaultdict(lambda: array("q"))
+        self.asked: dict[str, tuple[Any, Place]] = {}  # op → the request that has no answer yet
         self.by_mid: dict[str, Message] = {}
         self.again: dict[str, list[Message]] = {}  # further records of a mid
         self.timers: set[str] = set()
@@ -146,11 +147,10 @@ class Evidence:
     # ---- the walk ---------------------------------------------------------------------------------------------------------------------------------
     def walk(self, promises: Sequence[Promise]) -> None:
         self.promises = promises
-        self._lines("nemesis", "nemesis.jsonl", "fault")
-        self._lines("client", "client.jsonl", "client")
-        for path in sorted((self.run / "journal").glob("*.jsonl")):
-            self._lines("journal", f"journal/{path.name}", "journal")
-        self._lines("samples", "samples.jsonl", "sample")
+        self._nemesis()
+        self._clients()
+        self._journals()
+        self._samples()
         self._tables()
         self._kafka()
         self._binlog()
@@ -169,31 +169,55 @@ class Evidence:
         self.lines[source].append(found)
         return found
 
-    def _lines(self, source: str, name: str, hook: str) -> None:
-        """Files whose lines are numbered within a life: gaps are looked for here."""
+    def _numbered(self, source: str, name: str) -> Iterator[tuple[Any, Place]]:
+        """The lines of a file in which they are numbered within a life: gaps are looked for here."""
         lines = self._open(source, name)
-        if lines is None:
-            return
-        hooks = self._listeners(hook)
         last: dict[str, int] = {}
-        parts: list[dict[str, Any]] = []
-        for number, line in lines:
+        for number, line in lines or ():
             life = str(line.get("life", ""))
             n = line.get("n")
-            if n != last.get(life, 0) + 1:
+            if lines is not None and n != last.get(life, 0) + 1:
                 lines.faults.append(f"{name}:{number}: life {life[:12]} jumps from line {last.get(life, 0)} to {n}")
             last[life] = n if isinstance(n, int) else last.get(life, 0) + 1
-            if source == "journal":
-                line = _whole(parts, line)
-                if line is None:
-                    continue
-            place = Place(name, number)
-            if source == "nemesis":
-                self.renewed.update((line.get("evidence") or {}).get("topics_renewed") or ())
-                self.published.update((topic, part, offset) for topic, part, offset in (line.get("evidence") or {}).get("published") or ())
+            yield line, Place(name, number)
+        self.seen.setdefault(f"{source}.lives", set()).update(last)
+
+    def _nemesis(self) -> None:
+        hooks = self._listeners("fault")
+        for line, place in self._numbered("nemesis", "nemesis.jsonl"):
+            evidence = line.get("evidence") or {}
+            self.renewed.update(evidence.get("topics_renewed") or ())
+            self.published.update((topic, part, offset) for topic, part, offset in evidence.get("published") or ())
             for each in hooks:
                 each(line, place)
-        self.seen.setdefault(f"{source}.lives", set()).update(last)
+
+    def _clients(self) -> None:
+        """Each answer together with what was asked; what was never answered stays in `asked`."""
+        asking, answering = self._listeners("invoked"), self._listeners("answered")
+        for line, place in self._numbered("client", "client.jsonl"):
+            if line["kind"] == "op.invoke":
+                self.asked[line["op"]] = (line, place)
+                for each in asking:
+                    each(line, place)
+            elif line["op"] in self.asked:
+                asked, at = self.asked.pop(line["op"])
+                for each in answering:
+                    each(asked, at, line, place)
+
+    def _journals(self) -> None:
+        hooks = self._listeners("journal")
+        for path in sorted((self.run / "journal").glob("*.jsonl")):
+            parts: list[dict[str, Any]] = []
+            for part, place in self._numbered("journal", f"journal/{path.name}"):
+                line = _whole(parts, part)
+                for each in hooks if line is not None else ():
+                    each(line, place)
+
+    def _samples(self) -> None:
+        hooks = self._listeners("sample")
+        for line, place in self._numbered("samples", "samples.jsonl"):
+            for each in hooks:
+                each(line, place)
 
     def _tables(self) -> None:
         hooks = self._listeners("row")
@@ -309,6 +333,12 @@ class Evidence:
             return []
         offsets, log = self.offsets[where], self.log[where]
         return [each for each in log[bisect_left(offsets, first) : bisect_left(offsets, end)] if wanted(group, each.type, each.only)]
+
+    def committed_at(self, where: tuple[str, int], offset: int) -> bool:
+        """Does a read_committed reader find a record there?"""
+        offsets = self.offsets.get(where, ())
+        at = bisect_left(offsets, offset)
+        return at < len(offsets) and offsets[at] == offset
 
     def records_of(self, mid: str) -> list[Message]:
         first = self.by_mid.get(mid)

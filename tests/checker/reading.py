@@ -5,6 +5,7 @@ A torn last line (the writer was killed in it) is counted and dropped; any other
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,11 @@ def line_of(run: Path, place: Place, longest: int = 400) -> str:
                 text = line.decode(errors="replace").strip()
                 return text if len(text) <= longest else f"{text[:longest]}…"
     return ""
+
+
+def seconds_of(stamp: str) -> float:
+    """Since the epoch, of a time in UTC as journals, binary log or tables spell it."""
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC).timestamp()
 
 
 def headers_of(packed: bytes) -> dict[str, bytes]:

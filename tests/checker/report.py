@@ -1,6 +1,7 @@
 """The page for people, the same for machines, and JUnit for whoever runs the checker. All are written into the run's own directory."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -19,9 +20,9 @@ def write(judged: Judgement) -> None:
     junit(judged, judged.run / "junit.xml")
 
 
-def quantile(values: Sequence[float], part: float) -> float:
-    """By nearest rank: a value that was measured."""
-    return sorted(values)[min(len(values) - 1, max(0, -(-int(len(values) * part * 1000) // 1000) - (part < 1)))] if values else 0.0
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """By nearest rank: a value that was measured; None of nothing."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
 
 
 def as_json(judged: Judgement) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def as_json(judged: Judgement) -> dict[str, Any]:
         "faults": {kind: {"planned": planned, "proven": judged.faults.proven[kind]} for kind, planned in sorted(judged.faults.planned.items())},
         "unproven": [why for why, _ in judged.faults.unproven],
         "takeover": {
-            component: {"n": len(some), "p50": quantile(some, 0.5), "p99": quantile(some, 0.99), "max": max(some, default=0.0), "thrown_away": thrown.get(component, 0)}
+            component: {"n": len(some), "p50": quantile(some, 0.5) or 0.0, "p99": quantile(some, 0.99) or 0.0, "max": max(some, default=0.0), "thrown_away": thrown.get(component, 0)}
             for component, some in {**{each: [] for each in thrown}, **judged.takeover}.items()
         },
         "counts": {**judged.counts, **(judged.evidence.manifest.get("counters") or {})},

@@ -231,13 +231,8 @@ class SetAside(Promise):
         self.aborted_at: dict[tuple[str, int, int], Message] = {}
 
     def uncommitted(self, record: Message, line: Any) -> None:
-        offsets, log = self.evidence.offsets.get(record.where), self.evidence.log.get(record.where, ())
-        if offsets is not None:
-            from bisect import bisect_left
-
-            at = bisect_left(offsets, record.offset)
-            if at < len(log) and offsets[at] == record.offset:
-                return
+        if self.evidence.committed_at(record.where, record.offset):
+            return
         self.count("aborted")
         self.aborted_at[record.topic, record.part, record.offset] = record
         if record.mid and record.mid not in self.evidence.by_mid:
@@ -364,6 +359,3 @@ class NoTornStep(Promise):
             self.missing(f"{step} says it committed {len(out)} messages, and {len(lost)} of them are nowhere", place, there)
         elif not set.intersection(*(self.written[mid] for mid in out), *([{there}] if there else [])):
             self.broken(f"what {step} committed is spread over several transactions", place, *{each for mid in out for each in self.written[mid]})
-
-
-__all__ = ["AppliedOnce", "NoTornStep", "OrderWithinKey", "OutboxConserved", "SetAside"]

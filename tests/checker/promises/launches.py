@@ -18,16 +18,12 @@ class Accepted(Promise):
 
     def __init__(self, evidence: Any) -> None:
         super().__init__(evidence)
-        self.asked: dict[str, Place] = {}
         self.accepted: dict[str, Place] = {}
         self.launched: dict[str, Place] = {}
         self.there: set[str] = set()
 
-    def client(self, line: Any, place: Place) -> None:
-        if line["kind"] == "op.invoke" and line.get("operation") == "launch":
-            self.asked[line["op"]] = place
-        elif line["kind"] == "op.return" and line["op"] in self.asked:
-            del self.asked[line["op"]]
+    def answered(self, asked: Any, at: Place, line: Any, place: Place) -> None:
+        if asked.get("operation") == "launch":
             self.count("launches", line["outcome"] == "ok")
             self.count("unknown", line["outcome"] == "unknown")
             if line["outcome"] == "ok" and line.get("experiment"):
@@ -51,7 +47,7 @@ class Accepted(Promise):
             self.launched[experiment] = tx.place
 
     def conclude(self) -> None:
-        self.count("unknown", len(self.asked))
+        self.count("unknown", sum(asked.get("operation") == "launch" for asked, _ in self.evidence.asked.values()))
         for experiment, place in self.accepted.items():
             if experiment not in self.launched:
                 self.missing(f"{experiment} was accepted, and no transaction launched it", place)
@@ -142,18 +138,15 @@ class OneKey(Promise):
 
     def __init__(self, evidence: Any) -> None:
         super().__init__(evidence)
-        self.asked: dict[str, Any] = {}
         self.answers: dict[tuple[str, str], list[tuple[str, str, Place]]] = defaultdict(list)
         self.processes: dict[str, list[Place]] = defaultdict(list)
 
-    def client(self, line: Any, place: Place) -> None:
-        if line["kind"] == "op.invoke" and line.get("operation") == "launch" and line.get("key"):
-            self.asked[line["op"]] = line
-        elif line["kind"] == "op.return" and line["op"] in self.asked:
-            asked = self.asked.pop(line["op"])
-            if line["outcome"] == "ok":
-                self.answers[asked["tenant"], asked["key"]].append((str(line.get("experiment")), str(asked.get("body_sha256")), place))
-            self.count("refused", line.get("code") == "idempotency_key_reused")
+    def answered(self, asked: Any, at: Place, line: Any, place: Place) -> None:
+        if asked.get("operation") != "launch" or not asked.get("key"):
+            return
+        if line["outcome"] == "ok":
+            self.answers[asked["tenant"], asked["key"]].append((str(line.get("experiment")), str(asked.get("body_sha256")), place))
+        self.count("refused", line.get("code") == "idempotency_key_reused")
 
     def row(self, table: str, row: Any, place: Place) -> None:
         if table == "processes":
@@ -185,36 +178,29 @@ class Refused(Promise):
 
     def __init__(self, evidence: Any) -> None:
         super().__init__(evidence)
-        self.asked: dict[str, tuple[Any, Place]] = {}
         self.markers: dict[str, Place] = {}
 
-    def client(self, line: Any, place: Place) -> None:
-        if line["kind"] == "op.invoke":
-            if line.get("expect"):
-                self.asked[line["op"]] = (line, place)
-                if line.get("marker"):
-                    self.markers[str(line["marker"])] = place
-        elif line["op"] in self.asked:
-            asked, at = self.asked.pop(line["op"])
-            if line["outcome"] == "unknown" or (line["status"], line.get("code")) == UNAVAILABLE:
-                return
-            self.count("refusals", line["outcome"] == "refused")
-            wants = asked["expect"]
-            if line["status"] not in wants["status"] or (wants.get("code") and line.get("code") != wants["code"]):
-                self.broken(f"{asked['operation']} was answered {line['status']} {line.get('code')}, not {wants['status']} {wants.get('code')}", at, place)
-            if asked.get("deadline_ms") and (line["mono"] - asked["mono"]) * 1000 > asked["deadline_ms"]:
-                self.broken(f"{asked['operation']} was answered after {line['mono'] - asked['mono']:.1f} s", at, place)
+    def invoked(self, line: Any, place: Place) -> None:
+        if line.get("expect") and line.get("marker"):
+            self.markers[str(line["marker"])] = place
+
+    def answered(self, asked: Any, at: Place, line: Any, place: Place) -> None:
+        wants = asked.get("expect")
+        if not wants or line["outcome"] == "unknown" or (line["status"], line.get("code")) == UNAVAILABLE:
+            return
+        self.count("refusals", line["outcome"] == "refused")
+        if line["status"] not in wants["status"] or (wants.get("code") and line.get("code") != wants["code"]):
+            self.broken(f"{asked['operation']} was answered {line['status']} {line.get('code')}, not {wants['status']} {wants.get('code')}", at, place)
+        if asked.get("deadline_ms") and (line["mono"] - asked["mono"]) * 1000 > asked["deadline_ms"]:
+            self.broken(f"{asked['operation']} was answered after {line['mono'] - asked['mono']:.1f} s", at, place)
 
     def transaction(self, tx: Transaction) -> None:
         if not self.markers:
             return
-        for changes in tx.changes.values():
-            for _, _, after in changes:
-                for value in after.values():
-                    if isinstance(value, str):
-                        for marker, place in self.markers.items():
-                            if marker in value or marker.encode().hex() in value:
-                                self.broken(f"a refused request left a row: {marker}", place, tx.place)
+        texts = [value for changes in tx.changes.values() for _, _, after in changes for value in after.values() if isinstance(value, str)]
+        for marker, place in self.markers.items():
+            for _ in (text for text in texts if marker in text or marker.encode().hex() in text):
+                self.broken(f"a refused request left a row: {marker}", place, tx.place)
 
 
 class NoGoingBack(Promise):
@@ -225,23 +211,16 @@ class NoGoingBack(Promise):
 
     def __init__(self, evidence: Any) -> None:
         super().__init__(evidence)
-        self.asked: dict[str, tuple[str, float]] = {}  # Reads alone: a launch that is repeated under its key is answered as it was the first time.
         self.seen: dict[tuple[str, str], list[tuple[float, int, Place]]] = defaultdict(list)
 
-    def client(self, line: Any, place: Place) -> None:
-        if line["kind"] == "op.invoke":
-            if line.get("operation") == "read":
-                self.asked[line["op"]] = (str(line.get("session")), line["mono"])
+    def answered(self, asked: Any, at: Place, line: Any, place: Place) -> None:
+        """Reads alone: a launch that is repeated under its key is answered as it was the first time."""
+        if asked.get("operation") != "read" or line["outcome"] != "ok" or not line.get("experiment") or not isinstance(line.get("version"), int):
             return
-        session, invoked = self.asked.pop(line["op"], ("", 0.0))
-        if not (session and line["outcome"] == "ok" and line.get("experiment") and isinstance(line.get("version"), int)):
-            return
+        session = str(asked.get("session"))
         before = self.seen[session, line["experiment"]]
-        for ended, version, at in before[-50:]:
-            if ended <= invoked and version > line["version"]:  # Only answers that were there before this was asked.
-                self.broken(f"session {session} saw {line['experiment']} at version {version}, then at {line['version']}", at, place)
+        for ended, version, seen_at in before[-50:]:
+            if ended <= asked["mono"] and version > line["version"]:  # Only answers that were there before this was asked.
+                self.broken(f"session {session} saw {line['experiment']} at version {version}, then at {line['version']}", seen_at, place)
         self.count("reads", bool(before))
         before.append((line["mono"], line["version"], place))
-
-
-__all__ = ["Accepted", "Ended", "NoGoingBack", "OneKey", "Refused"]

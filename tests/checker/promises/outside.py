@@ -25,13 +25,10 @@ class TenantsApart(Promise):
         self.own: dict[str, list[str]] = evidence.canaries.get("tenants") or {}
         self.foreign = {tenant: [(owner, each) for owner, some in self.own.items() if owner != tenant for each in some] for tenant in self.own}
         self.at_home: set[str] = set()
-        self.tenants: dict[str, str] = {}
 
-    def client(self, line: Any, place: Place) -> None:
-        if line["kind"] == "op.invoke":
-            self.tenants[line["op"]] = str(line.get("tenant"))
-        elif line.get("answer_text") is not None:
-            tenant = self.tenants.get(line["op"], "")
+    def answered(self, asked: Any, at: Place, line: Any, place: Place) -> None:
+        tenant = str(asked.get("tenant"))
+        if line.get("answer_text") is not None:
             self.count("answers", tenant in self.foreign)
             self._search(tenant, line["answer_text"], place, "an answer")
 
@@ -111,8 +108,8 @@ class BoundsHold(Promise):
                 if value > caps[name]:
                     self.broken(f"{path} was {value}, the cap is {caps[name]}", place)
 
-    def client(self, line: Any, place: Place) -> None:
-        if line["kind"] == "op.return" and line.get("status") in {429, 503}:
+    def answered(self, asked: Any, at: Place, line: Any, place: Place) -> None:
+        if line.get("status") in {429, 503}:
             self.count("over_capacity")
             if line.get("retry_after") is None:
                 self.broken(f"{line['status']} without Retry-After", place)

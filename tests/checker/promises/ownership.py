@@ -2,11 +2,10 @@
 
 from bisect import bisect_left
 from collections import defaultdict
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from tests.checker.evidence import Transaction
-from tests.checker.reading import Place
+from tests.checker.reading import Place, seconds_of
 from tests.checker.tables import FACTS, role
 from tests.checker.verdicts import Promise
 
@@ -60,7 +59,7 @@ class Ownership(Promise):
         elif kind == "unit.end":
             self._unit(line, place)
         if self.clock is None and line.get("wall"):
-            self.clock = (line["mono"], _seconds(line["wall"]))
+            self.clock = (line["mono"], seconds_of(line["wall"]))
 
     def _unit(self, line: Any, place: Place) -> None:
         if line["outcome"] == "fenced" or line.get("fenced"):
@@ -74,9 +73,9 @@ class Ownership(Promise):
             for found in some.values():
                 found.sort()
 
-
-def _seconds(wall: str) -> float:
-    return datetime.fromisoformat(wall.replace("Z", "+00:00")).replace(tzinfo=UTC).timestamp()
+    def mono_of(self, record: Any) -> float:
+        """When its row was written, on the monotonic clock."""
+        return (record.time - self.clock[1]) + self.clock[0] if self.clock is not None else 0.0
 
 
 class OneOwner(Ownership):
@@ -173,14 +172,6 @@ class OneOwner(Ownership):
 
     def _waited(self, where: Where, done: Done, since: float) -> bool:
         return any(self.mono_of(each) <= since for each in self.evidence.between(*where, done.first, done.last + 1)[:1])
-
-    def mono_of(self, record: Any) -> float:
-        return record_mono(self, record)
-
-
-def record_mono(told: Ownership, record: Any) -> float:
-    """When its row was written, on the monotonic clock."""
-    return (record.time - told.clock[1]) + told.clock[0] if told.clock is not None else 0.0
 
 
 class OffsetsBehind(Promise):
@@ -355,7 +346,4 @@ class TakenOver(Ownership):
     def time_of(self, record: Any) -> float:
         """When it could be read: as the relay tells it. Its row is older: a relay that is slow, or is taken over itself, keeps no consumer's successor waiting."""
         told = None if record.marked else self.published.get(self.rows.get(record.mid, 0))  # A nemesis' copy is not there since its original is.
-        return told or record_mono(self, record)
-
-
-__all__ = ["OffsetsBehind", "OneOwner", "TakenOver"]
+        return told or self.mono_of(record)

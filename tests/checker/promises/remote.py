@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from tests.checker.reading import Place
+from tests.checker.reading import Place, seconds_of
 from tests.checker.tables import terminal
 from tests.checker.verdicts import Promise
 
@@ -25,22 +25,22 @@ class OneExecution(Promise):
         super().__init__(evidence)
         self.starts: dict[str, list[Line]] = defaultdict(list)
         self.ends: dict[tuple[str, str], float] = {}
+        self.ended: set[str] = set()
         self.exits: dict[str, float] = {}
         self.finished: dict[str, float] = {}
 
     def row(self, table: str, row: Any, place: Place) -> None:
         if table == "jobs" and row.get("finished_at"):
-            self.finished[row["attempt_id"]] = _time(row["finished_at"])
+            self.finished[row["attempt_id"]] = seconds_of(row["finished_at"])
 
     def host(self, kind: str, host: str, line: Any, place: Place) -> None:
         if kind == "ledger" and line.get("kind") == "start":
             self.starts[line["token"]].append((line, place, host))
         elif kind == "ledger" and line.get("kind") == "end":
             self.ends[line["token"], str(line.get("pid"))] = float(line["at"])
-        elif kind == "control" and line.get("exit"):
-            ended = dict(word.split("=", 1) for word in str(line["exit"]).split() if "=" in word).get("ended")
-            if ended:
-                self.exits[line["token"]] = float(ended) + 1.0  # Whole seconds.
+            self.ended.add(line["token"])
+        elif kind == "control" and (ended := _words(line.get("exit")).get("ended")):
+            self.exits[line["token"]] = float(ended) + 1.0  # Whole seconds.
 
     def conclude(self) -> None:
         tasks: dict[str, list[tuple[float, float | None, str, Place]]] = defaultdict(list)
@@ -68,15 +68,10 @@ class OneExecution(Promise):
             elif begun < ended - 2.0:  # By exit file or row, which are later than the truth.
                 self.broken(f"{task}: {other} started {ended - begun:.0f} s before {one} is known to have ended", at, place)
 
-    @property
-    def ended(self) -> set[str]:
-        return {token for token, _ in self.ends}
 
-
-def _time(text: str) -> float:
-    from datetime import UTC, datetime
-
-    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+def _words(text: Any) -> dict[str, str]:
+    """Of a line of the host's own: `pid=4711 boot=…`."""
+    return dict(word.split("=", 1) for word in str(text or "").split() if "=" in word)
 
 
 class NoOrphan(Promise):
@@ -121,7 +116,7 @@ class NoOrphan(Promise):
                 self.count("duplicates")
                 token = control["token"]
                 evidence = str(self.jobs.get(token, ({}, place))[0].get("evidence") or "")
-                if "duplicate_suppressed" not in evidence and "duplicate" not in evidence:
+                if "duplicate" not in evidence:
                     self.missing(f"{token}: the host noted a duplicate ({note}), and the job's row does not tell of it", place, *([self.jobs[token][1]] if token in self.jobs else []))
 
     def _known(self, token: str, place: Place) -> None:
@@ -134,7 +129,7 @@ class NoOrphan(Promise):
     def _there(self, token: str, job: Any, place: Place) -> None:
         self.count("jobs")
         control, at = self.controls.get(token, ({}, place))
-        words = dict(word.split("=", 1) for word in str(control.get("receipt") or "").split() if "=" in word)
+        words = _words(control.get("receipt"))
         if words and job["scheduler_job_id"] != f"{words.get('pid')}@{words.get('boot')}":
             self.broken(f"{token}: the row has job {job['scheduler_job_id']}, the host's receipt {words.get('pid')}@{words.get('boot')}", place, at)
         elif not words and not (job["state"] == "LOST" and job.get("evidence")):
