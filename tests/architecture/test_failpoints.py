@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 import pytest
 
 from tests.chaos.catalogue import BUILT, POINTS, UNITS
+from tests.chaos.every_point import COMMANDS
+from tests.chaos.freeze_frames import FRAMES
 from tests.support import points_in_code as code
 
 RELAY = "outbox_relay/relay.py"
@@ -39,7 +41,10 @@ def test_the_page_has_98_points_and_those_of_parts_not_built_are_told_apart() ->
     page = [name for name, point in POINTS.items() if point.page]
     assert len(page) == 98
     assert sorted({point.part for point in POINTS.values() if point.part}) == ["batch systems", "cancel"]
-    assert all(point.frame for point in BUILT.values())
+
+
+def test_every_point_that_is_built_has_a_frame_or_is_a_commands() -> None:
+    assert (sorted(BUILT.keys() - FRAMES.keys()), sorted(FRAMES.keys() - BUILT.keys())) == (sorted(COMMANDS), [])
 
 
 def test_every_durable_call_stands_between_two_points() -> None:

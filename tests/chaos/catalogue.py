@@ -1,4 +1,4 @@
-"""Every fail point, as data: where it sits in the protocol, what a freeze frame must show there, what it can be aimed by, and whether its part exists yet.
+"""Every fail point, as data: where it sits in the protocol, what it can be aimed by, and whether its part exists yet. What a freeze frame must show there: freeze_frames.py.
 
 `tests/architecture/test_failpoints.py` holds the product's code and host scripts against this, both ways. `POINTS` are the 98 of the design's page, and those that the one
 consumer loop gives every consumer besides (`page=False`). `UNITS` are units of work that are no points of their own, each with the reason; since a unit's name always
@@ -9,34 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-FACTS: Mapping[str, str] = {  # What a frame may say, of what the struck process was doing; the harness has one look for each.
-    "mysql before": "no transaction of the act is in the binary log",
-    "mysql open": "the same, and until the process dies (or the server ends its idle session) a transaction holds its locks",
-    "mysql committed": "the act's transaction is in the binary log; nobody was told",
-    "outbox waiting": "the batch's rows are in the outbox",
-    "outbox gone": "the batch's rows are not in the outbox",
-    "topic hidden": "no read_committed reader sees the batch's rows; a read_uncommitted one may",
-    "topic readable": "each of the batch's rows is readable in its topic, once, and the state record names it",
-    "offset lazy": "Kafka's committed offset may lie anywhere up to MySQL's position",
-    "unanswered": "whoever asked has no answer",
-    "command unsent": "nothing of the command has reached the host",
-    "command sent": "the command is on its way or done: the host alone knows",
-    "host locked": "the token's lock names this helper",
-    "host epoch": "the epoch file holds this epoch, or a newer one",
-    "host intent": "there is an intent",
-    "host no job": "no guard of this start, no receipt",
-    "host job": "the wrapper was started: it may have its guard, its receipt, its program",
-    "host guard": "the guard names this wrapper",
-    "host no receipt": "there is no receipt of this start",
-    "host receipt": "there is a receipt",
-    "host no exit": "there is no exit file, and the program has ended",
-    "host exit": "there is an exit file",
-    "file part": "only part files; nothing under the final name, or what was there before",
-    "file whole": "the final name has the source's size and hash",
-    "topics made": "topics are there, their position rows are not",
-    "schema made": "the revision's statement has run, its number is not stored",
-}
-
 
 @dataclass(frozen=True)
 class Point:
@@ -44,14 +16,10 @@ class Point:
 
     module: str
     step: str
-    frame: tuple[str, ...]
     tells: tuple[str, ...] = ()
     raises: bool = True
     part: str = ""
     page: bool = True
-
-    def __post_init__(self) -> None:
-        assert set(self.frame) <= FACTS.keys(), self.frame
 
 
 Points = Iterator[tuple[str, Point]]
@@ -61,20 +29,20 @@ WORKER = ("process", "task", "token")
 
 def unit(name: str, module: str, step: str, *tells: str, part: str = "", page: tuple[bool, bool] = (True, True)) -> Points:
     """A unit of work: around its COMMIT."""
-    yield f"{name}.before", Point(module, f"{step}, before COMMIT", ("mysql open",), tells, part=part, page=page[0])
-    yield f"{name}.after", Point(module, f"{step}, COMMIT done", ("mysql committed", "unanswered"), tells, part=part, page=page[1])
+    yield f"{name}.before", Point(module, f"{step}, before COMMIT", tells, part=part, page=page[0])
+    yield f"{name}.after", Point(module, f"{step}, COMMIT done", tells, part=part, page=page[1])
 
 
 def consumer(component: str, listed: str, commit: str = "commit") -> Points:
     """What the loop gives every consumer (app/kafka/loop.py, consumer.py). `listed`: those on the design's page."""
 
-    def point(name: str, step: str, *frame: str, raises: bool = True) -> tuple[str, Point]:
-        return f"{component}.{name}", Point(component, step, frame, raises=raises, page=name in listed.split())
+    def point(name: str, step: str, *, raises: bool = True) -> tuple[str, Point]:
+        return f"{component}.{name}", Point(component, step, raises=raises, page=name in listed.split())
 
     yield from unit(f"{component}.claim", component, "C0", "group", page=("claim.before" in listed, "claim.after" in listed))
-    yield point("poll.after", "C1→C2, a batch in hand", "mysql before", raises=False)
-    yield point("position.after", "C2, positions locked", "mysql open")
-    yield point("aside.after", "C3, copy or dead letter written", "mysql open")
+    yield point("poll.after", "C1→C2, a batch in hand", raises=False)
+    yield point("position.after", "C2, positions locked")
+    yield point("aside.after", "C3, copy or dead letter written")
     yield from unit(f"{component}.{commit}", component, "E1" if component == "executor" else "C4", *MESSAGES)
     yield from committed(component, listed)
 
@@ -82,68 +50,66 @@ def consumer(component: str, listed: str, commit: str = "commit") -> Points:
 def committed(component: str, listed: str = "") -> Points:
     """C5 and the hand-over: the sink's too."""
     for name, step in (("offsets.before", "C5, before the offset commit"), ("offsets.after", "C5, handed to the client"), ("revoke.after", "hand-over half done")):
-        yield f"{component}.{name}", Point(component, step, ("mysql committed", "offset lazy"), raises=False, page=name in listed.split())
+        yield f"{component}.{name}", Point(component, step, raises=False, page=name in listed.split())
 
 
 def relay() -> Points:
-    def point(name: str, step: str, *frame: str, tells: tuple[str, ...] = ("shard",)) -> tuple[str, Point]:
-        return f"relay.{name}", Point("relay", step, frame, tells)
+    def point(name: str, step: str, *tells: str) -> tuple[str, Point]:
+        return f"relay.{name}", Point("relay", step, tells)
 
-    hidden, shown = ("outbox waiting", "topic hidden"), ("outbox waiting", "topic readable")
     yield from unit("relay.lease", "relay", "R0", "shard")
-    yield point("init.before", "R0→R1, no producer yet", "mysql before")
-    yield point("init.after", "R1, predecessors fenced", "mysql before")
-    yield point("read_state.after", "R2→R3", "mysql before")
+    yield point("init.before", "R0→R1, no producer yet", "shard")
+    yield point("init.after", "R1, predecessors fenced", "shard")
+    yield point("read_state.after", "R2→R3", "shard")
     yield from unit("relay.settle", "relay", "R3", "shard")
-    yield point("select.after", "R4→R5", *hidden)
-    yield point("produce.after", "R5, a row handed to the client", *hidden, tells=())
-    yield point("record.before", "R5, rows produced, state record not", *hidden)
-    yield point("commit.before", "R5→R6", *hidden)
-    yield point("commit.after", "R6→R7", *shown)
-    yield "relay.delete.before", Point("relay", "R7, before COMMIT", ("mysql open", *shown), ("shard", "ids"))
-    yield "relay.delete.after", Point("relay", "R7, COMMIT done", ("mysql committed", "outbox gone", "topic readable"), ("shard", "ids"))
+    yield point("select.after", "R4→R5", "shard")
+    yield point("produce.after", "R5, a row handed to the client")
+    yield point("record.before", "R5, rows produced, state record not", "shard")
+    yield point("commit.before", "R5→R6", "shard")
+    yield point("commit.after", "R6→R7", "shard")
+    yield from unit("relay.delete", "relay", "R7", "shard", "ids")
     yield from unit("relay.set_aside", "relay", "a row Kafka never takes", "shard", "ids")
 
 
 def remote() -> Points:
-    def point(name: str, step: str, *frame: str, module: str = "ssh", tells: tuple[str, ...] = WORKER) -> tuple[str, Point]:
-        return name, Point(module, step, frame, tells)
+    def point(name: str, step: str, *, module: str = "ssh", tells: tuple[str, ...] = WORKER) -> tuple[str, Point]:
+        return name, Point(module, step, tells)
 
-    yield point("ssh.connect.before", "E2, no connection yet", "command unsent", tells=("host", *WORKER))
-    yield point("ssh.connect.after", "E2, authenticated", "command unsent", tells=("host", *WORKER))
-    yield point("ssh.exec.before", "E2, a channel is open", "command unsent", tells=("host", *WORKER))
-    yield point("ssh.exec.after", "E2, command and input sent, answer unread", "command sent", tells=("host", *WORKER))
-    yield point("staging.part.after", "each chunk", "file part", module="staging")
-    yield point("staging.rename.before", "part whole and checked", "file part", module="staging")
-    yield point("staging.rename.after", "final name", "file whole", module="staging")
-    yield point("staging.manifest.after", "parts removed; size and hash known, not told", "file whole", module="staging")
-    for name, step, frame in (
-        ("host.lock.after", "2 (i)", ("host locked",)),
-        ("host.epoch.after", "2 (ii)", ("host locked", "host epoch")),
-        ("host.intent.after", "2 (v)", ("host locked", "host epoch", "host intent", "host no job")),
-        ("host.accept.after", "2 (vi), the job exists, its id is not written", ("host intent", "host job")),
-        ("host.receipt.before", "2 (vii)", ("host guard", "host no receipt")),
-        ("host.receipt.after", "2 (vii)", ("host guard", "host receipt")),
-        ("job.guard.before", "5", ("host intent", "host no receipt")),
-        ("job.guard.after", "5", ("host guard", "host no receipt")),
-        ("job.exit.before", "6", ("host receipt", "host no exit")),
-        ("job.exit.after", "6", ("host exit",)),
+    yield point("ssh.connect.before", "E2, no connection yet", tells=("host", *WORKER))
+    yield point("ssh.connect.after", "E2, authenticated", tells=("host", *WORKER))
+    yield point("ssh.exec.before", "E2, a channel is open", tells=("host", *WORKER))
+    yield point("ssh.exec.after", "E2, command and input sent, answer unread", tells=("host", *WORKER))
+    yield point("staging.part.after", "each chunk", module="staging")
+    yield point("staging.rename.before", "part whole and checked", module="staging")
+    yield point("staging.rename.after", "final name", module="staging")
+    yield point("staging.manifest.after", "parts removed; size and hash known, not told", module="staging")
+    for name, step in (
+        ("host.lock.after", "2 (i)"),
+        ("host.epoch.after", "2 (ii)"),
+        ("host.intent.after", "2 (v)"),
+        ("host.accept.after", "2 (vi), the job exists, its id is not written"),
+        ("host.receipt.before", "2 (vii)"),
+        ("host.receipt.after", "2 (vii)"),
+        ("job.guard.before", "5"),
+        ("job.guard.after", "5"),
+        ("job.exit.before", "6"),
+        ("job.exit.after", "6"),
     ):
-        yield name, Point("host", f"submission {step}", frame, WORKER, raises=False)
+        yield name, Point("host", f"submission {step}", WORKER, raises=False)
 
 
 def all_points() -> Points:
-    yield "api.state.after", Point("api", "launch: state written, message not", ("mysql open", "unanswered"), ("process",))
+    yield "api.state.after", Point("api", "launch: state written, message not", ("process",))
     yield from unit("api.launch_commit", "api", "launch", *MESSAGES)
     yield from unit("api.cancel_commit", "api", "cancel", *MESSAGES, part="cancel")
     yield from unit("api.positions_commit", "api", "C0 for the sink", "group")
     yield from unit("api.events_commit", "api", "events, the sink's position, dead letters", "group")
     yield from relay()
     yield from consumer("generator", "claim.after poll.after aside.after offsets.after")
-    yield "generator.graph.after", Point("generator", "C3, task rows written", ("mysql open",))
+    yield "generator.graph.after", Point("generator", "C3, task rows written")
     yield from consumer("scheduler", "claim.before claim.after poll.after position.after aside.after offsets.before offsets.after revoke.after")
-    yield "scheduler.load.after", Point("scheduler", "C3, aggregates locked", ("mysql open",), ("process",))
-    yield "scheduler.state.after", Point("scheduler", "C3, dispatch not yet in the outbox", ("mysql open",), ("process",))
+    yield "scheduler.load.after", Point("scheduler", "C3, aggregates locked", ("process",))
+    yield "scheduler.state.after", Point("scheduler", "C3, dispatch not yet in the outbox", ("process",))
     yield from unit("timer.move", "timer", "due rows → outbox", "process", "out")
     yield from unit("lease.heartbeat", "lease", "instance row, every component")
     yield from unit("lease.expire", "lease", "owner := NULL + AttemptAbandoned", "process", "out")
@@ -158,16 +124,16 @@ def all_points() -> Points:
     yield from unit("watch.claim", "watch", "host_watches row", "host")
     yield from unit("watch.commit", "watch", "verdicts", "process", "out")
     yield from unit("doubt.verdict", "doubt", "evidence gathered", "process", "token", "out")
-    yield "cancel.tombstone.after", Point("cancel", "tombstone written, nothing killed", (), WORKER, part="cancel")
-    yield "cancel.kill.after", Point("cancel", "killed, not told", (), WORKER, part="cancel")
-    yield "sink.claim.before", Point("sink", "C0 over HTTP", ("mysql before",))
-    yield "sink.claim.after", Point("sink", "C0 answered", ("mysql committed",))
-    yield "sink.post.before", Point("sink", "slices not sent", ("mysql before",), ("process",))
-    yield "sink.post.after", Point("sink", "stored, Kafka's offset not committed", ("mysql committed", "offset lazy"), ("process",))
+    yield "cancel.tombstone.after", Point("cancel", "tombstone written, nothing killed", WORKER, part="cancel")
+    yield "cancel.kill.after", Point("cancel", "killed, not told", WORKER, part="cancel")
+    yield "sink.claim.before", Point("sink", "C0 over HTTP")
+    yield "sink.claim.after", Point("sink", "C0 answered")
+    yield "sink.post.before", Point("sink", "slices not sent", ("process",))
+    yield "sink.post.after", Point("sink", "stored, Kafka's offset not committed", ("process",))
     yield from committed("sink")
     yield from unit("dead_letter.replay", "operator", "copy and settlement", "process", "out")
-    yield "migration.step.after", Point("operator", "a revision's statement, its number not stored", ("schema made",))
-    yield "topics.apply.after", Point("operator", "topics made", ("topics made",))
+    yield "migration.step.after", Point("operator", "a revision's statement, its number not stored")
+    yield "topics.apply.after", Point("operator", "topics made")
 
 
 POINTS: Mapping[str, Point] = dict(all_points())

@@ -2,7 +2,7 @@
 
 The plan is what is replayed: it is kept whole with the run, so that a generator that has changed since does not spoil an old failure. Nothing here touches a system;
 times are seconds after the run's start. Shapes: the planner's graph on a fork host with the ledger program `effect`; by the planner `shape` chain, diamond,
-wide 1-64-1, layered random and forest. Cancels belong into a launch's `cancel_at`; none is drawn, since the product cannot cancel yet.
+wide 1-64-1 and layered random. Cancels belong into a launch's `cancel_at`; none is drawn, since the product cannot cancel yet.
 """
 
 import base64
@@ -141,13 +141,6 @@ def shared(launches: Sequence[Document]) -> list[Document]:
     """Every third of those that need no host is the neighbour's."""
     hostless = itertools.count(1)
     return [each | {"tenant": NEIGHBOUR if each["application"] == "shape" and next(hostless) % 3 == 0 else LAB} for each in launches]
-
-
-def forest(seed: int, *, chains: int = 200, length: int = 5) -> Document:
-    """Many owners' worth of chains at once."""
-    rng = Random(seed)
-    launches = [keyed(rng, seed, n, graph(rng, "chain", edges=chain(rng, length), failing=0.0)) for n in range(chains)]
-    return {"seed": seed, "launches": launches, "bad_requests": [], "faults": []}
 
 
 def eight(rng: Random, seed: int, first: int) -> list[Document]:

@@ -25,12 +25,6 @@ def relays(rig: Rig) -> list[str]:
     return sorted(each for each in rig.daemons if each.startswith("relay-") and rig.alive(rig.daemons[each]))
 
 
-def fenced(rig: Rig, name: str) -> float:
-    with suppress(OSError):
-        return rig.metric(name, "airavata_fenced_total")
-    return 0.0
-
-
 def withdraw(orders: Sequence[tuple[Link, Order]]) -> None:
     """Those that nothing has fitted yet."""
     for link, order in orders:
