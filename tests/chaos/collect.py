@@ -3,6 +3,7 @@
 `mark` at the start, when nothing has been done; `collect` at the end, when our processes have stopped and the servers still answer. Nothing is judged here.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy.engine import make_url
 
 from app.clock import utc_now
+from tests.chaos.topics import reader
 from tests.checker.binlog import Column, Reader
 
 ROOT = Path(__file__).parents[2]
@@ -185,17 +187,8 @@ def topics(directory: Path, bootstrap: str, prefix: str) -> dict[str, dict[str, 
     return {name: {str(part): list(both) for part, both in ends.items()} for name, ends in noted.items()}
 
 
-def _consumer(bootstrap: str, isolation: str) -> Consumer:
-    return Consumer(
-        {
-            "bootstrap.servers": bootstrap, "group.id": "evidence", "isolation.level": f"read_{isolation}", "enable.auto.commit": False, "auto.offset.reset": "error",
-            "enable.partition.eof": True, "log_level": 0, "fetch.wait.max.ms": 50,
-        }
-    )  # fmt: skip
-
-
 def _ends(bootstrap: str, name: str, parts: Sequence[int]) -> dict[int, tuple[int, int]]:
-    consumer = _consumer(bootstrap, "uncommitted")
+    consumer = reader(bootstrap, "evidence", isolation="read_uncommitted")
     try:
         return {part: consumer.get_watermark_offsets(TopicPartition(name, part), timeout=30.0) for part in parts}
     finally:
@@ -206,7 +199,7 @@ def _read(path: Path, bootstrap: str, name: str, isolation: str, ends: Mapping[i
     """Sorted by partition. A reader that does not reach an end within its time leaves that partition's end where it stopped, which the checker calls cut."""
     found: dict[int, list[str]] = {part: [] for part in ends}
     reached = {part: low for part, (low, _) in ends.items()}
-    consumer = _consumer(bootstrap, isolation)
+    consumer = reader(bootstrap, "evidence", isolation=f"read_{isolation}", **{"fetch.wait.max.ms": 50})
     try:
         consumer.assign([TopicPartition(name, part, low) for part, (low, high) in ends.items() if high > low])
         left, deadline = {part for part, (low, high) in ends.items() if high > low}, time.monotonic() + END_SECONDS
@@ -257,8 +250,6 @@ def _groups(client: AdminClient, prefix: str) -> dict[str, dict[str, dict[str, i
 # ---- hosts ------------------------------------------------------------------------------------------------------------------------------------------------
 def host(directory: Path, told: Host) -> None:
     """Ledger, control directories, files and sshd's log of one host, read where they lie: a private sshd shares this machine's disks."""
-    import hashlib
-
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "ledger").write_bytes(b"".join(each.read_bytes() for each in told.ledgers if each.exists()))
     controls = [each for root in told.scratch for each in sorted((root / ".airavata/jobs").glob("*")) if each.is_dir()]

@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from app.dev.process import wait_until
 from app.messages import ids
 from app.messages.placement import Placement
 from tests.chaos.lines import read
 from tests.chaos.rig import Rig
+from tests.chaos.topics import records
 
 PLACEMENT = Placement(12, 4, 2)
 SECONDS_TO_READ = 10.0
@@ -158,7 +159,8 @@ class Frame:
     def visible(self) -> bool:
         """A committed reader sees its first message."""
         parts = self.rig.rows("SELECT part FROM processes WHERE id = %s", self.subject.process)
-        return bool(parts) and _is_there(self.rig, TopicPartition(f"{self.rig.settings['TOPIC_PREFIX']}airavata-launch", parts[0][0], 0), self.subject.launched)
+        places = [TopicPartition(f"{self.rig.settings['TOPIC_PREFIX']}airavata-launch", part, 0) for (part,) in parts]
+        return any(dict(each.headers() or []).get("mid") == self.subject.launched for each in records(self.rig.kafka, "chaos-frame", places, SECONDS_TO_READ))
 
     # ---- the host -----------------------------------------------------------------------------------------------------------------------------------
     @property
@@ -174,27 +176,6 @@ class Frame:
     def staged(self) -> bool:
         """The input lies in the work directory under its final name."""
         return (self.rig.host_directory(self.subject.host) / "scratch/airavata" / self.subject.process / "data").exists()
-
-
-def _is_there(rig: Rig, place: TopicPartition, mid: bytes) -> bool:
-    reader = Consumer(
-        {
-            "bootstrap.servers": rig.kafka, "group.id": "chaos-frame", "isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )  # fmt: skip
-    deadline = time.monotonic() + SECONDS_TO_READ
-    try:
-        reader.assign([place])
-        while time.monotonic() < deadline:
-            for each in reader.consume(1000, 0.1):
-                if each.error() is not None:
-                    return False
-                if dict(each.headers() or []).get("mid") == mid:
-                    return True
-        raise AssertionError(f"the end of {place} was not seen")
-    finally:
-        reader.close()
 
 
 Seen = Callable[[Frame], bool]

@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from app.workflow import scheduling
+from tests.chaos.topics import records
 from tests.support.system import System
 
+READ_SECONDS = 30.0
 OPEN = {
     "experiments": "SELECT id, state FROM experiments WHERE launched_at IS NOT NULL AND finished_at IS NULL LIMIT 5",
     "processes": "SELECT id, state FROM processes WHERE finished_at IS NULL LIMIT 5",
@@ -36,7 +37,7 @@ def unread(system: System) -> Iterator[str]:
             ahead.setdefault(group, []).append(TopicPartition(topic, part, offset))
     for group, places in ahead.items():
         wants = scheduling.WANTED if group.endswith("task-scheduler") else None
-        for each in _records(system.kafka, places):
+        for each in records(system.kafka, "chaos-quiet", places, READ_SECONDS):
             headers = dict(each.headers() or [])
             kind, only = headers.get("type", b"").decode(errors="replace"), headers.get("only", b"").decode(errors="replace")
             if (not kind or wants is None or kind in wants) and only in {"", group}:
@@ -49,26 +50,6 @@ def _ends(kafka: str, places: set[tuple[str, int]]) -> dict[tuple[str, int], int
     admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
     asked = admin.list_offsets({TopicPartition(*each): OffsetSpec.latest() for each in sorted(places)}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=15.0)
     return {(place.topic, place.partition): future.result().offset for place, future in asked.items()}
-
-
-def _records(kafka: str, places: list[TopicPartition]) -> Iterator[Any]:
-    reader = Consumer(
-        {
-            "bootstrap.servers": kafka, "group.id": "chaos-quiet", "isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )  # fmt: skip
-    try:
-        reader.assign(places)
-        waiting, deadline = len(places), time.monotonic() + 30.0
-        while waiting and time.monotonic() < deadline:
-            for each in reader.consume(500, 0.2):
-                if each.error() is None:
-                    yield each
-                else:
-                    waiting -= 1
-    finally:
-        reader.close()
 
 
 def await_quiet(system: System, seconds: float) -> tuple[float, list[str]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from tests.chaos.lines import Lines
+from tests.chaos.topics import reader
 
 TICK_SECONDS, SAMPLE_SECONDS = 0.01, 1.0
 REMEMBERED = 200_000  # Ticks: half an hour.
@@ -49,7 +50,7 @@ class Sampler:
 
     def __init__(self, lines: Lines, *, rows: Callable[..., Any], kafka: str, groups: list[str], processes: Callable[[], dict[str, int]], hosts: dict[str, int], tick: Tick) -> None:
         self.lines, self.rows, self.groups, self.processes, self.hosts, self.tick = lines, rows, groups, processes, hosts, tick
-        self.readers = {group: _reader(kafka, group) for group in groups}
+        self.readers = {group: reader(kafka, group, **{"socket.timeout.ms": 2000}) for group in groups}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._thread.start()
@@ -84,10 +85,6 @@ class Sampler:
         self._thread.join(60.0)
         for each in self.readers.values():
             each.close()
-
-
-def _reader(kafka: str, group: str) -> Consumer:
-    return Consumer({"bootstrap.servers": kafka, "group.id": group, "isolation.level": "read_committed", "enable.auto.commit": False, "log_level": 0, "socket.timeout.ms": 2000})
 
 
 def children(pid: int) -> list[int]:

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 
 from tests.chaos.nemeses.nemesis import Nemesis, Undecided, tame, unleash
 from tests.chaos.quiet import await_quiet
 from tests.chaos.rig import Rig
+from tests.chaos.topics import records
 from tests.chaos.workload import Document, graph, keyed, planned
 
 SEED = int(os.environ.get("AIRAVATA_TEST_SEED") or random.SystemRandom().randrange(10**6))
-QUIET_SECONDS, ON_SECONDS = 120.0, 3.0
+QUIET_SECONDS, READ_SECONDS, ON_SECONDS = 120.0, 60.0, 3.0
 ON = {"N2": 6.0, "N3": 3.0, "N5": 5.0, "N6": 10.0, "N7": 10.0, "N16": 8.0, "N24": 8.0}
 JOBS_MAY_DIE = {"N25"}
 LEAVES_LETTERS = {"N19"}
@@ -96,18 +97,8 @@ def ledger(rig: Rig, number: int) -> list[Document]:
 def mids(rig: Rig) -> Counter[tuple[str, bytes]]:
     """(topic, mid) → how often, without the copies that a nemesis marked as its own."""
     found: Counter[tuple[str, bytes]] = Counter()
-    reader = Consumer({"bootstrap.servers": rig.kafka, "group.id": "nemesis-evidence", "isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True, "log_level": 0})
-    try:
-        places = [TopicPartition(topic, part, 0) for topic, part in rig.rows("SELECT DISTINCT topic, part FROM positions")]
-        reader.assign(places)
-        waiting, deadline = len(places), time.monotonic() + 60.0
-        while waiting:
-            assert time.monotonic() < deadline, f"{waiting} partitions were not read to their end"
-            for each in reader.consume(1000, 0.25):
-                if each.error() is not None:
-                    waiting -= 1
-                elif "nemesis" not in (headers := dict(each.headers() or [])):
-                    found[str(each.topic()), headers.get("mid", b"")] += 1
-    finally:
-        reader.close()
+    places = [TopicPartition(topic, part, 0) for topic, part in rig.rows("SELECT DISTINCT topic, part FROM positions")]
+    for each in records(rig.kafka, "nemesis-evidence", places, READ_SECONDS):
+        if "nemesis" not in (headers := dict(each.headers() or [])):
+            found[str(each.topic()), headers.get("mid", b"")] += 1
     return found

@@ -4,7 +4,7 @@ import signal
 import time
 from contextlib import suppress
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from app import admin, plugins
@@ -13,6 +13,7 @@ from app.settings import read
 from tests.chaos.nemeses.apart import apart
 from tests.chaos.nemeses.nemesis import Nemesis, Proof, Random, Tail, Undecided, patiently, proven
 from tests.chaos.rig import Rig
+from tests.chaos.topics import reader
 
 EXIT_SECONDS = 60.0
 
@@ -30,12 +31,12 @@ def client(rig: Rig) -> AdminClient:
 
 def watermarks(rig: Rig, topic: str) -> dict[int, tuple[int, int]]:
     """Partition → (log start, end)."""
-    reader = Consumer({"bootstrap.servers": rig.kafka, "group.id": "nemesis", "log_level": 0})
+    asking = reader(rig.kafka, "nemesis")
     try:
-        parts = reader.list_topics(topic, timeout=20.0).topics[topic].partitions
-        return {part: reader.get_watermark_offsets(TopicPartition(topic, part), timeout=20.0) for part in parts}
+        parts = asking.list_topics(topic, timeout=20.0).topics[topic].partitions
+        return {part: asking.get_watermark_offsets(TopicPartition(topic, part), timeout=20.0) for part in parts}
     finally:
-        reader.close()
+        asking.close()
 
 
 def answering(rig: Rig) -> int:

@@ -4,16 +4,16 @@ import json
 import time
 from typing import Any
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Message, Producer, TopicPartition
 
 from app.dev.process import wait_until
 from tests.chaos.nemeses.apart import apart
 from tests.chaos.nemeses.nemesis import KEY, POISONED, Nemesis, Proof, Random, Undecided, arm, daemon_name, disarm, names, patiently, proven, split
 from tests.chaos.rig import Rig
+from tests.chaos.topics import reader
 
 FORWARD = (1, 2, 1000)  # Past a record or two that wait, and far past the end of the log.
 COPIES, POISON_SECONDS, LETTERS_SECONDS = 5, 5.0, 120.0
-READER = {"group.id": "nemesis", "isolation.level": "read_committed", "enable.auto.commit": False, "auto.offset.reset": "error", "enable.partition.eof": True, "log_level": 0}
 
 
 def publish(rig: Rig, records: list[tuple[str, int, bytes | None, bytes | None, list[tuple[str, bytes]]]]) -> list[tuple[str, int, int]]:
@@ -98,13 +98,13 @@ class CopiesAndOffsets(Nemesis):
 
 def read(rig: Rig, topic: str, part: int, start: int, end: int) -> Message | None:
     """The first record from `start` on, below `end`."""
-    reader = Consumer({"bootstrap.servers": rig.kafka, **READER})
+    asking = reader(rig.kafka, "nemesis")
     try:
-        reader.assign([TopicPartition(topic, part, start)])
-        message = reader.poll(10.0)
+        asking.assign([TopicPartition(topic, part, start)])
+        message = asking.poll(10.0)
         return message if message is not None and message.error() is None and (message.offset() or 0) < end else None
     finally:
-        reader.close()
+        asking.close()
 
 
 class RebalanceStorm(Nemesis):
@@ -117,16 +117,13 @@ class RebalanceStorm(Nemesis):
         group = str(rig.one("SELECT DISTINCT consumer_group FROM positions WHERE consumer_group LIKE '%%task-scheduler'"))
         topics = [row[0] for row in rig.rows("SELECT DISTINCT topic FROM positions WHERE consumer_group = %s", group)]
         links = rig.links.proxy.kafka("rogue", rig.kafka)
-        configuration = {
-            **READER, "bootstrap.servers": ",".join(each.address for each in links), "group.id": group, "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": int(rig.settings.get("SESSION_TIMEOUT_MS", "1000")),
-        }  # fmt: skip
+        through, member_of = ",".join(each.address for each in links), {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": int(rig.settings.get("SESSION_TIMEOUT_MS", "1000"))}
         struck = last = time.monotonic()
         first, longest, sums = 0, 0.0, self._sum(rig, group)
         while self._generation(links) - first < self.rises or not first:
             if time.monotonic() - struck > self.seconds:
                 raise Undecided(f"the generation rose only by {self._generation(links) - first} within {self.seconds:.0f} s")
-            member = Consumer(configuration)
+            member = reader(through, group, **member_of)
             member.subscribe(topics)
             seen = self._generation(links)
             wait_until(lambda seen=seen, member=member: member.poll(0.05) is None and self._generation(links) > seen, 5.0)  # type: ignore[misc]
