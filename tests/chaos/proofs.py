@@ -19,10 +19,11 @@ STATUSES: Mapping[str, int] = {"crash": -signal.SIGKILL, "exit": 70}
 
 @dataclass(frozen=True)
 class Proof:
-    """`struck`: CLOCK_MONOTONIC of the blow. `evidence`: what was measured; empty proves nothing."""
+    """`struck`: CLOCK_MONOTONIC of the blow. `evidence`: what was measured; empty proves nothing. `more`: further keys of the line, as `takeover`, `spare`, `zombie`."""
 
     struck: float
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 class NotProven(AssertionError):

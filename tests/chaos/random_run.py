@@ -20,7 +20,7 @@ from app.dev.servers import Native
 from tests.chaos import bounds, workload
 from tests.chaos.client import ROADS
 from tests.chaos.nemeses.catalogue import NEMESES
-from tests.chaos.nemeses.nemesis import AWAY, Nemesis, Undecided, patiently
+from tests.chaos.nemeses.nemesis import AWAY, Undecided, patiently, tame, unleash
 from tests.chaos.outcome import Case, Outcome, Say
 from tests.chaos.rig import Rig
 
@@ -141,14 +141,12 @@ class Going:
 
     def _harm(self, fault: Document, company: set[str]) -> None:
         """One fault, whole; aimed anew where its victim had nothing to lose. Without proof the checker decides what that costs."""
-        rng, lines, name = random.Random(fault["seed"]), self.rig.nemesis_lines, fault["fault"]
+        rng, name = random.Random(fault["seed"]), fault["fault"]
         for number in range(TRIES):
             why, nemesis = "", NEMESES[fault["kind"]]()
             nemesis.company = company
             try:
-                nemesis.aim(self.rig, rng)
-                lines.write("fault.start", fault=name, fault_kind=fault["kind"], target=nemesis.target, detail={"variant": nemesis.variant, "seconds": fault["seconds"], "tries": number})
-                nemesis.proof = nemesis.strike(self.rig, rng)
+                unleash(nemesis, self.rig, name, rng, seconds=fault["seconds"], tries=number)
                 break
             except Undecided as fault_of_aim:
                 why = str(fault_of_aim)
@@ -157,25 +155,13 @@ class Going:
                 with suppress(AttributeError):  # It had not come far enough to have anything to undo.
                     patiently(partial(nemesis.heal, self.rig))
         if nemesis.proof is not None:
-            self._take_back(nemesis, name, fault["seconds"])
+            time.sleep(fault["seconds"])
+            tame(nemesis, self.rig, name)
         broken = "; ".join(nemesis.broken)
         if broken or not why:
             self.cases.append(Case(f"{fault['kind']} {name} struck", broken))
         told = f"UNDECIDED: {why}" if why else f"BROKEN: {broken}" if broken else f"{fault['seconds']:.1f} s"
         self.say(f"{name} {fault['kind']} {nemesis.title} {nemesis.variant} {nemesis.target}: {told}")
-
-    def _take_back(self, nemesis: Nemesis, name: str, seconds: float) -> None:
-        """The proof, the fault's own length, the healing. A proof that times a take-over is written when the harness' own lag is known."""
-        proof, lines = nemesis.proof, self.rig.nemesis_lines
-        assert proof is not None
-        timed = bool(proof.more.get("takeover"))
-        if not timed:
-            lines.write("fault.proof", fault=name, struck=proof.struck, evidence=proof.evidence, **proof.more)
-        time.sleep(seconds)
-        patiently(partial(nemesis.heal, self.rig))
-        if timed:
-            lines.write("fault.proof", fault=name, struck=proof.struck, evidence=proof.evidence, lag_ms=self.rig.tick.lag_ms(proof.struck), **proof.more)
-        lines.write("fault.end", fault=name, healed=time.monotonic(), broken=nemesis.broken, **nemesis.after)
 
 
 def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings: Any) -> Outcome:

@@ -4,10 +4,9 @@
 """
 
 import random
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,27 +15,18 @@ import pymysql
 from confluent_kafka import KafkaException
 
 from app.dev.process import wait_until
+from tests.chaos.proofs import Proof
 from tests.chaos.rig import Rig
 
 Evidence = dict[str, Any]
 Random = random.Random
 CONSUMERS = ("generator", "scheduler", "executor-environment", "executor-data", "executor-job", "executor-noop")
-STOPPED = signal.SIGSTOP
 KEY = b"nemesis"  # Of poisoned records.
 POISONED = "k = %s OR k LIKE '%%\\_none%%'"  # A requeued copy has the key of what it is about.
 
 
 class Undecided(Exception):
     """It cannot be had on this machine, or could not be shown to have struck; the text says why."""
-
-
-@dataclass(frozen=True)
-class Proof:
-    """`struck`: monotonic time of the blow. `more`: further keys of the line, as `takeover`, `spare`, `zombie`."""
-
-    struck: float
-    evidence: Evidence
-    more: Evidence = field(default_factory=dict)
 
 
 class Nemesis:
@@ -79,10 +69,10 @@ class Nemesis:
             (self.after.setdefault("in_company", []) if alone and self.company else self.broken).append(otherwise)
 
 
-def unleash(nemesis: Nemesis, rig: Rig, fault: str, rng: Random) -> Proof:
+def unleash(nemesis: Nemesis, rig: Rig, fault: str, rng: Random, **detail: Any) -> Proof:
     """fault.start, the strike, fault.proof. A proof that times a take-over is written when the harness' own lag is known: by `tame`."""
     nemesis.aim(rig, rng)
-    rig.nemesis_lines.write("fault.start", fault=fault, fault_kind=nemesis.name, target=nemesis.target, detail={"variant": nemesis.variant})
+    rig.nemesis_lines.write("fault.start", fault=fault, fault_kind=nemesis.name, target=nemesis.target, detail={"variant": nemesis.variant, **detail})
     try:
         nemesis.proof = proof = nemesis.strike(rig, rng)
     except Undecided as why:
@@ -95,7 +85,7 @@ def unleash(nemesis: Nemesis, rig: Rig, fault: str, rng: Random) -> Proof:
 
 def tame(nemesis: Nemesis, rig: Rig, fault: str) -> None:
     """The healing and fault.end."""
-    nemesis.heal(rig)
+    patiently(partial(nemesis.heal, rig))
     proof = nemesis.proof
     if proof is not None and proof.more.get("takeover"):
         rig.nemesis_lines.write("fault.proof", fault=fault, struck=proof.struck, evidence=proof.evidence, lag_ms=rig.tick.lag_ms(proof.struck), **proof.more)
@@ -130,16 +120,14 @@ def held_by(rig: Rig, pid: int) -> int:
 
 
 def arm(rig: Rig, target: str, entry: str) -> None:
-    """Arm a running copy by its file; a point that struck before may strike again."""
+    """One running copy; a point that struck before may strike again."""
     component, copy = split(target)
-    point = entry.partition("=")[0]
-    for struck in (rig.run / "struck" / component).glob(f"{point}.*"):
-        struck.unlink()
-    rig.points(component, copy).write_text(f"{entry}\n")
+    rig.arm(component, entry, copies=[copy])
 
 
 def disarm(rig: Rig, target: str) -> None:
-    rig.points(*split(target)).write_text("")
+    component, copy = split(target)
+    rig.arm(component, copies=[copy])
 
 
 class Tail:
