@@ -6,17 +6,17 @@ Prints progress with time stamps and one page at the end, left in .dev/reports/c
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from app.dev.servers import ROOT, Native
 from tests.chaos import every_point, headline, random_run, report, rolling
-from tests.chaos.outcome import Outcome, say
-from tests.chaos.rig import RUNS, private_servers
+from tests.chaos.outcome import Case, Outcome, say
+from tests.chaos.rig import RUNS, commit, private_servers
 from tests.chaos.victims import VICTIMS
 
 Document = dict[str, Any]
@@ -64,14 +64,10 @@ def carry_out(drawn: Sequence[Document], *, database: str) -> list[Outcome]:
 
 def _one(plan: Document, directory: Path, native: Native, kind: str) -> Outcome:
     """A part that breaks down is an outcome, too: it failed."""
-    from tests.chaos.outcome import Case
-
     began = time.monotonic()
     try:
         return PARTS[plan["kind"]](directory, native, plan, say=say, kind=kind)
     except Exception as fault:
-        import traceback
-
         traceback.print_exc()
         return Outcome(plan["kind"], directory, 1, time.monotonic() - began, [Case("the part runs to its end", f"{type(fault).__name__}: {fault}"[:1000])])
 
@@ -83,8 +79,8 @@ def forget_old_runs() -> None:
 
 
 def seed_of_commit() -> int:
-    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True).stdout
-    return int(told[:7] or "1", 16)
+    found = commit()
+    return int(found[:7], 16) if found != "unknown" else 1
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ class Client(Gateway):
         op, key = f"{self.session}-{next(_ops)}", (request.get("headers") or {}).get("Idempotency-Key")
         body = request.get("content") or json.dumps(request.get("json"), sort_keys=True).encode()
         more: Document = {} if expect is None else {"expect": expect}
-        path = url.split("/v1", 1)[-1].split("?")[0].strip("/").split("/")
+        path = _path(url)
         named = {"experiment": path[1]} if path[0] == "experiments" and len(path) > 1 else {}
         self.lines.write("op.invoke", op=op, operation=operation, tenant=self.tenant, session=self.session, key=key, body_sha256=hashlib.sha256(body).hexdigest(), **named, **more)
         try:
@@ -99,8 +99,12 @@ class Client(Gateway):
                 self._told("trespass", method, url, expect, {} if method == "GET" else {"json": {}, "headers": {"Idempotency-Key": fresh_key()}})
 
 
+def _path(url: str) -> list[str]:
+    return url.split("/v1", 1)[-1].split("?")[0].strip("/").split("/")
+
+
 def _operation(method: str, url: str, body: Any) -> str:
-    path = url.split("/v1", 1)[-1].split("?")[0].strip("/").split("/")
+    path = _path(url)
     if method == "POST" and path == ["experiments"]:
         return "launch" if isinstance(body, dict) and body.get("launch") else "create"
     if method == "POST" and path[0] == "experiments" and path[-1] == "launches":

@@ -1,16 +1,18 @@
 """As if nothing had happened: each experiment ended as its launch in the plan says, with the outputs whose bytes follow from its seed, and nobody had to help."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.chaos.lines import read
-from tests.chaos.rig import Rig
+
+if TYPE_CHECKING:
+    from tests.chaos.rig import Rig
 
 ENDS = "SELECT e.id, e.state, e.outcome, GROUP_CONCAT(CONCAT(o.name, '=', COALESCE(o.sha256, '-'))) FROM experiments e LEFT JOIN outputs o ON o.experiment_id = e.id WHERE e.id IN ({}) GROUP BY e.id"
 LOST = ("FAILED", "LOST_JOB")  # What a job may come to whose host died under it; P10 asks for its evidence.
 
 
-def unmet(rig: Rig, launched: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def unmet(rig: "Rig", launched: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What is not as planned, a line each. `launched`: experiment → its launch."""
     if not launched:
         return []
@@ -32,7 +34,7 @@ def _faults(row: tuple[Any, ...] | None, expect: Mapping[str, Any]) -> list[str]
     return faults + [f"output {name} is {found.get(name)}, planned was {sha256}" for name, sha256 in expect.get("outputs", {}).items() if found.get(name) != sha256]
 
 
-def counted(rig: Rig) -> dict[str, int]:
+def counted(rig: "Rig") -> dict[str, int]:
     """Lines of the journals that should be none in an ordinary run, and rebalances that nobody asked for."""
     counts = dict.fromkeys(("rescue", "aside", "violation", "partition.release"), 0)
     for path in (rig.run / "journal").glob("*.jsonl"):

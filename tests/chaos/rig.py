@@ -19,7 +19,7 @@ from typing import Any
 
 from app.dev.process import start_time
 from app.dev.servers import ROOT, Native
-from tests.chaos import collect, tenants
+from tests.chaos import collect, expectations, tenants
 from tests.chaos.bounds import SSH_CONNECTIONS
 from tests.chaos.client import Client
 from tests.chaos.lines import Lines
@@ -161,7 +161,7 @@ class Rig(System):
         self.arm(component, copies=range(self.counts[component]))
 
     def pids(self) -> dict[str, int]:
-        return {name.rpartition("-")[0] + "/" + name.rpartition("-")[2]: each.child.pid for name, each in list(self.daemons.items()) if each.child is not None and self.alive(each)}
+        return {"/".join(name.rsplit("-", 1)): each.child.pid for name, each in list(self.daemons.items()) if each.child is not None and self.alive(each)}
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -288,8 +288,6 @@ class Rig(System):
     # ---- the end of a run -----------------------------------------------------------------------------------------------------------------------------
     def finish(self, launched: Mapping[str, Mapping[str, Any]]) -> int:
         """Everything is healed: wait until quiet, SIGTERM, collect, judge. 0: all HELD and each launch came to what its plan says; 1: something BROKEN; 2: undecided."""
-        from tests.chaos import expectations
-
         self.nemesis_lines.write("healed")
         seconds, found = await_quiet(self, QUIET_SECONDS)
         self.nemesis_lines.write("quiet", quiet=not found, asked_seconds=round(seconds, 2), open=found)
@@ -313,7 +311,7 @@ class Rig(System):
         file.touch(mode=0o600)
         file.write_text(json.dumps(told, indent=1))
 
-    def _host(self, number: int) -> "collect.Host":
+    def _host(self, number: int) -> collect.Host:
         base = self.host_directory(number)
         storages = {self.places["storage"]: self.run / "storage"} if number == 1 else {}
         return collect.Host(f"fork-{number}", [base / "scratch"], [base / "ledger"], storages, self.native.daemons[f"sshd-{number}"].log)
