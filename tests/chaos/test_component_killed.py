@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.conftest import Build
+from tests.chaos.conftest import Build, all_went_well, burst, struck
 from tests.support.evidence import history_is_whole, none_twice
 from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, WITHOUT_HOSTS, System, ledger
@@ -94,7 +94,7 @@ def test_a_generator_killed_at_each_step_of_its_own_plans_everything_once(build:
 def test_each_component_told_to_stop_in_a_burst_ends_with_0_in_its_time_and_loses_nothing(build: Build) -> None:
     """SIGTERM; a second one changes nothing. In its time: before Kubernetes would kill it."""
     system = build(WITHOUT_HOSTS, **SMALL)
-    launched = burst(system)
+    launched = burst(system, 20)
     for component in WITHOUT_HOSTS:
         system.asked_to_stop(component, 40.0 if component == "api" or component.startswith("executor") else 20.0)
         if component != "event-sink":  # It has no database of its own to leave.
@@ -107,7 +107,7 @@ def test_each_component_told_to_stop_in_a_burst_ends_with_0_in_its_time_and_lose
 @pytest.mark.parametrize("component", ["event-sink", "api"])
 def test_a_sink_or_the_server_it_speaks_to_killed_in_a_burst_leaves_no_hole_in_the_history(build: Build, component: str) -> None:
     system = build(WITHOUT_HOSTS, **SMALL)
-    launched = burst(system)
+    launched = burst(system, 20)
     for _ in range(3):
         stored = system.one("SELECT COUNT(*) FROM events")
         system.kill(component)
@@ -115,23 +115,3 @@ def test_a_sink_or_the_server_it_speaks_to_killed_in_a_burst_leaves_no_hole_in_t
         launched += burst(system, 5)
         system.until(lambda stored=stored: system.one("SELECT COUNT(*) FROM events") > stored, 30.0)
     all_went_well(system, launched)
-
-
-def burst(system: System, count: int = 20) -> list[str]:
-    shape = system.gateway.shape()
-    return [system.gateway.launch(shape, {"edges": "a>b a>c b>d c>d", "behaviour": "b:sleep_ms=200"}) for _ in range(count)]
-
-
-def struck(system: System, component: str) -> None:
-    """It has killed itself at its fail point; started again without."""
-    victim = system.daemons[f"{component}-0"].child
-    assert victim is not None
-    assert victim.wait(60.0) == -9
-    system.revive(component)
-
-
-def all_went_well(system: System, launched: list[str]) -> None:
-    assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
-    system.quiet()
-    assert none_twice(system, ["NOOP"])["rescues"] == 0
-    history_is_whole(system)

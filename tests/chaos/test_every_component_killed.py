@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.chaos.conftest import Build
 from tests.support.evidence import history_is_whole, none_twice
 from tests.support.servers import InOrder
-from tests.support.system import COMPONENTS, ledger
+from tests.support.system import COMPONENTS, System, ledger
 
 EXPERIMENTS = 20
 TASK_TYPES = ["ENV_SETUP", "INGRESS_STAGING", "JOB_SUBMISSION", "EGRESS_STAGING", "NOOP"]
@@ -45,5 +45,5 @@ def test_20_experiments_complete_and_each_job_starts_once_while_each_component_i
     system.until(lambda: system.orphans() == [], 20.0, system.orphans)  # What a killed executor forked has noticed.
 
 
-def _all_ended(system: object, count: int) -> bool:
-    return bool(system.one("SELECT COUNT(*) FROM experiments WHERE finished_at IS NOT NULL") >= count)  # type: ignore[attr-defined]
+def _all_ended(system: System, count: int) -> bool:
+    return bool(system.one("SELECT COUNT(*) FROM experiments WHERE finished_at IS NOT NULL") >= count)

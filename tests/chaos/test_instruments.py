@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.chaos.catalogue import BUILT, known
 from tests.chaos.conftest import Build
+from tests.chaos.lines import read
 from tests.support.evidence import history_is_whole
 from tests.support.servers import InOrder
 from tests.support.system import COMPONENTS, ledger
@@ -17,23 +18,12 @@ KINDS = {"life.start", "life.stop", "partition.claim", "unit.begin", "unit.end",
 
 
 def journals(directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """File → lines, those that go on joined."""
-    found = {}
-    for file in sorted(directory.glob("*.jsonl")):
-        lines: list[dict[str, Any]] = []
-        for n, text in enumerate(file.read_text().splitlines(), 1):
-            line = json.loads(text)
-            assert line["n"] == n, file
-            if lines and lines[-1].pop("more", False):
-                assert line["kind"] == lines[-1]["kind"]
-                for name, value in line.items():
-                    if isinstance(value, list):
-                        lines[-1][name] = lines[-1].get(name, []) + value
-                lines[-1] |= {"more": True} if line.get("more") else {}
-            else:
-                lines.append(line)
-        found[file.name] = lines
-    return found
+    """File → lines, those that go on joined; numbered from 1 without a gap."""
+    files = sorted(directory.glob("*.jsonl"))
+    for file in files:
+        numbers = [json.loads(line)["n"] for line in file.read_text().splitlines()]
+        assert numbers == list(range(1, len(numbers) + 1)), file
+    return {file.name: read(file) for file in files}
 
 
 def test_the_journals_of_a_run_say_what_happened(build: Build, servers: InOrder, tmp_path: Path) -> None:

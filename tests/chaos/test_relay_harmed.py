@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.chaos.conftest import Build
-from tests.support.evidence import history_is_whole, none_twice
+from tests.chaos.conftest import Build, all_went_well, burst, struck
 from tests.support.system import WITHOUT_HOSTS, System
 
 SMALL = {"partitions": 12, "placement_width": 4, "relay_shards": 1}
@@ -22,18 +21,6 @@ KILLED_AT = {
 WITH_A_BATCH = {"relay.select.after": "?shard=0"}  # Not after an empty select.
 
 
-def burst(system: System, count: int = 10) -> list[str]:
-    shape = system.gateway.shape()
-    return [system.gateway.launch(shape, {"edges": "a>b a>c b>d c>d", "behaviour": "b:sleep_ms=100"}) for _ in range(count)]
-
-
-def all_went_well(system: System, launched: list[str]) -> None:
-    assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
-    system.quiet()
-    assert none_twice(system, ["NOOP"])["rescues"] == 0
-    history_is_whole(system)
-
-
 def test_a_relay_killed_at_each_of_its_steps_loses_nothing_and_doubles_nothing(build: Build) -> None:
     """R0 to R7 in one run: each life ends at the next step, in the middle of a burst."""
     system = build(WITHOUT_HOSTS, **SMALL)
@@ -43,10 +30,7 @@ def test_a_relay_killed_at_each_of_its_steps_loses_nothing_and_doubles_nothing(b
         strikes_at = 1 if point.split(".")[1] in {"init", "read_state", "settle"} else 3
         system.revive("relay", wait=False, failpoints=f"{point}=crash@{strikes_at}{WITH_A_BATCH.get(point, '')}")
         launched += burst(system)
-        victim = system.daemons["relay-0"].child
-        assert victim is not None
-        assert victim.wait(60.0) == -9, point
-        system.revive("relay")
+        struck(system, "relay")
     all_went_well(system, launched)
 
 

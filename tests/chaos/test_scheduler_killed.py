@@ -3,7 +3,7 @@
 import json
 
 from app.dev.servers import ROOT
-from tests.chaos.conftest import Build
+from tests.chaos.conftest import Build, all_went_well
 from tests.support import takeover
 from tests.support.evidence import history_is_whole, none_twice
 from tests.support.system import WITHOUT_HOSTS
@@ -47,7 +47,4 @@ def test_without_a_standby_it_goes_on_when_one_is_started(build: Build) -> None:
     assert system.one("SELECT COUNT(*) FROM experiments WHERE finished_at IS NULL") > 0
     assert system.one("SELECT COUNT(*) FROM attempts") == stood
     system.revive("scheduler")
-    assert {system.gateway.wait(each)["outcome"] for each in launched} == {"NORMAL_COMPLETION"}
-    system.quiet()
-    assert none_twice(system, ["NOOP"])["rescues"] == 0
-    history_is_whole(system)
+    all_went_well(system, launched)
