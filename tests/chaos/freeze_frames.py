@@ -260,7 +260,7 @@ FRAMES: Mapping[str, Seen] = {
     "timer.move.before": lambda f: f.timer or f.by_another("timer.move"), "timer.move.after": lambda f: not f.timer,
     "lease.heartbeat.before": lambda f: not f.renewed(BEAT, f.mine), "lease.heartbeat.after": lambda f: f.renewed(BEAT, f.mine),
     "lease.expire.before": lambda f: f.has("attempts WHERE process_id = %s AND owner IS NOT NULL", f.subject.process) or f.by_another("lease.expire"),
-    "lease.expire.after": lambda f: f.has("attempts WHERE process_id = %s AND owner IS NULL AND state = 'RUNNING'", f.subject.process),
+    "lease.expire.after": lambda f: f.has("attempts WHERE process_id = %s AND (owner IS NULL AND state = 'RUNNING' OR epoch > 1)", f.subject.process),  # Another may have sent it again by now.
     "sweeper.rescue.before": lambda f: not f.timer and not f.waits and f.has("tasks WHERE process_id = %s AND state = 'RETRY_WAIT'", f.subject.process),
     "sweeper.rescue.after": lambda f: f.waits or f.has("tasks WHERE process_id = %s AND attempt > 1", f.subject.process),
     "purge.before": lambda f: f.has(OLD) or f.by_another("purge", for_all=True), "purge.after": lambda f: not f.has(OLD),
