@@ -130,8 +130,8 @@ class Lifecycle:
             session_timeout_ms=settings.session_timeout_ms, wants=wants, unit_of_work=unit_of_work, handler=handler, owner=self.instance,
             topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, names).items()}, commit=commit,
         )  # fmt: skip
-        self.ready, self.facts = lambda: loop.missing, loop.facts
-        metrics.watch(partial(figures.readings, loop.consumer, lambda: loop.pending, settings.partitions))
+        self.ready, self.facts = lambda: loop.consumer.missing, loop.facts
+        metrics.watch(partial(figures.readings, loop.consumer, settings.partitions))
         return loop
 
     def gauges(self) -> Iterator[metrics.Reading]:

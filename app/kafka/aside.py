@@ -10,10 +10,9 @@ from typing import Any
 
 from msgspec import structs
 
-from app.errors import Unreadable
 from app.kafka.consumer import Received
 from app.messages import codec, ids
-from app.messages.envelope import Origin
+from app.messages.envelope import Envelope, Origin
 from app.mysql import dead_letters, timers
 from app.mysql.dead_letters import DeadLetter
 from app.mysql.unit_of_work import Transaction
@@ -26,9 +25,12 @@ AGE_MAX = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Culprit:
+    """`message`: what the record says, if it can be read."""
+
     received: Received
     error: str
     text: str
+    message: Envelope | None = None
 
     @property
     def told(self) -> dict[str, Any]:
@@ -39,7 +41,7 @@ class Culprit:
 
 def mark(received: Received) -> bytes:
     """The name by which verdicts are told: its header `mid`, or one of this object's where there is none."""
-    return dict(received.headers or ()).get("mid", b"%d" % id(received))
+    return received.mid or b"%d" % id(received)
 
 
 def set_aside(tx: Transaction, culprits: Sequence[Culprit], *, group: str, now: datetime) -> dict[bytes, str]:
@@ -59,10 +61,8 @@ def set_aside(tx: Transaction, culprits: Sequence[Culprit], *, group: str, now: 
 
 def _copy(culprit: Culprit, group: str, now: datetime) -> Timer | None:
     """None: it has had its tries, or no time will mend it."""
-    received = culprit.received
-    try:
-        envelope = codec.decode(received.topic, received.partition, received.headers, received.value)
-    except Unreadable:
+    received, envelope = culprit.received, culprit.message
+    if envelope is None:
         return None
     before = envelope.origin
     origin = Origin(
@@ -74,25 +74,19 @@ def _copy(culprit: Culprit, group: str, now: datetime) -> Timer | None:
         error=f"{culprit.error}: {culprit.text}"[:200],
         tries=before.tries + 1 if before else 1,
     )
-    if origin.tries >= TRIES_MAX or now - datetime.fromisoformat(origin.first_seen.rstrip("Z")) > AGE_MAX:
+    if origin.tries >= TRIES_MAX or now - codec.time_of(origin.first_seen) > AGE_MAX:
         return None
     copy = structs.replace(envelope, mid=ids.digest(bytes.fromhex(origin.mid), group, str(origin.tries)), cause=envelope.mid.hex(), origin=origin, only=group)
     return Timer(now + retry.backoff(copy.mid, origin.tries), copy)
 
 
 def _dead(culprit: Culprit, group: str, now: datetime) -> DeadLetter:
-    received = culprit.received
-    found = dict(received.headers or ())
-    mid = found.get("mid") or b""
-    subject = (found.get("subject") or b"").decode(errors="replace").split("/")
-    mid = mid if len(mid) == 16 else ids.digest(received.topic, str(received.partition), str(received.offset))
-    try:
-        envelope = codec.decode(received.topic, received.partition, received.headers, received.value)
-        tries = envelope.origin.tries + 1 if envelope.origin else 1
-    except Unreadable:
-        tries = 1
+    received, before = culprit.received, culprit.message.origin if culprit.message else None
+    subject = (dict(received.headers or ()).get("subject") or b"").decode(errors="replace").split("/")
+    mid = received.mid if len(received.mid) == 16 else ids.digest(received.topic, str(received.partition), str(received.offset))
     return DeadLetter(
         id=ids.derived("dlt", group, mid, received.topic, str(received.partition), str(received.offset)), group=group, topic=received.topic, partition=received.partition,
         offset=received.offset, mid=mid, key=received.key, headers=codec.pack_headers(received.headers or []), payload=received.value or b"",
-        experiment_id=subject[1] if len(subject) > 1 and ids.is_id(subject[1], "exp") else None, error_class=culprit.error, error_text=culprit.text, tries=tries, first_seen=now,
+        experiment_id=subject[1] if len(subject) > 1 and ids.is_id(subject[1], "exp") else None, error_class=culprit.error, error_text=culprit.text,
+        tries=before.tries + 1 if before else 1, first_seen=codec.time_of(before.first_seen) if before else now,
     )  # fmt: skip

@@ -6,7 +6,7 @@ without explicit offsets: the library would assign by itself, at Kafka's committ
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias, cast
@@ -81,6 +81,11 @@ class Received:
     def place(self) -> Partition:
         return self.topic, self.partition
 
+    @property
+    def mid(self) -> bytes:
+        """Empty where a record has none."""
+        return dict(self.headers or ()).get("mid") or b""  # A header may be null.
+
 
 def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[str, object]:
     """Checked by the tests against docs/protocol.md."""
@@ -105,7 +110,11 @@ def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[s
 
 
 class Consumer:
-    """`claim` is C0; `wants` and `group` say which records are ours: others are passed over by their headers."""
+    """`claim` is C0; `wants` and `group` say which records are ours: others are passed over by their headers.
+
+    `pending`: what was polled and is not applied. A record leaves it when whoever applies it has committed, or when its partition is lost or read again. `fenced`: partitions that
+    somebody else claimed, or of which it is not known where they stand.
+    """
 
     def __init__(
         self,
@@ -117,10 +126,11 @@ class Consumer:
         session_timeout_ms: int,
         wants: frozenset[str],
         claim: Callable[[list[Partition]], Mapping[Partition, Claim]],
-        on_lost: Callable[[set[Partition]], None],
     ) -> None:
-        self.component, self.group, self.topics, self.wants, self.claim, self.on_lost = component, group, list(topics), wants, claim, on_lost
+        self.component, self.group, self.topics, self.wants, self.claim = component, group, list(topics), wants, claim
         self.held: dict[Partition, Held] = {}
+        self.pending: list[Received] = []
+        self.fenced: set[Partition] = set()
         self.joined = False
         self.paused = False
         self.rejoin = False
@@ -168,30 +178,45 @@ class Consumer:
         if not self.joined:
             self.refused = next((claim.fault for claim in claims.values() if claim.recreated), None)
         for place, claim in claims.items():
-            self._hold(place, claim, again=False)
-            held_back = bool(claim.fault) or self.paused
-            (client.pause if held_back else client.resume)([TopicPartition(*place)])  # Said either way: the library keeps a pause beyond the assignment it was made in.
-            if claim.fault:
-                self.log.error("partition halted", topic=place[0], partition=place[1], fault=claim.fault)
+            self._hold(place, claim, client, again=False)
 
-    def reclaim(self, places: list[Partition]) -> None:
-        """Somebody else claimed what is still assigned to us: C0 again, after a short wait that parts two rivals. Raises Transient."""
+    def reclaim(self) -> None:
+        """What is fenced and, after the next poll, still assigned to us: C0 again, after a short wait that parts two rivals. What was read of it comes again."""
+        places = sorted(self.fenced & self.held.keys())
+        self.fenced.clear()
+        if not places:
+            return
+        self._forget(places)
         time.sleep(instance.jitter(0.05, 0.2))
-        for place, claim in self.claim(places).items():
-            self._hold(place, claim, again=True)
+        try:
+            claims = self.claim(places)
+        except Transient as fault:
+            self.fenced |= set(places)
+            self.log.warning("positions cannot be claimed again yet", fault=fault)
+            return
+        for place, claim in claims.items():
+            self._hold(place, claim, self.client, again=True)
             self.seek(place, claim.next_offset)
 
-    def _hold(self, place: Partition, claim: Claim, *, again: bool) -> None:
+    def _hold(self, place: Partition, claim: Claim, client: Client, *, again: bool) -> None:
         self.held[place] = Held(claim.epoch, claim.next_offset, claim.next_offset, halted=claim.fault, reason="recreated" if claim.recreated else "unclaimed")
+        held_back = bool(claim.fault) or self.paused
+        (client.pause if held_back else client.resume)([TopicPartition(*place)])  # Said either way: the library keeps a pause beyond the assignment it was made in.
         journal.write(
             "partition.claim", group=self.group, topic=place[0], topic_uuid=claim.topic_uuid, partition=place[1], epoch=claim.epoch, next_offset=claim.next_offset, again=again, fault=claim.fault
         )
+        if claim.fault:
+            self.log.error("partition halted", topic=place[0], partition=place[1], fault=claim.fault)
+
+    def _forget(self, places: Collection[Partition]) -> None:
+        self.pending = [each for each in self.pending if each.place not in places]
 
     def _revoked(self, client: Client, partitions: list[TopicPartition], why: str = "revoked") -> None:
         places = {(each.topic, each.partition) for each in partitions}
         metrics.count("airavata_rebalances_total", kind=why)
         self.commit_offsets(only=places)
-        self.on_lost(places)
+        self._forget(places)
+        self.fenced -= places
         for place in places:
             held = self.held.pop(place, None)
             journal.write("partition.release", group=self.group, topic=place[0], partition=place[1], epoch=held.epoch if held else None, why=why)
@@ -200,7 +225,7 @@ class Consumer:
 
     # ---- C1 -------------------------------------------------------------------------------------------------------------------------------------
     def poll(self, most: int, timeout_seconds: float) -> list[Received]:
-        """What was waiting, at most `most`; waits only for the first record. Raises Misconfigured for a topic that was recreated before the start."""
+        """What was waiting, at most `most`, pending from now on; waits only for the first record. Raises Misconfigured for a topic that was recreated before the start."""
         if self.refused is not None:
             raise Misconfigured(f"{self.refused}. If its messages may be given up, remove the position rows of the topic and run `airavata admin topics --apply`")
         if self.rejoin:
@@ -210,6 +235,7 @@ class Consumer:
         if first is not None and most > 1:
             found += self.client.consume(most - 1, 0)
         fresh = [received for message in found if (received := self._sort(message)) is not None]
+        self.pending += fresh
         for topic, many in self.passed_over.items():
             metrics.count("airavata_messages_total", many, topic=topic, verdict="not_mine")
         self.passed_over.clear()
@@ -255,6 +281,7 @@ class Consumer:
     def _rejoin(self) -> None:
         self.client.unsubscribe()
         self.held.clear()
+        self.pending.clear()
         self.joined, self.rejoin = False, False
         time.sleep(1.0)
         self.subscribe()
@@ -280,6 +307,7 @@ class Consumer:
     # ---- after the commit ---------------------------------------------------------------------------------------------------------------------------
     def seek(self, place: Partition, offset: int) -> None:
         """Read again from here: the only other way a delivered message leaves memory."""
+        self._forget({place})
         held = self.held.get(place)
         if held is not None:
             held.applied = held.read = held.given = offset
@@ -324,6 +352,16 @@ class Consumer:
             if live:
                 (self.client.pause if paused else self.client.resume)(live)
 
+    @property
+    def missing(self) -> str | None:
+        """What keeps it from being ready."""
+        if not self.joined:
+            return f"joining group {self.group}"
+        halted = [held.halted for held in self.held.values() if held.halted]
+        return f"{len(halted)} partitions halted: {halted[0]}" if halted else None
+
     def close(self) -> None:
+        """What is pending was not applied and stays in Kafka for whoever comes next."""
+        self.pending.clear()
         self.commit_offsets()
         self.client.close()

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from app import clock
 from app.kafka.aside import Culprit, mark
@@ -27,13 +27,13 @@ def committed(fresh: Sequence[Received], refused: Sequence[Culprit], verdicts: M
     metrics.observe("airavata_batch_messages", len(fresh))
 
 
-def readings(consumer: Consumer, pending: Callable[[], Sequence[Received]], partitions: int) -> Iterator[metrics.Reading]:
+def readings(consumer: Consumer, partitions: int) -> Iterator[metrics.Reading]:
     """By topic. Runs in the thread that is scraped: it copies, and asks nobody. Lag is what was polled and is not applied, and what lies before the last stable offset."""
     held, ends, group = dict(consumer.held), consumer.ends, consumer.group.rpartition(".")[2]
     for topic in consumer.topics:
         mine = {place: each for place, each in held.items() if place[0] == topic}
         unread = {place: max(0, ends.get(place, (0, 0))[1] - each.read) for place, each in mine.items() if each.quiet_since is None}
-        waiting = [each.timestamp_ms for each in list(pending()) if each.topic == topic]
+        waiting = [each.timestamp_ms for each in list(consumer.pending) if each.topic == topic]
         idle = [time.monotonic() - mine[place].moved for place, rows in unread.items() if rows]
         age = clock.utc_now().timestamp() - min(waiting) / 1000 if waiting else max(idle, default=0.0)
         yield "airavata_partitions_held", len(mine), {"topic": topic}

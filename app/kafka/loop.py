@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 
 from app import failpoint, instance, journal
-from app.errors import AiravataError, Contention, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient, Unreadable
+from app.errors import Contention, Misconfigured, OutcomeUnknown, StoreUnavailable, Transient, Unreadable
 from app.kafka import aside, figures
 from app.kafka.consumer import Claim, Consumer, Partition, Received
 from app.kafka.spans import Batch
@@ -27,6 +27,7 @@ from observability import logs, metrics, tracing
 
 BATCH = 1000
 LEAVE_AFTER_SECONDS = 60.0
+ONE_BY_ONE_SECONDS = 5.0
 
 
 class Handler(Protocol):
@@ -35,14 +36,9 @@ class Handler(Protocol):
     def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]: ...
 
 
-class _Refuse:
+def _refuse(fault: Exception, _tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
     """The handler for a message whose handler raised: sets it aside."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        self.kind, self.text = kind, text
-
-    def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
-        return [Refused(message, self.kind, self.text) for message in messages]
+    return [Refused(message, type(fault).__name__, str(fault)) for message in messages]
 
 
 class ConsumerLoop:
@@ -66,15 +62,11 @@ class ConsumerLoop:
         self.component, self.group, self.unit_of_work, self.handler, self.owner, self.topic_uuids = component, group, unit_of_work, handler, owner, topic_uuids
         self.commit = f"{component}.{commit}"
         self.batch_size, self.poll_seconds, self.capacity_full = BATCH, 0.2, False
-        self.pending: list[Received] = []
         self.takeovers = Takeovers(group.rpartition(".")[2])
         self.failing_since: float | None = None
         self.retry_at, self.tries, self.polled = 0.0, 0, 0
         self.log = logs.logger("loop")
-        self.fenced: set[Partition] = set()
-        self.consumer = Consumer(
-            component=component, bootstrap=bootstrap, group=group, topics=topics, session_timeout_ms=session_timeout_ms, wants=wants, claim=self._claim, on_lost=self._lost
-        )
+        self.consumer = Consumer(component=component, bootstrap=bootstrap, group=group, topics=topics, session_timeout_ms=session_timeout_ms, wants=wants, claim=self._claim)
 
     # ---- the round ------------------------------------------------------------------------------------------------------------------------------
     def run(self, stop: threading.Event, each_turn: Callable[[], None]) -> None:
@@ -82,40 +74,51 @@ class ConsumerLoop:
             self.turn()
             each_turn()
 
-    def turn(self) -> int:
-        """One C1–C5; returns how many messages were applied. Transient faults are waited out while polling goes on; what must end the process is raised."""
-        self.consumer.pause(self.capacity_full or bool(self.pending))
-        received = self.consumer.poll(self.batch_size, 0.0 if self.pending and time.monotonic() >= self.retry_at else self.poll_seconds)
+    def turn(self) -> None:
+        """One C1–C5. Transient faults are waited out while polling goes on; what must end the process is raised."""
+        consumer = self.consumer
+        consumer.pause(self.capacity_full or bool(consumer.pending))
+        received = consumer.poll(self.batch_size, 0.0 if consumer.pending and time.monotonic() >= self.retry_at else self.poll_seconds)
         if received:
-            self.polled = self.polled if self.pending else tracing.now_ns()
+            self.polled = tracing.now_ns() if len(received) == len(consumer.pending) else self.polled
             failpoint.hit(f"{self.component}.poll.after")
-        self.pending += received
-        self._reclaim_fenced()
-        applied = 0
-        if self.pending and time.monotonic() >= self.retry_at:
-            applied = self._try()
-        self.consumer.tick()
+        consumer.reclaim()
+        if consumer.pending and time.monotonic() >= self.retry_at:
+            self._try()
+        consumer.tick()
         self.takeovers.settle_soon(self.unit_of_work)
-        return applied
 
-    def _try(self) -> int:
-        batch, self.pending = self.pending, []
+    def _try(self) -> None:
         try:
-            applied = self._apply(batch, self.handler)
+            if (fault := self._bug(self.consumer.pending)) is not None:
+                self.log.error("the batch raised: applying it message by message", exc_info=fault, count=len(self.consumer.pending))
+                self._one_by_one()
         except OutcomeUnknown:
-            self._lost_track(batch)
-            return 0
+            self._lost_track()
         except Transient as fault:
-            self.pending = batch
             self._back_off(fault)
-            return 0
-        except Misconfigured:
+
+    def _bug(self, batch: Sequence[Received]) -> Exception | None:
+        """Applies it, or returns what was raised on its account; what stops us is raised."""
+        try:
+            self._apply(batch, self.handler)
+        except (Transient, Misconfigured):
             raise
         except Exception as fault:
-            self.log.error("the batch raised: applying it message by message", exc_info=fault, count=len(batch))
-            return self._one_by_one(batch)
-        self.failing_since, self.tries = None, 0
-        return applied
+            return fault
+        return None
+
+    def _one_by_one(self) -> None:
+        """A database error without a culprit, or a handler that raised: each message in a transaction of its own; who raises again is set aside in its own.
+
+        What is left after a while is tried again as one: nobody polls meanwhile, nor beats the heart.
+        """
+        until = time.monotonic() + ONE_BY_ONE_SECONDS
+        while self.consumer.pending and time.monotonic() < until:
+            each = self.consumer.pending[0]
+            if (fault := self._bug([each])) is not None:
+                self.log.error("set aside", topic=each.topic, partition=each.partition, offset=each.offset, message_id=each.mid.hex(), exc_info=fault, **logs.of_key(each.key))
+                self._apply([each], partial(_refuse, fault))
 
     def _back_off(self, fault: Transient) -> None:
         """MySQL is away or contended: the whole batch again, with everything it read. Beyond the bound, leave, so that another instance takes over."""
@@ -128,16 +131,17 @@ class ConsumerLoop:
             self.log.warning("batch waits for MySQL", fault=fault, seconds=round(waited, 1))
         if waited > LEAVE_AFTER_SECONDS:
             self.log.warning("leaving the group until MySQL is back", seconds=round(waited))
-            self.pending, self.failing_since, self.consumer.rejoin = [], None, True
+            self.failing_since, self.consumer.rejoin = None, True
 
-    def _lost_track(self, batch: Sequence[Received]) -> None:
-        """COMMIT's answer was lost: the position row, read under lock by C0, says whether the batch was applied."""
-        places = {each.place for each in batch}
+    def _lost_track(self) -> None:
+        """COMMIT's answer was lost: the position row, read under lock by C0, says whether what is pending was applied."""
+        places = {each.place for each in self.consumer.pending}
         self.log.warning("commit outcome unknown: asking the positions", partitions=len(places))
-        self.fenced |= places
+        self.consumer.fenced |= places
 
     # ---- C2–C4 ------------------------------------------------------------------------------------------------------------------------------------
-    def _apply(self, batch: Sequence[Received], handler: Handler) -> int:
+    def _apply(self, batch: Sequence[Received], handler: Handler) -> None:
+        """A batch of what is pending; what raises leaves all of it pending, but what was sought back to."""
         ends: dict[Partition, int] = {}
         told = Batch(batch, group=self.group, polled=self.polled)
         with told.under_way(), self.unit_of_work(self.commit) as tx:
@@ -145,11 +149,11 @@ class ConsumerLoop:
             failpoint.hit(f"{self.component}.position.after")
             fresh = self._fresh(tx, batch, locked)
             told.decided(tx, fresh, locked.now)
-            carries(tx, "in", ((dict(each.headers or ()).get("mid", b""), each.key) for each in fresh))
+            carries(tx, "in", ((each.mid, each.key) for each in fresh))
             decoded, refused = _decode(fresh)
             if decoded:
                 by_message = {id(message): each for message, each in decoded}
-                refused += [aside.Culprit(by_message[id(each.message)], each.error, each.text) for each in handler(tx, [message for message, _ in decoded], now=locked.now)]
+                refused += [aside.Culprit(by_message[id(each.message)], each.error, each.text, each.message) for each in handler(tx, [message for message, _ in decoded], now=locked.now)]
             if refused:
                 judged(tx, aside.set_aside(tx, refused, group=self.group, now=locked.now))
                 for culprit in refused:
@@ -159,13 +163,13 @@ class ConsumerLoop:
                 ends[each.place] = each.offset + 1
             verdicts = tx.info["verdicts"]
             positions.advance(tx, self.group, ends, locked)
-        self._applied(ends)
-        told.applied(self.consumer.held, without=self.fenced, tries=self.tries)
+        self._applied(batch, ends)
+        told.applied(self.consumer.held, without=self.consumer.fenced, tries=self.tries)
+        self.failing_since, self.tries = None, 0
         if fresh:
             self.takeovers.committed(ends, locked.now)
             samples = {each.topic: message.traceparent for message, each in decoded}
             figures.committed(fresh, refused, verdicts, seconds=(tracing.now_ns() - self.polled) / 1e9, samples=samples)
-        return len(fresh)
 
     def _fresh(self, tx: Transaction, batch: Sequence[Received], locked: Locked) -> list[Received]:
         """Leaves out copies and lost partitions; a gap is sought back to and counted."""
@@ -177,7 +181,7 @@ class ConsumerLoop:
                     refused.add(each.place)
                     metrics.count("airavata_fenced_total", what="partition")
                     tell(tx, group=self.group, fenced=[(*each.place, each.offset, held.epoch)])
-                    self.fenced.add(each.place)
+                    self.consumer.fenced.add(each.place)
             elif row.next_offset < held.applied:
                 if each.place not in refused:
                     refused.add(each.place)
@@ -192,37 +196,13 @@ class ConsumerLoop:
                 fresh.append(each)
         return fresh
 
-    def _applied(self, ends: Mapping[Partition, int]) -> None:
+    def _applied(self, batch: Sequence[Received], ends: Mapping[Partition, int]) -> None:
+        done = {id(each) for each in batch}
+        self.consumer.pending = [each for each in self.consumer.pending if id(each) not in done]
         for place, end in ends.items():
             held = self.consumer.held.get(place)
             if held is not None:
                 held.applied, held.moved = end, time.monotonic()
-
-    def _one_by_one(self, batch: Sequence[Received]) -> int:
-        """A database error without a culprit, or a handler that raised: each message in a transaction of its own; who raises again is set aside in its own."""
-        applied = 0
-        for index, each in enumerate(batch):
-            try:
-                applied += self._apply([each], self.handler)
-            except OutcomeUnknown:
-                self._lost_track(batch[index:])
-                return applied
-            except Transient as fault:
-                self.pending = list(batch[index:])
-                self._back_off(fault)
-                return applied
-            except Exception as fault:
-                self.log.error("set aside", topic=each.topic, partition=each.partition, offset=each.offset, message_id=(dict(each.headers or ()).get("mid") or b"").hex(), exc_info=fault, **logs.of_key(each.key))
-                try:
-                    applied += self._apply([each], _Refuse(type(fault).__name__, str(fault)))
-                except OutcomeUnknown:
-                    self._lost_track(batch[index:])
-                    return applied
-                except AiravataError as again:
-                    self.pending = list(batch[index:])
-                    self._back_off(again if isinstance(again, Transient) else StoreUnavailable(str(again)))
-                    return applied
-        return applied
 
     # ---- C0 -------------------------------------------------------------------------------------------------------------------------------------
     def _claim(self, places: list[Partition]) -> dict[Partition, Claim]:
@@ -241,37 +221,13 @@ class ConsumerLoop:
                 claims[place] = Claim(row.owner_epoch, row.next_offset, row.topic_uuid)
         return claims
 
-    def _reclaim_fenced(self) -> None:
-        """Still assigned after the next poll: C0 again."""
-        places = sorted(place for place in self.fenced if place in self.consumer.held)
-        self.fenced.clear()
-        if places:
-            try:
-                self.consumer.reclaim(places)
-            except Transient as fault:
-                self.fenced |= set(places)
-                self.log.warning("positions cannot be claimed again yet", fault=fault)
-            self.pending = [each for each in self.pending if each.place not in places]
-
-    def _lost(self, places: set[Partition]) -> None:
-        self.pending = [each for each in self.pending if each.place not in places]
-        self.fenced -= places
-
     # ---- what others ask ----------------------------------------------------------------------------------------------------------------------------
-    @property
-    def missing(self) -> str | None:
-        """What keeps it from being ready."""
-        if not self.consumer.joined:
-            return f"joining group {self.group}"
-        halted = [held.halted for held in self.consumer.held.values() if held.halted]
-        return f"{len(halted)} partitions halted: {halted[0]}" if halted else None
-
     def quiet(self, seconds: float) -> dict[str, list[int]]:
         """Topic → partitions held here whose end was seen, with nothing read behind it, for that long."""
         line = time.monotonic() - seconds
         found: dict[str, list[int]] = {topic: [] for topic in self.consumer.topics}
         for (topic, part), held in sorted(self.consumer.held.items()):
-            if held.quiet_since is not None and held.quiet_since < line and not self.pending:
+            if held.quiet_since is not None and held.quiet_since < line and not self.consumer.pending:
                 found[topic].append(part)
         return found
 
@@ -281,8 +237,6 @@ class ConsumerLoop:
         return {"group": self.group, "partitions": len(held), "behind": sum(1 for each in held.values() if each.quiet_since is None)}
 
     def close(self) -> None:
-        """What is pending was not applied and stays in Kafka for whoever comes next."""
-        self.pending = []
         self.consumer.close()
 
 

@@ -27,12 +27,13 @@ TYPES: Mapping[str, type[Struct]] = {
     if isinstance(each, type) and issubclass(each, Struct) and each is not Struct
 }
 Headers = Sequence[tuple[str, bytes]]
+ID_CHARACTERS_MAX = 32  # What a row can hold of each part of a subject, in ASCII.
 
 _encode_json = msgspec.json.Encoder().encode
 _encode_headers: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 _decode_headers = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
 _bodies = {name: msgspec.json.Decoder(each).decode for name, each in TYPES.items()}
-_origin = msgspec.json.Decoder(Origin).decode
+_decode_origin = msgspec.json.Decoder(Origin).decode
 
 
 def encode(envelope: Envelope, *, at: datetime | None = None, step: str = "", version: int = SCHEMA_VERSION_BEFORE) -> Record:
@@ -111,7 +112,9 @@ def decode(topic: str, partition: int, headers: Headers | None, payload: bytes |
         version = int(found["schema_version"])
         if version > SCHEMA_VERSION:
             raise Unreadable(f"schema_version {version} is newer than {SCHEMA_VERSION}: upgrade this component")
-        gateway, experiment, process, task, task_type, attempt, epoch = found["subject"].decode().split("/")
+        gateway, experiment, process, task, task_type, attempt, epoch = subject = found["subject"].decode("ascii").split("/")
+        if max(map(len, subject)) > ID_CHARACTERS_MAX:
+            raise Unreadable(f"header subject names what no row can hold: {max(subject, key=len)[:100]}")
         step, _, cause = found["cause"].decode().partition(":")
         if len(found["mid"]) != 16:
             raise Unreadable("header mid is not 16 bytes")
@@ -132,6 +135,15 @@ def decode(topic: str, partition: int, headers: Headers | None, payload: bytes |
         raise Unreadable(f"unknown message type or missing header: {fault}") from fault
     except (ValueError, TypeError, AttributeError, msgspec.DecodeError) as fault:
         raise Unreadable(f"{type(fault).__name__}: {fault}"[:500]) from fault
+
+
+def _origin(value: bytes) -> Origin:
+    """Raises ValueError for one that no copy could be made from."""
+    found = _decode_origin(value)
+    time_of(found.first_seen)
+    if len(bytes.fromhex(found.mid)) != 16:
+        raise ValueError("origin's mid is not 16 bytes")
+    return found
 
 
 def decode_record(record: Record) -> Envelope:

@@ -4,9 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from app.mysql.rows import insert_absent, marks
 from app.mysql.unit_of_work import Transaction
 
-COLUMNS = "id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at, settled, settled_at, settled_by, settled_reason"
+_SET_ASIDE = "id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at"
+COLUMNS = f"{_SET_ASIDE}, settled, settled_at, settled_by, settled_reason"
+HEADERS_BYTES_MAX = 65_535
+NO_HEADERS = b"\x90"  # An empty list, as the codec packs it.
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,15 @@ class DeadLetter:
 
 
 def set_aside(tx: Transaction, letters: list[DeadLetter], *, now: datetime) -> None:
-    """Idempotent by id (derived from group and mid): a letter that is there stays as it is. A key of somebody else's may be any text, the column is ASCII."""
+    """Idempotent by id (derived from group and mid): a letter that is there stays as it is. Of a stranger's record, what our columns cannot hold is cut off."""
     for each in letters:
-        if tx.exec_driver_sql("SELECT 1 FROM dead_letters WHERE id = %s", (each.id,)).first() is None:
-            tx.exec_driver_sql(
-                "INSERT INTO dead_letters (id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                (
-                    each.id, each.group, each.topic, each.partition, each.offset, each.mid, each.key[:80].encode("ascii", "replace"), each.headers, each.payload, each.experiment_id, each.error_class[:64],
-                    each.error_text[:2000], each.tries, each.first_seen, now,
-                ),
-            )  # fmt: skip
+        key = each.key.encode("ascii", "replace").decode()[:80]
+        headers = each.headers if len(each.headers) <= HEADERS_BYTES_MAX else NO_HEADERS
+        row = (
+            each.id, each.group, each.topic, each.partition, each.offset, each.mid, key, headers, each.payload, each.experiment_id, each.error_class[:64], each.error_text[:2000],
+            each.tries, each.first_seen, now,
+        )  # fmt: skip
+        insert_absent(tx, f"INSERT INTO dead_letters ({_SET_ASIDE}) VALUES ({marks(row)})", row)
 
 
 def get(tx: Transaction, letter_id: str, *, lock: bool = False) -> Any | None:

@@ -26,12 +26,12 @@ def work(lifecycle: Lifecycle) -> None:
         bootstrap=settings.kafka, session_timeout_ms=settings.session_timeout_ms,
         topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, [name]).items()},
     )  # fmt: skip
-    lifecycle.ready = lambda: sink.missing
-    metrics.watch(partial(figures.readings, sink.consumer, lambda: sink.pending, settings.partitions))
+    lifecycle.ready = lambda: sink.consumer.missing
+    metrics.watch(partial(figures.readings, sink.consumer, settings.partitions))
     while not lifecycle.stop.is_set():
         sink.turn()
         lifecycle.turned()
-    sink.close()
+    sink.consumer.close()
 
 
 if __name__ == "__main__":

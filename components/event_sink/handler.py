@@ -25,30 +25,24 @@ BYTES_MAX = 3 << 20  # Of the 4 MiB a request may have: a record is estimated, n
 class Sink:
     def __init__(self, *, api: ApiClient, group: str, topic: str, bootstrap: str, session_timeout_ms: int, topic_uuids: Callable[[], Mapping[str, str]]) -> None:
         self.api, self.group, self.topic, self.topic_uuids = api, group, topic, topic_uuids
-        self.pending: list[Received] = []
         self.retry_at = self.beaten = self.polled_at = 0.0
         self.delay = 0.1
-        self.fenced: set[Partition] = set()
         self.log = logs.logger("sink")
-        self.consumer = Consumer(
-            component="sink", bootstrap=bootstrap, group=group, topics=[topic], session_timeout_ms=session_timeout_ms, wants=history.RECORDED, claim=self._claim, on_lost=self._lost
-        )
+        self.consumer = Consumer(component="sink", bootstrap=bootstrap, group=group, topics=[topic], session_timeout_ms=session_timeout_ms, wants=history.RECORDED, claim=self._claim)
 
-    def turn(self) -> int:
-        """One poll and one POST; returns how many events were stored. Transient faults are waited out while polling goes on."""
-        self.consumer.pause(bool(self.pending))
-        waiting = self.pending and time.monotonic() < self.retry_at
-        empty = not self.pending
-        self.pending += self.consumer.poll(BATCH, 0.2 if waiting or not self.pending else 0.0)
+    def turn(self) -> None:
+        """One poll and one POST. Transient faults are waited out while polling goes on."""
+        consumer = self.consumer
+        consumer.pause(bool(consumer.pending))
+        waiting, empty = time.monotonic() < self.retry_at, not consumer.pending
+        consumer.poll(BATCH, 0.2 if waiting or empty else 0.0)
         self.polled_at = time.monotonic() if empty else self.polled_at
-        self._reclaim()
-        stored = 0
-        if (self.pending or time.monotonic() - self.beaten > 1.0) and time.monotonic() >= self.retry_at:
-            stored = self._post()
-        self.consumer.tick()
-        return stored
+        consumer.reclaim()
+        if (consumer.pending or time.monotonic() - self.beaten > 1.0) and time.monotonic() >= self.retry_at:
+            self._post()
+        consumer.tick()
 
-    def _post(self) -> int:
+    def _post(self) -> None:
         by_partition: dict[Partition, list[Received]] = defaultdict(list)
         batch, left = self._fitting()
         for each in batch:
@@ -57,7 +51,7 @@ class Sink:
         if by_partition:
             metrics.observe("airavata_batch_messages", sum(map(len, by_partition.values())))
         slices = [self._slice(place, records) for place, records in by_partition.items()]
-        told = {each.key.partition("-")[0] for each in self.pending} if failpoint.on() else ()
+        told = {each.key.partition("-")[0] for each in self.consumer.pending} if failpoint.on() else ()
         began = time.monotonic()
         post = Post([each for each in batch if each.place in by_partition], group=self.group)
         try:
@@ -66,26 +60,25 @@ class Sink:
             failpoint.hit("sink.post.after", process=told)
         except Transient as fault:
             metrics.observe("airavata_sink_post_seconds", time.monotonic() - began, outcome="failed")
-            self.log.warning("events wait for the API server", fault=fault, count=len(self.pending))
+            self.log.warning("events wait for the API server", fault=fault, count=len(self.consumer.pending))
             self.retry_at, self.delay = time.monotonic() + self.delay, min(self.delay * 2, 2.0)
             post.failed(fault)
-            return 0
-        self.pending, self.delay, self.beaten = left, 0.1, time.monotonic()
+            return
+        self.consumer.pending, self.delay, self.beaten = left, 0.1, time.monotonic()
         told_off = {answer["result"] for answer in answers} - {"applied"}
         metrics.observe("airavata_sink_post_seconds", time.monotonic() - began, outcome=min(told_off, default="applied"))
         post.answered(dict(zip(by_partition, answers, strict=True)), polled=tracing.at(self.polled_at))
         for place, sent, answer in zip(by_partition, slices, answers, strict=True):
             self._answered(place, sent, answer)
-        return sum(len(each["events"]) for each in slices)
 
     def _fitting(self) -> tuple[list[Received], list[Received]]:
         """What one request takes, and what the next ones do: a request beyond its limit would be refused for ever."""
-        size = 0
-        for index, each in enumerate(self.pending):
+        size, pending = 0, self.consumer.pending
+        for index, each in enumerate(pending):
             size += 1536 + 2 * len(each.value or b"")  # Its ids and names; a reason stands in it twice.
             if index and (size > BYTES_MAX or index == BATCH):
-                return self.pending[:index], self.pending[index:]
-        return self.pending, []
+                return pending[:index], pending[index:]
+        return pending, []
 
     def _answered(self, place: Partition, told: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         held = self.consumer.held[place]
@@ -95,11 +88,10 @@ class Sink:
                 self._measured(len(told["events"]) - len(answer["set_aside"]), "applied")
                 self._measured(len(answer["set_aside"]), "dead_letter")
             case "behind":
-                self.consumer.seek(place, answer["next_offset"])
-                self.pending = [each for each in self.pending if each.place != place]  # They come again, from where MySQL says.
+                self.consumer.seek(place, answer["next_offset"])  # They come again, from where MySQL says.
             case _:
                 metrics.count("airavata_fenced_total", what="partition")
-                self.fenced.add(place)
+                self.consumer.fenced.add(place)
 
     def _slice(self, place: Partition, records: list[Received]) -> dict[str, Any]:
         held = self.consumer.held[place]
@@ -122,7 +114,7 @@ class Sink:
 
     def _lag(self) -> dict[str, Any]:
         behind = sum(1 for each in self.consumer.held.values() if each.quiet_since is None)
-        return {"topic": self.topic, "rows": len(self.pending) if behind else 0, "oldest_age_seconds": 0.0}
+        return {"topic": self.topic, "rows": len(self.consumer.pending) if behind else 0, "oldest_age_seconds": 0.0}
 
     def _claim(self, places: list[Partition]) -> dict[Partition, Claim]:
         failpoint.hit("sink.claim.before")
@@ -134,32 +126,6 @@ class Sink:
         failpoint.hit("sink.claim.after")
         return {place: Claim(*told[place], uuids.get(place[0], "")) for place in places}
 
-    def _reclaim(self) -> None:
-        """Fenced, and still ours after the next poll: C0 again."""
-        places = sorted(place for place in self.fenced if place in self.consumer.held)
-        self.fenced.clear()
-        if places:
-            try:
-                self.consumer.reclaim(places)
-            except Transient as fault:
-                self.fenced |= set(places)
-                self.log.warning("partitions cannot be taken again yet", fault=fault)
-            self.pending = [each for each in self.pending if each.place not in places]
-
-    def _lost(self, places: set[Partition]) -> None:
-        self.pending = [each for each in self.pending if each.place not in places]
-        self.fenced -= places
-
-    @property
-    def missing(self) -> str | None:
-        if not self.consumer.joined:
-            return f"joining group {self.group}"
-        return next((held.halted for held in self.consumer.held.values() if held.halted), None)
-
     def _measured(self, many: int, verdict: str) -> None:
         metrics.count("airavata_messages_total", many, topic=self.topic, verdict=verdict)
         metrics.observe("messaging_process_duration_seconds", time.monotonic() - self.polled_at, times=many, topic=self.topic, outcome=verdict)
-
-    def close(self) -> None:
-        self.pending = []
-        self.consumer.close()

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from app import journal
 from app.errors import Contention, Misconfigured, OutcomeUnknown, StoreUnavailable
 from app.kafka import figures
 from app.kafka.loop import ConsumerLoop
@@ -130,8 +132,8 @@ def test_C0_a_missing_row_halts_its_partition_loudly_and_the_others_go_on(delive
     handler = Applied()
     loop = a_loop(delivery, made, handler)
     assert "admin topics" in str(loop.consumer.held[delivery.topics.scheduler, 1].halted)
-    assert "halted" in str(loop.missing)
-    told = [labels for name, value, labels in figures.readings(loop.consumer, lambda: loop.pending, 12) if name == "airavata_partition_halted" and value == 1]
+    assert "halted" in str(loop.consumer.missing)
+    told = [labels for name, value, labels in figures.readings(loop.consumer, 12) if name == "airavata_partition_halted" and value == 1]
     assert told == [{"topic": delivery.topics.scheduler, "reason": "unclaimed"}]
     publish(delivery, delivery.names(8))
     turn_until(loop, lambda: len(handler.seen) == 6)
@@ -157,6 +159,23 @@ def test_C2_copies_are_left_out_and_a_gap_is_read_again(delivery: Delivery, made
         tx.exec_driver_sql("UPDATE positions SET next_offset = next_offset + 2 WHERE consumer_group = %s AND topic = %s AND part = 0", (delivery.group, delivery.topics.scheduler))
     publish(delivery, [delivery.message("copy", 0)])
     turn_until(loop, lambda: metrics.value("airavata_messages_total", verdict="duplicate") == 1)
+
+
+@pytest.mark.parametrize("fault", [Contention("1213"), ValueError("a bug")])
+def test_C2_what_was_read_beyond_a_gap_is_not_applied_although_its_transaction_was_rolled_back(delivery: Delivery, made: list[ConsumerLoop], fault: Exception) -> None:
+    """Partition 0 has a gap, partition 1 none: together in one batch, which is rolled back once."""
+    handler = Applied()
+    loop = a_loop(delivery, made, handler)
+    publish(delivery, [delivery.message(f"first{n}", 0) for n in range(10)])
+    turn_until(loop, lambda: len(handler.seen) == 10)
+    with delivery.unit("back") as tx:
+        tx.exec_driver_sql("UPDATE positions SET next_offset = 0 WHERE consumer_group = %s AND topic = %s AND part = 0", (delivery.group, delivery.topics.scheduler))
+    handler.seen.clear()
+    publish(delivery, [delivery.message(f"more{n}", n % 2) for n in range(4)])
+    until(lambda: (loop.consumer.poll(100, 0.1), {each.partition for each in loop.consumer.pending} == {0, 1} and len(loop.consumer.pending) == 4)[1])
+    handler.raises = [fault]
+    turn_until(loop, lambda: len(handler.seen) >= 14)
+    assert len(handler.seen) == len(set(handler.seen)) == 14, "everything from the position on, once"
 
 
 @pytest.mark.parametrize("fault", [Contention("1213"), StoreUnavailable("2006")])
@@ -232,6 +251,53 @@ def test_an_unreadable_record_is_a_dead_letter_at_once_and_so_is_one_after_five_
         message = codec.decode_record(due[0])
     assert metrics.value("airavata_messages_total", verdict="dead_letter") == wanted + 1
     assert delivery.one("SELECT MAX(tries) FROM dead_letters") == 5
+    assert delivery.one("SELECT COUNT(*) FROM dead_letters WHERE tries = 5 AND first_seen < created_at") == 1, "first seen is when it was first set aside"
+
+
+def test_a_strangers_record_is_a_dead_letter_whatever_its_key_and_headers_are(delivery: Delivery, made: list[ConsumerLoop], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the journal is on, which wants to name it."""
+    monkeypatch.setattr(journal, "write", journal._Journal(tmp_path, "scheduler/1"))
+    handler = Applied()
+    loop = a_loop(delivery, made, handler)
+    producer = TransactionalProducer(delivery.kafka, f"{delivery.environment}.test")
+    producer.begin()
+    producer.produce(delivery.topics.scheduler, 0, key="schlüssel".encode(), headers=[("mid", None)], payload=b"x")  # type: ignore[list-item]
+    producer.produce(delivery.topics.scheduler, 0, key=b"k", headers=[("large", b"x" * 70_000)], payload=b"y")
+    producer.commit()
+    publish(delivery, [delivery.message("good", 0)])
+    turn_until(loop, lambda: len(handler.seen) == 1)
+    assert delivery.one("SELECT GROUP_CONCAT(k ORDER BY log_offset) FROM dead_letters") == "schl?ssel,k"
+    assert metrics.value("airavata_messages_total", verdict="dead_letter") == 2
+
+
+def test_what_failed_before_is_forgotten_once_its_messages_are_applied_also_one_by_one(delivery: Delivery, made: list[ConsumerLoop]) -> None:
+    """Else the next deadlock, an hour later, would look like an hour of trying, and leave the group."""
+    handler = Applied()
+    loop = a_loop(delivery, made, handler)
+    handler.raises = [StoreUnavailable("away"), ValueError("a bug")]
+    publish(delivery, delivery.names(4))
+    turn_until(loop, lambda: len(handler.seen) == 4 and not handler.raises)
+    assert (loop.failing_since, loop.tries) == (None, 0)
+
+
+def test_a_batch_without_a_culprit_does_not_keep_the_loop_from_turning_while_it_is_applied_one_by_one(
+    delivery: Delivery, made: list[ConsumerLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.kafka.loop.ONE_BY_ONE_SECONDS", 0.001)
+    whole: list[int] = []
+
+    class OnlyAlone(Applied):
+        def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
+            if len(messages) > 1:
+                whole.append(len(messages))
+                raise ValueError("not together")
+            return super().__call__(tx, messages, now=now)
+
+    handler = OnlyAlone()
+    loop = a_loop(delivery, made, handler)
+    publish(delivery, [delivery.message(f"m{n}", 0) for n in range(12)])
+    turn_until(loop, lambda: len(handler.seen) == 12)
+    assert len(whole) > 2, "between them it polls, and its heart beats"
 
 
 def test_records_for_others_are_passed_over_by_header(delivery: Delivery, made: list[ConsumerLoop]) -> None:
@@ -275,9 +341,9 @@ def test_C5_tells_kafka_no_offset_beyond_what_is_applied_while_a_batch_waits_for
     turn_until(loop, lambda: len(handler.seen) == 20)
     handler.raises = [StoreUnavailable("away") for _ in range(1000)]
     publish(delivery, [delivery.message(f"more{n}", n % 4) for n in range(8)])
-    turn_until(loop, lambda: bool(loop.pending))
+    turn_until(loop, lambda: bool(loop.consumer.pending))
     loop.consumer.pause(False)  # The end of a partition may come with the poll that brought its last records, too.
-    until(lambda: (loop.pending.extend(loop.consumer.poll(10, 0.1)), all(held.quiet_since for held in loop.consumer.held.values()))[1])
+    until(lambda: (loop.consumer.poll(10, 0.1), all(held.quiet_since for held in loop.consumer.held.values()))[1])
     loop.consumer.commit_offsets()
     ahead = {place: (held.committed, held.applied) for place, held in loop.consumer.held.items() if held.committed > held.applied and held.given > held.applied}
     assert not ahead, "a copy of the offset is ahead of what was applied"

@@ -45,8 +45,9 @@ def sink() -> Sink:
     api: Any = Api()
     made = Sink(api=api, group="g", topic=TOPIC, bootstrap="127.0.0.1:9", session_timeout_ms=1000, topic_uuids=dict)
     made.consumer.close()
-    made.consumer = SimpleNamespace(held={(TOPIC, part): Held(1, 0, 0) for part in (0, 1)}, seek=lambda place, offset: sought.append((place, offset)))  # type: ignore[assignment]
-    sought: list[tuple[tuple[str, int], int]] = []
+    made.consumer.held = {(TOPIC, part): Held(1, 0, 0) for part in (0, 1)}
+    made.consumer.client = SimpleNamespace(seek=lambda at: sought.append((at.topic, at.partition, at.offset)))  # type: ignore[assignment]
+    sought: list[tuple[str, int, int]] = []
     made.sought = sought  # type: ignore[attr-defined]
     return made
 
@@ -60,10 +61,10 @@ def records(part: int, count: int, text: str) -> list[Received]:
 
 @pytest.mark.parametrize("readable", [True, False])
 def test_large_events_go_in_several_requests_none_beyond_the_limit(sink: Sink, readable: bool) -> None:
-    sink.pending = [*records(0, 300, "x" * 20_000), *records(1, 300, "y" * 20_000)]
-    for each in sink.pending:
+    sink.consumer.pending = [*records(0, 300, "x" * 20_000), *records(1, 300, "y" * 20_000)]
+    for each in sink.consumer.pending:
         each.headers = each.headers if readable else []
-    while sink.pending:
+    while sink.consumer.pending:
         sink._post()
         assert metrics.value("airavata_sink_post_seconds", outcome="failed") == 0
     api: Any = sink.api
@@ -72,11 +73,11 @@ def test_large_events_go_in_several_requests_none_beyond_the_limit(sink: Sink, r
 
 
 def test_what_waited_for_its_request_is_not_sent_behind_the_back_of_a_position(sink: Sink) -> None:
-    sink.pending = [*records(0, 300, "x" * 20_000), *records(1, 3, "y")]
+    sink.consumer.pending = [*records(0, 300, "x" * 20_000), *records(1, 3, "y")]
     api: Any = sink.api
     api.behind = {0}
     sink._post()
-    assert sink.sought == [((TOPIC, 0), 7)]  # type: ignore[attr-defined]
-    assert {each.partition for each in sink.pending} == {1}
+    assert sink.sought == [(TOPIC, 0, 7)]  # type: ignore[attr-defined]
+    assert {each.partition for each in sink.consumer.pending} == {1}
     sink._post()
     assert api.stored == {0: [], 1: [0, 1, 2]}

@@ -1,5 +1,7 @@
 """The words: ids, placement, codec."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_ids_derive_from_their_cause_and_no_two_lists_collide():
 
 
 def test_an_envelope_comes_back_whole():
-    envelope, record = a_record(origin=Origin("ab" * 16, "t", 1, 2, "2026", "Illegal"), only="g", body=TaskFailed("X", "why", exit_code=3))
+    envelope, record = a_record(origin=Origin("ab" * 16, "t", 1, 2, "2026-11-23T14:00:00.000000Z", "Illegal"), only="g", body=TaskFailed("X", "why", exit_code=3))
     assert codec.decode_record(record) == envelope
     assert record.key == "prc_1-tsk_1"
 
@@ -46,14 +48,25 @@ def test_a_group_passes_over_a_record_by_its_headers_alone():
 
 def test_a_copy_keeps_its_event_id():
     original, _ = a_record()
-    copy, _ = a_record(mid=b"\x01" * 16, origin=Origin(original.mid.hex(), "t", 1, 2, "2026", "Illegal"))
+    copy, _ = a_record(mid=b"\x01" * 16, origin=Origin(original.mid.hex(), "t", 1, 2, "2026-11-23T14:00:00.000000Z", "Illegal"))
     assert copy.event_id == original.event_id
 
 
-@pytest.mark.parametrize("broken", [{"schema_version": b"2"}, {"type": b"NoSuch"}, {"subject": b"a/b"}, {"mid": b"short"}, {"cause": None}])
+ORIGIN = {"mid": "ab" * 16, "topic": "t", "partition": 1, "offset": 2, "first_seen": "2026-11-23T14:00:00.000000Z", "error": "Illegal"}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"schema_version": b"2"}, {"type": b"NoSuch"}, {"subject": b"a/b"}, {"mid": b"short"}, {"cause": None},
+        {"subject": "gw_1/exp_1/prc_ü/tsk_1/ENV_SETUP/2/3".encode()}, {"subject": b"gw_1/exp_1/prc_" + b"1" * 40 + b"/tsk_1/ENV_SETUP/2/3"},
+        {"origin": json.dumps(ORIGIN | {"mid": "xy"}).encode()}, {"origin": json.dumps(ORIGIN | {"first_seen": "then"}).encode()},
+    ],
+)  # fmt: skip
 def test_what_is_no_message_of_ours_is_unreadable(broken):
-    _, record = a_record()
+    _, record = a_record(origin=Origin(**ORIGIN))
     headers = [(name, broken.get(name, value)) for name, value in codec.headers_of(record.headers) if not (name in broken and broken[name] is None)]
+    assert headers != codec.headers_of(record.headers)
     with pytest.raises(Unreadable):
         codec.decode("t", 0, headers, record.payload)
     with pytest.raises(Unreadable):

@@ -73,8 +73,8 @@ def test_what_is_set_aside_comes_back_with_its_context_and_names_the_one_that_wa
     message = a_message(TaskSucceeded(), "a")
     record = codec.encode(Envelope(**{name: getattr(message, name) for name in message.__struct_fields__} | {"traceparent": attempt("a", 1)}), at=NOON, step="s#1")
     received = Received("t", 7, 3, record.key, codec.headers_of(record.headers), record.payload, 0)
-    timer = aside._copy(aside.Culprit(received, "Illegal", "why"), "group", NOON)
-    letter = aside._dead(aside.Culprit(received, "Illegal", "why"), "group", NOON)
+    culprit = aside.Culprit(received, "Illegal", "why", codec.decode_record(record))
+    timer, letter = aside._copy(culprit, "group", NOON), aside._dead(culprit, "group", NOON)
     assert timer is not None
     assert (timer.message.traceparent, timer.message.cause) == (attempt("a", 1), record.mid.hex())
     assert codec.traceparent_of(letter.headers) == attempt("a", 1)
