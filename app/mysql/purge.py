@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from app.mysql.rows import marks
 from app.mysql.unit_of_work import Transaction
 
-BITE = 500
+BITE, EVENTS_BITE = 500, 2000
 IDEMPOTENCY_DAYS, EVENT_DAYS, AUDIT_DAYS = 7, 90, 365
 
 
@@ -18,10 +18,11 @@ def bite(tx: Transaction, *, now: datetime) -> int:
 
 
 def _events(tx: Transaction, now: datetime) -> int:
-    """The history of experiments that ended long ago; reading it then answers `events_expired`."""
+    """The history of experiments that ended long ago, its beginning first; reading it then answers `events_expired`."""
     old = tx.exec_driver_sql(
         "SELECT e.id FROM experiments e WHERE e.finished_at < %s AND EXISTS (SELECT 1 FROM events v WHERE v.experiment_id = e.id) ORDER BY e.finished_at LIMIT 20",
         (now - timedelta(days=EVENT_DAYS),),
     ).all()
     ids = [row[0] for row in old]
-    return tx.exec_driver_sql(f"DELETE FROM events WHERE experiment_id IN ({marks(ids)})", tuple(ids)).rowcount if ids else 0
+    statement = f"DELETE FROM events WHERE experiment_id IN ({marks(ids)}) ORDER BY experiment_id, seq LIMIT %s"
+    return tx.exec_driver_sql(statement, (*ids, EVENTS_BITE)).rowcount if ids else 0

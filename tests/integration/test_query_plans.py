@@ -213,6 +213,13 @@ def test_a_hot_statement_reads_by_index(full: Engine, statement: str) -> None:
             assert not found, f"{' '.join(sql.split())[:400]}\n" + "\n".join(map(str, rows))
 
 
+def test_a_purge_takes_a_bounded_bite_however_long_a_history_is(full: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purge, "EVENTS_BITE", 3)
+    with full.connect() as connection:
+        assert purge._events(connection, NOW + timedelta(days=365)) == 3
+        connection.rollback()
+
+
 def caught(full: Engine, call: Callable[[Transaction], Any]) -> list[tuple[str, Any]]:
     """The statements a function sends, undone afterwards."""
     sent: list[tuple[str, Any]] = []
