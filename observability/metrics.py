@@ -163,7 +163,7 @@ class Registry(Collector):
     def _gauges(self) -> Iterator[GaugeMetricFamily]:
         """Equal readings of several watchers add up. A watcher that raises is left out. What was read before is forgotten: who has gone makes room."""
         found: dict[str, dict[tuple[str, ...], float]] = {}
-        self.gauged, self.seen = 0, {key: seen for key, seen in self.seen.items() if CATALOGUE[key[0]].kind != "gauge"}
+        self.gauged, self.seen = 0, {key: seen for key, seen in list(self.seen.items()) if CATALOGUE[key[0]].kind != "gauge"}
         for read in self.watched:
             try:
                 readings = list(read())

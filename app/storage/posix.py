@@ -41,7 +41,8 @@ class PosixStorage:
                 os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
                 os.fsync(directory)
             except BaseException:
-                os.unlink(hidden, dir_fd=directory)
+                with suppress(FileNotFoundError):  # It has its name, and only what follows failed.
+                    os.unlink(hidden, dir_fd=directory)
                 raise
             finally:
                 os.close(descriptor)

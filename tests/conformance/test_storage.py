@@ -1,7 +1,10 @@
 """The Storage port's contract, over a POSIX root and a real S3 server (rclone, with its own keys)."""
 
+import errno
+import os
 import shutil
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ import pytest
 
 from app.dev.process import Daemon
 from app.dev.servers import free_port
-from app.storage import AccessDenied, NotFound, Storage, open_storage
+from app.storage import AccessDenied, NotFound, Storage, Unavailable, open_storage
 from app.storage.inline import InlineStorage
 
 KEYS = b"lab:lablablab"
@@ -69,6 +72,20 @@ def test_a_write_replaces_whole_or_not_at_all(storage: Storage) -> None:
     with pytest.raises(Exception):  # noqa: B017  What breaks passes through, or as the door's own fault.
         storage.write("x", broken(), part="2")
     assert b"".join(storage.open_read("x")) == b"old"
+
+
+def test_a_file_that_has_its_name_but_whose_directory_cannot_be_synced_is_told_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not as a file that is not there, which would be for good."""
+    storage, sync = open_storage({"kind": "POSIX", "root": str(tmp_path)}), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(Unavailable):
+        storage.write("x", iter([b"new"]), part="1")
 
 
 def test_what_is_not_there_is_not_found(storage: Storage) -> None:
