@@ -1,12 +1,18 @@
-"""The relay's memory in Kafka: a compacted topic, one partition per shard. The last committed record names exactly the rows published whose delete is not confirmed."""
+"""The relay's memory in Kafka: a compacted topic, one partition per shard. The last committed record names exactly the rows published whose delete is not confirmed.
+
+And how partitions are read once, to their ends, which looking for what was never marked (unmarked.py) needs as well.
+"""
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from msgspec import Struct
 
 from app.errors import StoreUnavailable
+from app.kafka.consumer import Partition
 
 BACK_AT_FIRST = 16
 TIMEOUT_SECONDS = 20.0
@@ -30,40 +36,48 @@ def last(bootstrap: str, topic: str, shard: int) -> StateRecord | None:
 
     Only after `init_transactions`: before it a predecessor's transaction may still be decided.
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap, "group.id": "airavata-relay-state", "isolation.level": "read_committed", "enable.auto.commit": False,
-            "enable.partition.eof": True, "auto.offset.reset": "earliest", "fetch.wait.max.ms": 20,
-        }
-    )  # fmt: skip
-    try:
+    with reader(bootstrap, isolation="read_committed", reset="earliest") as consumer:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, shard), timeout=TIMEOUT_SECONDS)
         back = BACK_AT_FIRST
         while True:
             start = max(low, high - back)
-            found = _last_from(consumer, topic, shard, start)
-            if found is not None or start <= low:
-                return found
+            values = [message.value() for message in to_the_end(consumer, {(topic, shard): start})]
+            if (found := [each for each in values if each is not None]) or start <= low:
+                return decode(found[-1]) if found else None
             back *= 2
+
+
+@contextmanager
+def reader(bootstrap: str, *, isolation: str, reset: str) -> Iterator[Consumer]:
+    """For who reads partitions once and keeps nothing: it joins no group. Raises StoreUnavailable."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap, "group.id": "airavata-relay-state", "isolation.level": isolation, "enable.auto.commit": False,
+            "enable.partition.eof": True, "auto.offset.reset": reset, "fetch.wait.max.ms": 20,
+        }
+    )  # fmt: skip
+    try:
+        yield consumer
     except KafkaException as fault:
-        raise StoreUnavailable(f"relay state: {fault}") from fault
+        raise StoreUnavailable(f"Kafka: {fault}") from fault
     finally:
         consumer.close()
 
 
-def _last_from(consumer: Consumer, topic: str, shard: int, start: int) -> StateRecord | None:
-    consumer.assign([TopicPartition(topic, shard, start)])
-    found, deadline = None, time.monotonic() + TIMEOUT_SECONDS
-    while time.monotonic() < deadline:
+def to_the_end(consumer: Consumer, starts: Mapping[Partition, int]) -> Iterator[Message]:
+    """What these partitions hold from these offsets on. Raises StoreUnavailable, also where their ends are not reached in time."""
+    consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
+    left, deadline = set(starts), time.monotonic() + TIMEOUT_SECONDS
+    while left:
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(f"Kafka: the ends of {len(left)} partitions were not reached in time")
         message = consumer.poll(0.2)
         if message is None:
             continue
         error = message.error()
         if error is None:
-            value = message.value()
-            found = decode(value) if isinstance(value, bytes) else found
+            yield message
         elif error.code() == KafkaError._PARTITION_EOF:
-            return found
+            left.discard((str(message.topic()), int(message.partition() or 0)))
         else:
-            raise StoreUnavailable(f"relay state: {error.str()}")
-    raise StoreUnavailable("relay state: the end of the partition was not reached in time")
+            raise StoreUnavailable(f"Kafka: {error.str()}")

@@ -4,16 +4,15 @@ Kafka 4.4 skips the markers of a partition that has no leader at that moment (`T
 and start again. Readers of committed records then wait there for ever (docs/decisions/0011-ended-and-never-marked.md). The next commit of the same producer id marks all of it.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from app.errors import StoreUnavailable
-from app.kafka import topics
+from app.kafka import state, topics
 from app.kafka.consumer import Partition
 
 Ranges: TypeAlias = Mapping[Partition, tuple[int, int]]
@@ -48,33 +47,9 @@ class Hidden:
 
 def records(bootstrap: str, within: Ranges) -> list[Hidden]:
     """All records of these ranges, whatever became of their transaction. Raises StoreUnavailable."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap, "group.id": "airavata-relay-state", "isolation.level": "read_uncommitted", "enable.auto.commit": False,
-            "enable.partition.eof": True, "auto.offset.reset": "error", "fetch.wait.max.ms": 20,
-        }
-    )  # fmt: skip
-    found: list[Hidden] = []
-    ended: set[tuple[str | None, int | None]] = set()
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    try:
-        consumer.assign([TopicPartition(*place, stable) for place, (stable, _) in within.items()])
-        while len(ended) < len(within):
-            if time.monotonic() > deadline:
-                raise StoreUnavailable("records without a marker: their ends were not reached in time")
-            message = consumer.poll(0.2)
-            if message is None:
-                continue
-            error = message.error()
-            if error is None:
-                headers = cast("list[tuple[str, bytes]]", message.headers() or [])
-                found.append(Hidden(str(message.topic()), dict(headers).get("mid", b""), message.value() or b""))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended.add((message.topic(), message.partition()))
-            else:
-                raise StoreUnavailable(f"records without a marker: {error.str()}")
-    except KafkaException as fault:
-        raise StoreUnavailable(f"records without a marker: {fault}") from fault
-    finally:
-        consumer.close()
+    found = []
+    with state.reader(bootstrap, isolation="read_uncommitted", reset="error") as consumer:
+        for message in state.to_the_end(consumer, {place: stable for place, (stable, _) in within.items()}):
+            headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+            found.append(Hidden(str(message.topic()), dict(headers).get("mid", b""), message.value() or b""))
     return found

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, in_order, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.attempt import State
 from app.workflow.graph import Attempt
@@ -51,15 +51,8 @@ def dispatch(tx: Transaction, attempts: Sequence[Attempt], *, now: datetime) -> 
 
 def lock(tx: Transaction, attempt_ids: Iterable[str]) -> dict[str, Held]:
     """FOR UPDATE by key."""
-    wanted = in_order(attempt_ids)
-    rows = (
-        tx.exec_driver_sql(
-            f"SELECT id, task_id, process_id, number, state, epoch, owner, created_at FROM attempts WHERE id IN ({marks(wanted)}) ORDER BY id FOR UPDATE", tuple(wanted)
-        ).all()
-        if wanted
-        else ()
-    )
-    return {row[0]: Held(row[0], row[1], row[2], row[3], State(row[4]), row[5], row[6], row[7]) for row in rows}
+    query = "SELECT id, task_id, process_id, number, state, epoch, owner, created_at FROM attempts WHERE id IN ({}) ORDER BY id FOR UPDATE"
+    return {row[0]: Held(row[0], row[1], row[2], row[3], State(row[4]), row[5], row[6], row[7]) for row in among(tx, query, attempt_ids)}
 
 
 def start(tx: Transaction, attempt_ids: Sequence[str], *, owner: str, now: datetime) -> None:
@@ -92,9 +85,8 @@ def owned(tx: Transaction, owner: str) -> dict[str, int]:
 
 def models(tx: Transaction, attempt_ids: Iterable[str]) -> dict[str, tuple[str, Any]]:
     """Attempt → (task type, task model). A plain read: they never change."""
-    wanted = in_order(attempt_ids)
-    query = f"SELECT a.id, t.type, t.model FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE a.id IN ({marks(wanted)})"
-    return {row[0]: (row[1], from_json(row[2])) for row in tx.exec_driver_sql(query, tuple(wanted)).all()} if wanted else {}
+    query = "SELECT a.id, t.type, t.model FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE a.id IN ({})"
+    return {row[0]: (row[1], from_json(row[2])) for row in among(tx, query, attempt_ids)}
 
 
 def take_from_silent(tx: Transaction, *, silent_seconds: int, limit: int) -> list[Any]:
@@ -102,19 +94,14 @@ def take_from_silent(tx: Transaction, *, silent_seconds: int, limit: int) -> lis
 
     Who is silent is read without a lock, so that nobody's heartbeat waits for us; an owner that comes back in between has lost its lease all the same.
     """
-    silent = [
-        row[0]
-        for row in tx.exec_driver_sql(
-            "SELECT DISTINCT a.owner FROM attempts a LEFT JOIN instances i ON i.id = a.owner "
-            "WHERE a.owner IS NOT NULL AND (i.id IS NULL OR i.heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND)",
-            (silent_seconds,),
-        ).all()
-    ]
-    if not silent:
-        return []
-    query = f"SELECT id, task_id, process_id, number, epoch, owner FROM attempts WHERE owner IN ({marks(silent)}) ORDER BY owner, id LIMIT %s FOR UPDATE"
-    rows = list(tx.exec_driver_sql(query, (*silent, limit)).all())
+    silent = tx.exec_driver_sql(
+        "SELECT DISTINCT a.owner FROM attempts a LEFT JOIN instances i ON i.id = a.owner "
+        "WHERE a.owner IS NOT NULL AND (i.id IS NULL OR i.heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND)",
+        (silent_seconds,),
+    ).scalars()
+    query = "SELECT id, task_id, process_id, number, epoch, owner FROM attempts WHERE owner IN ({}) ORDER BY owner, id LIMIT %s FOR UPDATE"
+    rows = among(tx, query, silent, limit)
     if rows:
         ids = in_order(row[0] for row in rows)
         tx.exec_driver_sql(f"UPDATE attempts SET owner = NULL WHERE id IN ({marks(ids)})", tuple(ids))
-    return rows
+    return list(rows)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.mysql import faults
-from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, in_order, marks, to_json
 from app.mysql.unit_of_work import Transaction
 
 PROJECT, MODULE, INTERFACE, DEPLOYMENT, COMPUTE, STORAGE = "project", "application_module", "application_interface", "application_deployment", "compute_resource", "storage_resource"
@@ -75,18 +75,13 @@ def hide(tx: Transaction, entry_id: str, *, now: datetime) -> None:
 
 def known(tx: Transaction, gateway_id: str, kind: str, entry_ids: Sequence[str]) -> set[str]:
     """Which of these ids are entries of this gateway and kind."""
-    wanted = in_order(each for each in entry_ids if each.isascii())
-    if not wanted:
-        return set()
-    query = f"SELECT id FROM catalogue WHERE gateway_id = %s AND kind = %s AND deleted_at IS NULL AND id IN ({marks(wanted)})"
-    return {row[0] for row in tx.exec_driver_sql(query, (gateway_id, kind, *wanted)).all()}
+    query = "SELECT id FROM catalogue WHERE id IN ({}) AND gateway_id = %s AND kind = %s AND deleted_at IS NULL"
+    return {row[0] for row in among(tx, query, filter(str.isascii, entry_ids), gateway_id, kind)}
 
 
 def many(tx: Transaction, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By id, across gateways: for executors, which work for all of them."""
-    wanted = in_order(entry_ids)
-    rows = tx.exec_driver_sql(f"SELECT {_COLUMNS} FROM catalogue WHERE id IN ({marks(wanted)})", tuple(wanted)).all() if wanted else ()
-    return {row[0]: _read(row) for row in rows}
+    return {row[0]: _read(row) for row in among(tx, f"SELECT {_COLUMNS} FROM catalogue WHERE id IN ({{}})", entry_ids)}
 
 
 def deployments_of(tx: Transaction, gateway_id: str, module_ids: Sequence[str]) -> list[dict[str, Any]]:

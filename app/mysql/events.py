@@ -1,11 +1,11 @@
 """The one history. Rows come from the sink through the API server, in one transaction with the sink's positions; `seq` has no gaps per experiment."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.history import Known
 
@@ -23,25 +23,16 @@ class New:
 
 def known(tx: Transaction, process_ids: Iterable[str], task_ids: Iterable[str]) -> tuple[dict[str, Known], dict[str, Known]]:
     """What the database knows of these processes and tasks (by id). Plain reads: lateness is told, not decided, here."""
-    wanted, tasks = in_order(process_ids), in_order(task_ids)
-    rows = tx.exec_driver_sql(f"SELECT id, gateway_id, experiment_id, finished_at FROM processes WHERE id IN ({marks(wanted)})", tuple(wanted)).all() if wanted else ()
-    processes = {row[0]: Known(row[1], row[2], row[3]) for row in rows}
-    query = f"SELECT id, process_id, attempt, epoch, state_since FROM tasks WHERE id IN ({marks(tasks)})"
-    of_tasks = {}
-    for row in tx.exec_driver_sql(query, tuple(tasks)).all() if tasks else ():
-        if (process := processes.get(row[1])) is not None:
-            of_tasks[row[0]] = Known(process.gateway_id, process.experiment_id, process.finished_at, row[2], row[3], row[4])
-    return processes, of_tasks
+    processes = {row[0]: Known(*row[1:]) for row in among(tx, "SELECT id, gateway_id, experiment_id, finished_at FROM processes WHERE id IN ({})", process_ids)}
+    tasks = among(tx, "SELECT id, process_id, attempt, epoch, state_since FROM tasks WHERE id IN ({})", task_ids)
+    return processes, {row[0]: replace(processes[row[1]], attempt=row[2], epoch=row[3], task_since=row[4]) for row in tasks if row[1] in processes}
 
 
 def append(tx: Transaction, new: Sequence[New], *, now: datetime) -> int:
     """Stores what is not there yet, in order; returns how many. The caller holds the position lock of every partition these experiments live on."""
-    if not new:
-        return 0
-    ids = in_order(each.document["id"] for each in new)
-    there = {row[0] for row in tx.exec_driver_sql(f"SELECT event_id FROM events WHERE event_id IN ({marks(ids)})", tuple(ids)).all()}
-    experiments = in_order(each.document["experiment_id"] for each in new)
-    last = {row[0]: row[1] for row in tx.exec_driver_sql(f"SELECT experiment_id, MAX(seq) FROM events WHERE experiment_id IN ({marks(experiments)}) GROUP BY experiment_id", tuple(experiments)).all()}
+    there = {row[0] for row in among(tx, "SELECT event_id FROM events WHERE event_id IN ({})", (each.document["id"] for each in new))}
+    query = "SELECT experiment_id, MAX(seq) FROM events WHERE experiment_id IN ({}) GROUP BY experiment_id"
+    last = {row[0]: row[1] for row in among(tx, query, (each.document["experiment_id"] for each in new))}
     rows = []
     for each in new:
         d = each.document

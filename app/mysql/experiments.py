@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, marks, to_json
+from app.mysql.rows import among, from_json, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.experiment import LIVE
 
@@ -24,10 +24,10 @@ class Mine:
     gateway_id: str
     owner: str | None = None
 
-    @property
-    def where(self) -> tuple[str, tuple[Any, ...]]:
-        mine = "gateway_id = %s AND deleted_at IS NULL"
-        return (mine, (self.gateway_id,)) if self.owner is None else (f"{mine} AND owner = %s", (self.gateway_id, self.owner))
+    def where(self, table: str = "experiments") -> tuple[str, tuple[Any, ...]]:
+        """The condition that every look-up runs through."""
+        mine = f"{table}.gateway_id = %s AND {table}.deleted_at IS NULL"
+        return (mine, (self.gateway_id,)) if self.owner is None else (f"{mine} AND {table}.owner = %s", (self.gateway_id, self.owner))
 
 
 def insert(tx: Transaction, row: Mapping[str, Any]) -> None:
@@ -37,7 +37,7 @@ def insert(tx: Transaction, row: Mapping[str, Any]) -> None:
 
 
 def get(tx: Transaction, mine: Mine, experiment_id: str, *, lock: bool = False) -> dict[str, Any] | None:
-    where, values = mine.where
+    where, values = mine.where()
     row = tx.exec_driver_sql(f"{_SELECT} WHERE id = %s AND {where}{' FOR UPDATE' if lock else ''}", (experiment_id, *values)).first()
     return _read(row) if row is not None else None
 
@@ -47,7 +47,7 @@ def page(tx: Transaction, mine: Mine, *, conditions: Sequence[tuple[str, Sequenc
 
     Of the documents only the labels come along: inputs carry up to 256 KiB each, and a page has 200 rows.
     """
-    where, values = mine.where
+    where, values = mine.where()
     clauses = [where, *(clause for clause, _ in conditions)]
     bound = (*values, *(value for _, some in conditions for value in some), limit)
     rows = tx.exec_driver_sql(f"{_SELECT_LISTED} WHERE {' AND '.join(clauses)} ORDER BY {order} LIMIT %s", bound).all()
@@ -97,8 +97,7 @@ def live_in_project(tx: Transaction, project_id: str) -> bool:
 
 def progress(tx: Transaction, process_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Process → (tasks in all, tasks done). Read, not kept: nothing to go stale."""
-    rows = tx.exec_driver_sql(f"SELECT id, tasks_total, tasks_open FROM processes WHERE id IN ({marks(process_ids)})", tuple(process_ids)).all() if process_ids else ()
-    return {row[0]: (row[1], row[1] - row[2]) for row in rows}
+    return {row[0]: (row[1], row[1] - row[2]) for row in among(tx, "SELECT id, tasks_total, tasks_open FROM processes WHERE id IN ({})", process_ids)}
 
 
 def held_tasks(tx: Transaction, process_id: str) -> list[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, insert_absent, marks
+from app.mysql.rows import among, from_json, in_order, insert_absent, marks
 from app.mysql.unit_of_work import Transaction
 
 
@@ -17,10 +17,9 @@ def catalogued(tx: Transaction) -> list[tuple[str, Any]]:
 def ensure_watch(tx: Transaction, compute_resource_ids: Iterable[str]) -> None:
     """Rows to claim, for hosts that have open jobs and none yet. A rival's insert of the same row is as good."""
     wanted = in_order(compute_resource_ids)
-    if wanted:
-        known = {row[0] for row in tx.exec_driver_sql(f"SELECT compute_resource_id FROM host_watches WHERE compute_resource_id IN ({marks(wanted)})", tuple(wanted)).all()}
-        for missing in (each for each in wanted if each not in known):
-            insert_absent(tx, "INSERT INTO host_watches (compute_resource_id, owner, until) VALUES (%s, NULL, UTC_TIMESTAMP(6))", (missing,))
+    known = {row[0] for row in among(tx, "SELECT compute_resource_id FROM host_watches WHERE compute_resource_id IN ({})", wanted)}
+    for missing in (each for each in wanted if each not in known):
+        insert_absent(tx, "INSERT INTO host_watches (compute_resource_id, owner, until) VALUES (%s, NULL, UTC_TIMESTAMP(6))", (missing,))
 
 
 def claim_watches(tx: Transaction, compute_resource_ids: Iterable[str], *, owner: str, seconds: int) -> list[str]:
@@ -33,8 +32,7 @@ def claim_watches(tx: Transaction, compute_resource_ids: Iterable[str], *, owner
         "AND (owner IS NULL OR owner = %s OR until < UTC_TIMESTAMP(6))",
         (owner, seconds, *wanted, owner),
     )
-    rows = tx.exec_driver_sql(f"SELECT compute_resource_id FROM host_watches WHERE owner = %s AND compute_resource_id IN ({marks(wanted)})", (owner, *wanted)).all()
-    return [row[0] for row in rows]
+    return [row[0] for row in among(tx, "SELECT compute_resource_id FROM host_watches WHERE compute_resource_id IN ({}) AND owner = %s", wanted, owner)]
 
 
 def release_watches(tx: Transaction, owner: str) -> None:
@@ -67,9 +65,8 @@ def circuits(tx: Transaction) -> list[Any]:
 
 def open_circuits(tx: Transaction, compute_resource_ids: Sequence[str]) -> dict[str, tuple[datetime, str]]:
     """Host → since when and why nothing is sent there (the first of its circuits)."""
-    wanted = in_order(compute_resource_ids)
-    query = f"SELECT compute_resource_id, since, detail FROM host_circuits WHERE compute_resource_id IN ({marks(wanted)}) ORDER BY since DESC"
-    return {row[0]: (row[1], row[2]) for row in (tx.exec_driver_sql(query, tuple(wanted)).all() if wanted else ())}
+    query = "SELECT compute_resource_id, since, detail FROM host_circuits WHERE compute_resource_id IN ({}) ORDER BY since DESC"
+    return {row[0]: (row[1], row[2]) for row in among(tx, query, compute_resource_ids)}
 
 
 # ---- connection budget --------------------------------------------------------------------------------------------------------------------------------

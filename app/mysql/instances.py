@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, to_json
 from app.mysql.unit_of_work import Transaction
 
 _BEAT = """INSERT INTO instances (id, component, version, started_at, heartbeat_at, document) VALUES (%s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
@@ -18,8 +18,7 @@ def beat(tx: Transaction, instance: str, *, component: str, version: str, facts:
 
 def heartbeats(tx: Transaction, some: Iterable[str]) -> dict[str, datetime]:
     """The last one of each that has a row."""
-    wanted = in_order(some)
-    return {row[0]: row[1] for row in tx.exec_driver_sql(f"SELECT id, heartbeat_at FROM instances WHERE id IN ({marks(wanted)})", tuple(wanted)).all()} if wanted else {}
+    return {row[0]: row[1] for row in among(tx, "SELECT id, heartbeat_at FROM instances WHERE id IN ({})", some)}
 
 
 def remove(tx: Transaction, instance: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.job import State
 
@@ -64,9 +64,7 @@ def unsure(tx: Transaction, attempt_id: str, *, state: State, reason: str, evide
 
 def of_attempts(tx: Transaction, attempt_ids: Iterable[str]) -> dict[str, Job]:
     """Attempt → job. Their attempts are locked; no second lock is needed."""
-    wanted = in_order(attempt_ids)
-    rows = tx.exec_driver_sql(f"SELECT {_COLUMNS} FROM jobs WHERE attempt_id IN ({marks(wanted)})", tuple(wanted)).all() if wanted else ()
-    return {row[1]: _job(row) for row in rows}
+    return {row[1]: _job(row) for row in among(tx, f"SELECT {_COLUMNS} FROM jobs WHERE attempt_id IN ({{}})", attempt_ids)}
 
 
 def watched_on(tx: Transaction, compute_resource_id: str, *, limit: int) -> list[Job]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, in_order, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow import experiment, process
 from app.workflow.graph import Experiment, Loaded, Process
@@ -27,9 +27,8 @@ _TO_PLAN = "SELECT id, state, part, trace_context, snapshot FROM processes WHERE
 
 def lock(tx: Transaction, process_ids: Iterable[str]) -> Loaded:
     """The processes named, with their experiments, FOR UPDATE by key. What is missing is missing."""
-    wanted = in_order(filter(None, process_ids))
     loaded = Loaded()
-    for row in tx.exec_driver_sql(_LOCK.format(marks(wanted)), tuple(wanted)).all() if wanted else ():
+    for row in among(tx, _LOCK, filter(None, process_ids)):
         fields: list[Any] = list(row[:18])
         fields[4], fields[14] = process.State(fields[4]), from_json(fields[14])
         loaded.processes[row[0]] = Process(*fields)
@@ -72,8 +71,7 @@ def insert(tx: Transaction, launch: Launch, *, gateway_id: str, experiment_id: s
 
 def lock_to_plan(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Any]:
     """(id, state, part, trace_context, snapshot) of the processes to plan, FOR UPDATE."""
-    wanted = in_order(process_ids)
-    return {row[0]: row for row in tx.exec_driver_sql(_TO_PLAN.format(marks(wanted)), tuple(wanted)).all()} if wanted else {}
+    return {row[0]: row for row in among(tx, _TO_PLAN, process_ids)}
 
 
 def validated(tx: Transaction, process_ids: Sequence[str], tasks_total: int, *, now: datetime) -> None:
@@ -87,9 +85,7 @@ def validated(tx: Transaction, process_ids: Sequence[str], tasks_total: int, *, 
 
 def snapshots(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Any]:
     """The frozen snapshot of each process, decoded. A plain read: it never changes."""
-    wanted = in_order(process_ids)
-    rows = tx.exec_driver_sql(f"SELECT id, snapshot FROM processes WHERE id IN ({marks(wanted)})", tuple(wanted)).all() if wanted else ()
-    return {row[0]: from_json(row[1]) for row in rows}
+    return {row[0]: from_json(row[1]) for row in among(tx, "SELECT id, snapshot FROM processes WHERE id IN ({})", process_ids)}
 
 
 @dataclass(frozen=True)
@@ -104,6 +100,4 @@ class Place:
 
 def places(tx: Transaction, process_ids: Iterable[str]) -> dict[str, Place]:
     """What never changes of a process, by a plain read."""
-    wanted = in_order(process_ids)
-    query = f"SELECT id, experiment_id, gateway_id, part, trace_context FROM processes WHERE id IN ({marks(wanted)})"
-    return {row[0]: Place(row[1], row[2], row[3], row[4]) for row in tx.exec_driver_sql(query, tuple(wanted)).all()} if wanted else {}
+    return {row[0]: Place(*row[1:]) for row in among(tx, "SELECT id, experiment_id, gateway_id, part, trace_context FROM processes WHERE id IN ({})", process_ids)}

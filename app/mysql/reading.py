@@ -16,19 +16,13 @@ JOB = (
 _JSON = {"failure", "outcome"}
 
 
-def _of(mine: Mine) -> tuple[str, tuple[Any, ...]]:
-    """The join condition that makes every look-up run through the gateway (and the owner)."""
-    clause = "e.gateway_id = %s AND e.deleted_at IS NULL"
-    return (clause, (mine.gateway_id,)) if mine.owner is None else (f"{clause} AND e.owner = %s", (mine.gateway_id, mine.owner))
-
-
 def _rows(tx: Transaction, query: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [{name: from_json(value) if name in _JSON and value and value[0] in "{[" else value for name, value in row._mapping.items()} for row in tx.exec_driver_sql(query, values).all()]
 
 
 def process(tx: Transaction, mine: Mine, process_id: str) -> dict[str, Any] | None:
     """With its snapshot."""
-    clause, values = _of(mine)
+    clause, values = mine.where("e")
     found = _rows(tx, f"SELECT {PROCESS}, p.snapshot FROM processes p JOIN experiments e ON e.id = p.experiment_id WHERE p.id = %s AND {clause}", (process_id, *values))
     return {**found[0], "snapshot": from_json(found[0]["snapshot"])} if found else None
 
@@ -53,7 +47,7 @@ def edges_of(tx: Transaction, process_id: str) -> list[dict[str, Any]]:
 
 
 def task(tx: Transaction, mine: Mine, task_id: str) -> dict[str, Any] | None:
-    clause, values = _of(mine)
+    clause, values = mine.where("e")
     query = f"SELECT {TASK} FROM tasks t JOIN processes p ON p.id = t.process_id JOIN experiments e ON e.id = p.experiment_id WHERE t.id = %s AND {clause}"
     found = _rows(tx, query, (task_id, *values))
     return found[0] if found else None
@@ -72,7 +66,7 @@ def attempts_of_process(tx: Transaction, process_id: str) -> list[dict[str, Any]
 
 
 def attempt(tx: Transaction, mine: Mine, attempt_id: str) -> dict[str, Any] | None:
-    clause, values = _of(mine)
+    clause, values = mine.where("e")
     found = _rows(tx, f"{_ATTEMPTS} JOIN experiments e ON e.id = p.experiment_id WHERE a.id = %s AND {clause}", (attempt_id, *values))
     return found[0] if found else None
 
@@ -83,7 +77,7 @@ def jobs_of(tx: Transaction, experiment_id: str) -> list[dict[str, Any]]:
 
 def job(tx: Transaction, mine: Mine, job_id: str, *, more: str = "") -> dict[str, Any] | None:
     """`more`: further columns, for the log tails."""
-    clause, values = _of(mine)
+    clause, values = mine.where("e")
     found = _rows(tx, f"SELECT {JOB}{more} FROM jobs j JOIN experiments e ON e.id = j.experiment_id WHERE j.id = %s AND {clause}", (job_id, *values))
     return found[0] if found else None
 

@@ -1,6 +1,6 @@
 """Small shared words of the statement modules: marks for IN lists, JSON columns."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 import msgspec
@@ -28,6 +28,12 @@ def from_json(text: str | bytes | None) -> Any:
 def in_order(values: Iterable[str]) -> list[str]:
     """Distinct and sorted: locks are taken by key within each table."""
     return sorted(set(values))
+
+
+def among(tx: Connection, query: str, keys: Iterable[str], *more: object) -> Sequence[Any]:
+    """Rows of a query whose `IN ({})` is these keys, and whose values after it are `more`. No keys, no question."""
+    wanted = in_order(keys)
+    return tx.exec_driver_sql(query.format(marks(wanted)), (*wanted, *more)).all() if wanted else ()
 
 
 def insert_absent(tx: Connection, statement: str, values: tuple[object, ...]) -> None:

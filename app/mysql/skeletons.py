@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.mysql.reading import JOB, TASK
-from app.mysql.rows import from_json, in_order, marks
+from app.mysql.rows import among, from_json, in_order, marks
 from app.mysql.unit_of_work import Transaction
 
 AFTER, FOR = timedelta(seconds=2), timedelta(hours=1)  # What is still under way when an experiment ends arrives meanwhile; later nobody looks for it.
@@ -61,5 +61,5 @@ def rows(tx: Transaction, experiment_ids: Sequence[str]) -> list[tuple[dict[str,
 
 def _of(tx: Transaction, query: str, ids: Sequence[str], *, document: str = "") -> list[dict[str, Any]]:
     """`document`: a column that is JSON."""
-    found = [dict(row._mapping) for row in tx.exec_driver_sql(query.format(marks(ids)), tuple(ids)).all()] if ids else []
+    found = [dict(row._mapping) for row in among(tx, query, ids)]
     return [each | {document: from_json(each[document])} for each in found] if document else found
