@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from app.mysql import catalogue, faults
-from app.mysql.rows import from_json, marks, to_json
+from app.mysql.rows import beyond, equal, from_json, marks, page, to_json
 from app.mysql.unit_of_work import Transaction
 
 TOKEN = "id, gateway_id, lookup, digest, key_id, name, user, role, scopes, expires_at, revoked_at, created_at"
@@ -26,12 +26,9 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 # ---- tokens -------------------------------------------------------------------------------------------------------------------------------------------
 def create_token(tx: Transaction, row: Mapping[str, Any]) -> None:
     """`row`: id, gateway_id, lookup, digest, key_id, name, user, role, scopes (sequence), expires_at, now."""
-    tx.exec_driver_sql(
-        "INSERT INTO tokens (id, gateway_id, lookup, digest, key_id, name, user, role, scopes, expires_at, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            row["id"], row["gateway_id"], row["lookup"], row["digest"], row["key_id"], row["name"], row["user"], row["role"], " ".join(row["scopes"]), row["expires_at"], row["now"],
-        ),
-    )  # fmt: skip
+    names = ("id", "gateway_id", "lookup", "digest", "key_id", "name", "user", "role", "expires_at", "now")
+    given = (*(row[each] for each in names), " ".join(row["scopes"]))
+    tx.exec_driver_sql(f"INSERT INTO tokens (id, gateway_id, lookup, digest, key_id, name, user, role, expires_at, created_at, scopes) VALUES ({marks(given)})", given)
 
 
 def find_token(tx: Transaction, lookup: str) -> Any | None:
@@ -47,8 +44,8 @@ def get_token(tx: Transaction, gateway_id: str | None, token_id: str) -> Any | N
 
 
 def tokens_page(tx: Transaction, gateway_id: str | None, *, before: Sequence[Any] | None, limit: int) -> list[Any]:
-    beyond, values = ("AND id < %s ", tuple(before)) if before else ("", ())
-    return list(tx.exec_driver_sql(f"SELECT {TOKEN} FROM tokens WHERE gateway_id <=> %s {beyond}ORDER BY id DESC LIMIT %s", (gateway_id, *values, limit)).all())
+    older = ("id < %s", before) if before else None
+    return list(page(tx, f"SELECT {TOKEN} FROM tokens", [("gateway_id <=> %s", [gateway_id]), older], order="id DESC", limit=limit))
 
 
 def revoke_token(tx: Transaction, token_id: str) -> None:
@@ -76,13 +73,8 @@ def gateway(tx: Transaction, gateway_id: str, *, lock: bool = False) -> dict[str
 
 
 def gateways_page(tx: Transaction, *, name: str | None, only: str | None, before: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
-    clauses, values = ["1 = 1"], []
-    for clause, value in (("name = %s", name), ("id = %s", only), ("id < %s", before[0] if before else None)):
-        if value is not None:
-            clauses.append(clause)
-            values.append(value)
-    query = f"SELECT {GATEWAY} FROM gateways WHERE {' AND '.join(clauses)} ORDER BY id DESC LIMIT %s"
-    return [_gateway(row) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
+    older = ("id < %s", before) if before else None
+    return [_gateway(row) for row in page(tx, f"SELECT {GATEWAY} FROM gateways", [equal("name", name), equal("id", only), older], order="id DESC", limit=limit)]
 
 
 def change_gateway(tx: Transaction, gateway_id: str, *, name: str, state: str, document: Mapping[str, Any], now: datetime) -> None:
@@ -114,17 +106,8 @@ def credential(tx: Transaction, gateway_id: str, credential_id: str, *, owner: s
 
 
 def credentials_page(tx: Transaction, gateway_id: str, *, owner: str | None, name: str | None, before: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
-    clauses: list[str] = ["gateway_id = %s", "deleted_at IS NULL"]
-    values: list[Any] = [gateway_id]
-    for clause, value in (("owner = %s", owner), ("name = %s", name)):
-        if value is not None:
-            clauses.append(clause)
-            values.append(value)
-    if before is not None:
-        clauses.append("(created_at < %s OR (created_at = %s AND id < %s))")
-        values += [before[0], before[0], before[1]]
-    query = f"SELECT {CREDENTIAL} FROM credentials WHERE {' AND '.join(clauses)} ORDER BY created_at DESC, id DESC LIMIT %s"
-    return [dict(row._mapping) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
+    asked = [("gateway_id = %s AND deleted_at IS NULL", [gateway_id]), equal("owner", owner), equal("name", name), beyond("created_at", before)]
+    return [dict(row._mapping) for row in page(tx, f"SELECT {CREDENTIAL} FROM credentials", asked, order="created_at DESC, id DESC", limit=limit)]
 
 
 def sealed(tx: Transaction, credential_id: str) -> tuple[str, bytes, datetime | None] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.mysql import faults
+from app.mysql import faults, rows
 from app.mysql.rows import among, from_json, in_order, marks, to_json
 from app.mysql.unit_of_work import Transaction
 
@@ -42,24 +42,22 @@ def by_name(tx: Transaction, gateway_id: str, kind: str, name: str) -> dict[str,
 def page(tx: Transaction, gateway_id: str, kind: str, *, name: str | None, sort: str, after: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
     """One keyset page. `after`: (value of the sort column, id) of the last row seen."""
     column, direction = ORDERS[sort]
-    clauses, values = ["gateway_id = %s", "kind = %s", "deleted_at IS NULL"], [gateway_id, kind]
-    if name is not None:  # Comma = or.
-        clauses.append(f"name IN ({marks(names := name.split(','))})")
-        values += names
-    if after is not None:
-        sign = "<" if direction == "DESC" else ">"
-        clauses.append(f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))")
-        values += [after[0], after[0], after[1]]
-    query = f"SELECT {_COLUMNS} FROM catalogue WHERE {' AND '.join(clauses)} ORDER BY {column} {direction}, id {direction} LIMIT %s"
-    return [_read(row) for row in tx.exec_driver_sql(query, (*values, limit)).all()]
+    names = None if name is None else name.split(",")  # Comma = or.
+    asked = [
+        ("gateway_id = %s AND kind = %s AND deleted_at IS NULL", (gateway_id, kind)),
+        None if names is None else (f"name IN ({marks(names)})", names),
+        rows.beyond(column, after, "<" if direction == "DESC" else ">"),
+    ]
+    found = rows.page(tx, f"SELECT {_COLUMNS} FROM catalogue", asked, order=f"{column} {direction}, id {direction}", limit=limit)
+    return [_read(row) for row in found]
 
 
 def every(tx: Transaction, gateway_id: str, kind: str) -> Iterator[dict[str, Any]]:
     """All of a kind, page by page: for questions about what stands inside the documents."""
     after: Sequence[Any] | None = None
-    while rows := page(tx, gateway_id, kind, name=None, sort="-created_at", after=after, limit=500):
-        yield from rows
-        after = (rows[-1]["created_at"], rows[-1]["id"])
+    while found := page(tx, gateway_id, kind, name=None, sort="-created_at", after=after, limit=500):
+        yield from found
+        after = (found[-1]["created_at"], found[-1]["id"])
 
 
 def change(tx: Transaction, entry_id: str, *, name: str, document: Mapping[str, Any], now: datetime) -> None:

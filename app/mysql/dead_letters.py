@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import insert_absent, marks
+from app.mysql import rows
+from app.mysql.rows import equal, insert_absent, marks
 from app.mysql.unit_of_work import Transaction
 
 _SET_ASIDE = "id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at"
@@ -58,13 +59,8 @@ def page(
     tx: Transaction, *, topic: str | None, error_class: str | None, experiment_id: str | None, settled: str, before: tuple[datetime, str] | None, limit: int
 ) -> list[Any]:
     """Newest first; `settled` is `no` for open ones, else how. `before`: (created_at, id) of the last one seen."""
-    clauses, values = ["settled IS NULL"] if settled == "no" else ["settled = %s"], [] if settled == "no" else [settled]
-    for column, value in (("topic", topic), ("error_class", error_class), ("experiment_id", experiment_id)):
-        if value is not None:
-            clauses.append(f"{column} = %s")
-            values.append(value)
-    last = (before[0], before[0], before[1]) if before else ()
-    if before:
-        clauses.append("(created_at < %s OR (created_at = %s AND id < %s))")
-    query = f"SELECT {COLUMNS} FROM dead_letters WHERE {' AND '.join(clauses)} ORDER BY created_at DESC, id DESC LIMIT %s"
-    return list(tx.exec_driver_sql(query, (*values, *last, limit)).all())
+    asked = [
+        ("settled IS NULL", ()) if settled == "no" else equal("settled", settled),
+        equal("topic", topic), equal("error_class", error_class), equal("experiment_id", experiment_id), rows.beyond("created_at", before),
+    ]  # fmt: skip
+    return list(rows.page(tx, f"SELECT {COLUMNS} FROM dead_letters", asked, order="created_at DESC, id DESC", limit=limit))

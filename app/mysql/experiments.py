@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from app.mysql import rows
 from app.mysql.rows import among, from_json, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.experiment import LIVE
@@ -47,11 +48,7 @@ def page(tx: Transaction, mine: Mine, *, conditions: Sequence[tuple[str, Sequenc
 
     Of the documents only the labels come along: inputs carry up to 256 KiB each, and a page has 200 rows.
     """
-    where, values = mine.where()
-    clauses = [where, *(clause for clause, _ in conditions)]
-    bound = (*values, *(value for _, some in conditions for value in some), limit)
-    rows = tx.exec_driver_sql(f"{_SELECT_LISTED} WHERE {' AND '.join(clauses)} ORDER BY {order} LIMIT %s", bound).all()
-    found = [_read(row) for row in rows]
+    found = [_read(row) for row in rows.page(tx, _SELECT_LISTED, [mine.where(), *conditions], order=order, limit=limit)]
     return [{**each, "document": {"labels": each["document"]}} for each in found]
 
 

@@ -1,7 +1,7 @@
 """Small shared words of the statement modules: marks for IN lists, JSON columns."""
 
 from collections.abc import Iterable, Sequence, Sized
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, exc
@@ -10,6 +10,9 @@ from app.mysql import faults
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+
+
+Condition: TypeAlias = tuple[str, Sequence[object]]  # SQL with its values.
 
 
 def marks(values: Sized) -> str:
@@ -34,6 +37,22 @@ def among(tx: Connection, query: str, keys: Iterable[str], *more: object) -> Seq
     """Rows of a query whose `IN ({})` is these keys, and whose values after it are `more`. No keys, no question."""
     wanted = in_order(keys)
     return tx.exec_driver_sql(query.format(marks(wanted)), (*wanted, *more)).all() if wanted else ()
+
+
+def page(tx: Connection, query: str, conditions: Iterable[Condition | None], *, order: str, limit: int) -> Sequence[Any]:
+    """At most `limit` rows of a query that has no WHERE yet, in this order. None is no condition."""
+    asked = [each for each in conditions if each is not None]
+    clauses, values = [clause for clause, _ in asked], [value for _, some in asked for value in some]
+    return tx.exec_driver_sql(f"{query} WHERE {' AND '.join(clauses) or '1 = 1'} ORDER BY {order} LIMIT %s", (*values, limit)).all()
+
+
+def equal(column: str, value: object) -> Condition | None:
+    return None if value is None else (f"{column} = %s", (value,))
+
+
+def beyond(column: str, last: Sequence[Any] | None, sign: str = "<") -> Condition | None:
+    """Behind the last row seen: (value of the column that sorts, id)."""
+    return None if last is None else (f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))", (last[0], last[0], last[1]))
 
 
 def insert_absent(tx: Connection, statement: str, values: tuple[object, ...]) -> None:
