@@ -1,8 +1,8 @@
 """The schema's history: Alembic revisions, one re-runnable DDL statement each, and the question whether a database fits this release.
 
 A revision id is `<number>_r<major>_<minor>`: its place in the one line of history, and the lowest release that may run on the schema it leaves. So a
-database says by itself whether an older release (N−1 after an expand step) may go on. Revisions hold frozen SQL and never look at app/mysql/tables.py,
-whose change would otherwise rewrite history; a test compares the two. Who migrates: `airavata admin migrate`, never a component. Until the first release
+database says by itself whether an older release (N−1 after an expand step) may go on. Revisions hold frozen SQL and never look at the code,
+whose change would otherwise rewrite history; a test compares the states that both know. Who migrates: `airavata admin migrate`, never a component. Until the first release
 a table's own revision is edited; from then on revisions are only added. There are no down-migrations in production.
 """
 

@@ -16,6 +16,7 @@ _LOCK = """SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.versio
   p.created_at, p.state_since, p.reason, p.outcome, p.failure, p.deadline_at, p.finished_at, p.trace_keep,
   e.state, e.version, e.reason, e.outcome, e.failure, e.state_since, e.finished_at
 FROM processes p JOIN experiments e ON e.id = p.experiment_id WHERE p.id IN ({}) ORDER BY p.id FOR UPDATE"""
+# What never changes (snapshot; a task's model) may be NULL in the schema, so that these upserts of what does need not repeat it.
 _SAVE = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, version, tasks_total, tasks_open, tasks_failed, created_at, updated_at, state_since, reason, outcome, failure, finished_at, trace_keep)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE state = VALUES(state), version = VALUES(version), tasks_total = VALUES(tasks_total), tasks_open = VALUES(tasks_open), tasks_failed = VALUES(tasks_failed),

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from app.workflow import attempt, experiment, job, process, task
+
+STATES = {"experiments": experiment, "processes": process, "tasks": task, "attempts": attempt, "jobs": job}
 REVISIONS = sorted((Path(__file__).parents[2] / "migrations" / "versions").glob("*.py"))
 NEW_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS \w+ \(.+\) ENGINE=InnoDB .+")
 NEW_INDEX = re.compile(r"(?:ALTER TABLE \w+ ADD (?:INDEX|KEY)|CREATE INDEX) \w+ (?:ON \w+ )?\([\w, ()]+\)")
@@ -83,6 +86,14 @@ def _ids(source: str) -> tuple[str | None, str | None]:
 @pytest.mark.parametrize(("before", "path"), list(pairwise([None, *REVISIONS])), ids=lambda each: each.stem if each else "")
 def test_a_revision_expands_by_one_statement_that_may_be_repeated(before: Path | None, path: Path) -> None:
     assert faults(path.read_text(), before.read_text() if before else None) == []
+
+
+@pytest.mark.parametrize("table", STATES)
+def test_the_database_lets_in_the_states_that_the_code_knows_and_has_the_same_ones_end(table: str) -> None:
+    text, known = "".join(path.read_text() for path in REVISIONS), STATES[table]
+    states, ends = (", ".join(f"'{each}'" for each in some) for some in (known.State, sorted(known.TERMINAL)))
+    assert f"CONSTRAINT {table}_state CHECK (state IN ({states}))" in text
+    assert f"CONSTRAINT {table}_finished CHECK ((state IN ({ends})) = (finished_at IS NOT NULL))" in text
 
 
 def a_revision(statement: str, *, guarded: bool = True, revision: str = "0002_r0_1") -> str:
