@@ -101,8 +101,8 @@ class Lifecycle:
 
         self.wait("MySQL", look)
 
-    def wait_for_topics(self, names: list[str], *, partitions: int) -> dict[str, str]:
-        """Until Kafka answers and has these topics; returns their UUIDs. Raises Misconfigured for a wrong partition count."""
+    def wait_for_topics(self, names: list[str], *, partitions: int) -> Callable[[], dict[str, str]]:
+        """Until Kafka answers and has these topics; returns who tells their UUIDs as they are by then. Raises Misconfigured for a wrong partition count."""
         from app.kafka import topics
 
         client = topics.admin(self.settings.kafka)
@@ -115,7 +115,7 @@ class Lifecycle:
             return missing
 
         self.wait("Kafka", look)
-        return found
+        return lambda: found | {name: uuid for name, (uuid, _) in topics.described(client, names).items()}
 
     def consume(self, *, group: str, names: list[str], wants: frozenset[str], unit_of_work: UnitOfWork, handler: Any, commit: str = "commit") -> Any:
         """The consumer loop of a component, with its readiness and facts wired to the admin port."""
@@ -124,11 +124,10 @@ class Lifecycle:
 
         settings = self.settings
         uuids = self.wait_for_topics(names, partitions=settings.partitions)
-        client = topics.admin(settings.kafka)
         loop = ConsumerLoop(
             component=self.component.split("-")[0], group=topics.full_group(settings.environment, group), topics=names, bootstrap=settings.kafka,
             session_timeout_ms=settings.session_timeout_ms, wants=wants, unit_of_work=unit_of_work, handler=handler, owner=self.instance,
-            topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, names).items()}, commit=commit,
+            topic_uuids=uuids, commit=commit,
         )  # fmt: skip
         self.ready, self.facts = lambda: loop.consumer.missing, loop.facts
         metrics.watch(partial(figures.readings, loop.consumer, settings.partitions))

@@ -7,7 +7,7 @@ import threading
 import time
 
 from app import plugins
-from app.errors import EXIT_BUG
+from app.errors import EXIT_BUG, Misconfigured
 from app.lifecycle import Lifecycle, run
 from app.messages import topics
 from app.mysql import engine, shards
@@ -44,10 +44,10 @@ def work(lifecycle: Lifecycle) -> None:
             faults.append(fault)
 
     threads = [threading.Thread(target=hold, args=(relay,), name=f"shard-{relay.shard}", daemon=True) for relay in relays]
-    threading.Thread(target=_listen, args=(settings.nudge_listen, nudges), name="nudge", daemon=True).start()
-    lifecycle.facts = lambda: {f"shard_{relay.shard}": relay.facts.role for relay in relays}
+    threading.Thread(target=_listen, args=(bound(settings.nudge_listen), nudges), name="nudge", daemon=True).start()
+    lifecycle.facts = lambda: {f"shard_{relay.shard}": relay.role for relay in relays}
     metrics.known("topic", names)
-    metrics.watch(lambda: [("airavata_relay_shards_held", float(relay.facts.role == "leasing"), {"shard": str(relay.shard)}) for relay in relays])
+    metrics.watch(lambda: [("airavata_relay_shards_held", float(relay.role == "leasing"), {"shard": str(relay.shard)}) for relay in relays])
     for thread in threads:
         thread.start()
     lifecycle.ready = lambda: None
@@ -76,18 +76,27 @@ def _watch(relays: list[ShardRelay], lifecycle: Lifecycle) -> None:
     """A commit can hang in the library for ever: end the process, whose successor will find out what became of it."""
     for relay in relays:
         relay.renew_while_busy()
-        busy_since = relay.facts.busy_since
+        busy_since = relay.busy_since
         if busy_since is not None and time.monotonic() - busy_since > HANG_SECONDS:
             lifecycle.log.error("a Kafka transaction hangs: ending this process", shard=relay.shard)
             faulthandler.dump_traceback()
             os._exit(EXIT_BUG)
 
 
-def _listen(address: tuple[str, int], nudges: list[threading.Event]) -> None:
-    """One datagram names shards; anything else is ignored."""
+def bound(address: tuple[str, int]) -> socket.socket:
+    """Where nudges come in. Raises Misconfigured."""
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    receiver.bind(address)
+    try:
+        receiver.bind(address)
+    except OSError as fault:
+        receiver.close()
+        raise Misconfigured(f"AIRAVATA_NUDGE_LISTEN: {fault.strerror}: {address}") from fault
+    return receiver
+
+
+def _listen(receiver: socket.socket, nudges: list[threading.Event]) -> None:
+    """One datagram names shards; anything else is ignored."""
     while True:
         for word in receiver.recv(512).split(b","):
             if word.isdigit() and int(word) < len(nudges):

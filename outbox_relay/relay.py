@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from functools import partial
 from typing import Any
@@ -38,14 +37,6 @@ LOOK_AGAIN_SECONDS, MARKED_SECONDS = 1.0, 10.0
 NOTHING = [("type", b"Nothing")]  # Every group passes over it by its type.
 
 
-@dataclass
-class Facts:
-    """For /readyz, the gauges and the tests."""
-
-    role: str = "spare"
-    busy_since: float | None = field(default=None)  # In R1–R3 or in R5–R6.
-
-
 class ShardRelay:
     """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch, Misconfigured where Kafka has lost its memory or a stranger writes to our partitions."""
 
@@ -56,7 +47,8 @@ class ShardRelay:
         self.topology = f"{placement.partitions}/{placement.shards}"
         self.places = [(state_topic, shard), *((topic, part) for topic in topics for part in range(placement.partitions) if placement.shard(part) == shard)]
         self.transactional_id = f"{environment}.relay.{shard}"
-        self.facts = Facts()
+        self.role = "spare"
+        self.busy_since: float | None = None  # In R1–R3 or in R5–R6.
         self.log = logs.logger("relay")
         self.ahead = timedelta()  # Our clock before MySQL's.
         self.fenced_in_a_row = 0
@@ -69,10 +61,10 @@ class ShardRelay:
         while not stop.is_set():
             try:
                 if not self.lease():
-                    self.facts.role = "spare"
+                    self.role = "spare"
                     stop.wait(0.5)
                     continue
-                self.facts.role = "leasing"
+                self.role = "leasing"
                 self.hold(stop)
                 delay = 0.1
             except Fenced as fault:
@@ -105,7 +97,7 @@ class ShardRelay:
 
     def renew_while_busy(self) -> None:
         """From another thread: Kafka being slow is no reason to give a rival the lease, who would fence us and be as slow."""
-        busy_since = self.facts.busy_since
+        busy_since = self.busy_since
         if busy_since is None or time.monotonic() - busy_since > RENEWED_BUSY_SECONDS or time.monotonic() - self.renewed < RENEW_SECONDS:
             return
         try:
@@ -123,7 +115,7 @@ class ShardRelay:
     # ---- R1–R3 ----------------------------------------------------------------------------------------------------------------------------------
     def hold(self, stop: threading.Event) -> None:
         """From a new producer on, until the lease is lost or something is not definitely known."""
-        began = self.facts.busy_since = time.monotonic()
+        began = self.busy_since = time.monotonic()
         try:
             failpoint.hit("relay.init.before", shard=self.shard)
             with closing(TransactionalProducer(self.bootstrap, self.transactional_id)) as producer:
@@ -132,14 +124,14 @@ class ShardRelay:
                 failpoint.hit("relay.init.after", shard=self.shard)
                 self.end_unmarked(producer, stop)
                 self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
-                self.facts.busy_since = None
+                self.busy_since = None
                 with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
                     self.pump(producer, settler, stop)
                 if producer.worn:
                     metrics.count("airavata_relay_producer_resets_total", reason="worn")
                     self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
         finally:
-            self.facts.busy_since = None
+            self.busy_since = None
 
     def end_unmarked(self, producer: TransactionalProducer, stop: threading.Event) -> None:
         """R1, its other half: what the broker ended without marking it is committed, and its rows are named like any other batch's.
@@ -247,14 +239,14 @@ class ShardRelay:
     def publish(self, producer: TransactionalProducer, rows: Sequence[Any], in_flight: Mapping[int, bytes]) -> None:
         """R5 and R6: every row to its stored partition, then the state record, in one Kafka transaction. The record names what is in flight as well."""
         failpoint.hit("relay.select.after", shard=self.shard)
-        self.facts.busy_since = time.monotonic()
+        self.busy_since = time.monotonic()
         producer.begin()
         for row in rows:
             at = int(row.created_at.replace(tzinfo=UTC).timestamp() * 1000)
             producer.produce(row.topic, row.part, key=row.k.encode(), headers=codec.headers_of(row.headers), payload=row.payload, timestamp_ms=at)
             failpoint.hit("relay.produce.after")
         self.commit(producer, StateRecord(self.seq + 1, [*in_flight, *(row.id for row in rows)], [*in_flight.values(), *(row.mid for row in rows)], self.topology))
-        self.facts.busy_since = None
+        self.busy_since = None
         self.fenced_in_a_row = 0
         self.measured(rows)
 

@@ -16,13 +16,27 @@ from observability import metrics, tracing
 _NEEDED = ("mid", "cause", "subject", "type")
 
 
-class Batch:
-    """One transaction of a consumer, from before its BEGIN to after its COMMIT. Does nothing where no message of it is sampled."""
+class Together:
+    """What is handed over at once, from before it is to after it was. `context`: its own span's; empty, and nothing is told, where no message of it is sampled."""
 
-    def __init__(self, batch: Sequence[Received], *, group: str, polled: int) -> None:
-        self.group, self.polled, self.start = group, polled, tracing.now_ns()
+    def __init__(self, batch: Sequence[Received], *, group: str) -> None:
+        self.group, self.start = group, tracing.now_ns()
         self.sampled = [(each, headers) for each in batch if (headers := sampled(each)) is not None] if tracing.on() else []
         self.context = tracing.fresh() if self.sampled else ""
+
+    def tell(self, received: Received, headers: Mapping[str, bytes], context: str, more: Mapping[str, Any], *, start: int, end: int) -> None:
+        """The `process` span of one of its messages."""
+        parent, links = headers["traceparent"].decode(), [self.context, *_cause(headers)]
+        told = {**_about(received, headers, self.group), **more}
+        tracing.tell(f"process {received.topic}", context, parent=parent, start=start, end=end, kind=tracing.CONSUMER, attributes=told, links=links)
+
+
+class Batch(Together):
+    """One transaction of a consumer, from before its BEGIN to after its COMMIT."""
+
+    def __init__(self, batch: Sequence[Received], *, group: str, polled: int) -> None:
+        super().__init__(batch, group=group)
+        self.polled = polled
 
     def under_way(self) -> AbstractContextManager[Any]:
         """Statements in here hang below the batch."""
@@ -46,10 +60,8 @@ class Batch:
             context = trace.processing(headers["traceparent"].decode(), self.step, headers["mid"].hex())
             applied.append(context)
             verdict = self.verdicts.get(headers["mid"], "applied") if id(received) in taken else "duplicate"
-            told = about(received, headers, self.group) | {"airavata.verdict": verdict, "airavata.owner.epoch": held[received.place].epoch, "airavata.wait_ms": _waited_ms(headers, self.now)}
-            parent = headers["traceparent"].decode()
-            links = [self.context, *cause(headers)]
-            tracing.tell(f"process {received.topic}", context, parent=parent, start=self.polled, end=end, kind=tracing.CONSUMER, attributes=told, links=links)
+            more = {"airavata.verdict": verdict, "airavata.owner.epoch": held[received.place].epoch, "airavata.wait_ms": _waited_ms(headers, self.now)}
+            self.tell(received, headers, context, more, start=self.polled, end=end)
         told = {
             "messaging.batch.message_count": len(self.fresh), "airavata.partitions": len({each.place for each in self.fresh}), "messaging.consumer.group.name": self.group,
             "airavata.tries": tries + 1,
@@ -57,7 +69,7 @@ class Batch:
         tracing.tell("apply batch", self.context, start=self.start, end=end, attributes=told, links=applied)
 
 
-def about(received: Received, headers: Mapping[str, bytes], group: str) -> dict[str, Any]:
+def _about(received: Received, headers: Mapping[str, bytes], group: str) -> dict[str, Any]:
     """Attributes of any `process` span."""
     return {
         "messaging.system": "kafka", "messaging.operation.type": "process", "messaging.destination.name": received.topic, "messaging.destination.partition.id": str(received.partition),
@@ -66,7 +78,7 @@ def about(received: Received, headers: Mapping[str, bytes], group: str) -> dict[
     }  # fmt: skip
 
 
-def cause(headers: Mapping[str, bytes]) -> list[str]:
+def _cause(headers: Mapping[str, bytes]) -> list[str]:
     """The `process` span that sent this. What an API call replays names a step that processed nothing."""
     step, _, mid = headers["cause"].decode().partition(":")
     return [trace.processing(headers["traceparent"].decode(), step, mid)] if mid and not step.startswith("api.") else []

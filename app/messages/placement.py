@@ -15,14 +15,10 @@ class Placement:
     shards: int = 2
 
     def of_experiment(self, experiment_id: str) -> int:
-        return self._partition(experiment_id)
+        return crc32(experiment_id.encode()) % self.width * 37 % self.partitions
 
-    def of_task(self, task_id: str) -> int:
-        return self._partition(task_id)
+    of_task = of_experiment
 
     def shard(self, partition: int) -> int:
         """The one relay shard that writes this partition number."""
         return partition % self.shards
-
-    def _partition(self, text: str) -> int:
-        return crc32(text.encode()) % self.width * 37 % self.partitions

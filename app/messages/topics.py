@@ -1,7 +1,6 @@
 """Topic names. `prefix` separates installations that share a broker; it is empty in production."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 LAUNCH = "airavata-launch"
 SCHEDULER = "airavata-scheduler"
@@ -27,27 +26,12 @@ def business(task_types: list[str]) -> list[str]:
     return [LAUNCH, SCHEDULER, EVENTS, *sorted(of_task_type(each) for each in task_types)]
 
 
-@dataclass(frozen=True)
 class Topics:
     """Full topic names of one installation."""
 
-    prefix: str = ""
-
-    @property
-    def launch(self) -> str:
-        return self.prefix + LAUNCH
-
-    @property
-    def scheduler(self) -> str:
-        return self.prefix + SCHEDULER
-
-    @property
-    def events(self) -> str:
-        return self.prefix + EVENTS
-
-    @property
-    def relay_state(self) -> str:
-        return self.prefix + RELAY_STATE
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.launch, self.scheduler, self.events, self.relay_state = (prefix + each for each in (LAUNCH, SCHEDULER, EVENTS, RELAY_STATE))
 
     def task(self, task_type: str) -> str:
         return self.prefix + of_task_type(task_type)

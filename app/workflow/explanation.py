@@ -153,14 +153,12 @@ _OF_EXPERIMENT: Mapping[experiment.State, Callable[[Facts], Iterator[Cause]]] = 
 
 
 # ---- process --------------------------------------------------------------------------------------------------------------------------------------------
-def _unplanned(facts: Facts) -> Iterator[Cause]:
-    assert facts.process is not None
-    yield _under_way(facts, "The launch", LAUNCH, "generator", since=facts.process.since)
+def _sent(what: str, topic: str, reader: str) -> Callable[[Facts], Iterator[Cause]]:
+    def causes(facts: Facts) -> Iterator[Cause]:
+        assert facts.process is not None
+        yield _under_way(facts, what, topic, reader, since=facts.process.since)
 
-
-def _planned(facts: Facts) -> Iterator[Cause]:
-    assert facts.process is not None
-    yield _under_way(facts, "The plan", SCHEDULER, "scheduler", since=facts.process.since)
+    return causes
 
 
 def _started(facts: Facts) -> Iterator[Cause]:
@@ -173,8 +171,8 @@ def _started(facts: Facts) -> Iterator[Cause]:
 
 
 _OF_PROCESS: Mapping[process.State, Callable[[Facts], Iterator[Cause]]] = {
-    process.State.CREATED: _unplanned,
-    process.State.VALIDATED: _planned,
+    process.State.CREATED: _sent("The launch", LAUNCH, "generator"),
+    process.State.VALIDATED: _sent("The plan", SCHEDULER, "scheduler"),
     process.State.STARTED: _started,
     process.State.CANCELING: _canceling,
     **dict.fromkeys(process.TERMINAL, _started),  # Ends together with its experiment: seen only by a reader between two commits.

@@ -32,4 +32,3 @@ MEANINGS: Mapping[str, Meaning] = {
     _O.LOST_JOB: Meaning("SITE", False, "The job vanished from its host: look there before launching again.", "docs/runbooks/JobLost.md"),
     _O.INTERNAL: Meaning("PLATFORM", True, "This is a fault of the service: give the operators the id of the experiment."),
 }  # fmt: skip
-ENDED_WELL = frozenset({_O.NORMAL_COMPLETION, _O.CANCELED_BY_USER, _O.FINISHED_BEFORE_CANCEL})

@@ -205,16 +205,11 @@ class _Walk:
         else:
             task.attempt, task.epoch = task.attempt + 1, 1
             task.doubt_since = None
-        row = Attempt(ids.derived("att", task.id, str(task.attempt)), task.id, task.process_id, task.attempt, attempt.State.DISPATCHED, task.epoch, fresh=not again)
-        before = self.changed["attempts"].get(row.id)
-        row.fresh = row.fresh or (before is not None and before.fresh)
-        self.changed["attempts"][row.id] = row
-        if task.state is State.EXECUTING:
-            self.touch_task(task)  # Taken from a silent owner: the task stays EXECUTING, its attempt is dispatched again.
-        elif task.state is not State.SCHEDULED:
-            self.move_task(found, task, State.SCHEDULED)
+        row = self.save_attempt(task, attempt.State.DISPATCHED, fresh=not again)
+        if task.state in {State.SCHEDULED, State.EXECUTING}:
+            self.touch_task(task)  # Taken from a silent owner: the task stays what it is, its attempt is dispatched again.
         else:
-            self.touch_task(task)
+            self.move_task(found, task, State.SCHEDULED)
         task.next_attempt_at = None
         subject = self.subject(found, task)
         self.send(RunTask(row.id), subject, f"{row.id}{row.epoch}", topic=self.topics.task(task.type), partition=self.placement.of_task(task.id))
@@ -248,10 +243,7 @@ class _Walk:
         """Epoch + 1, so that a running owner meets 0 rows."""
         if task.attempt and task.state in {State.SCHEDULED, State.EXECUTING, State.IN_DOUBT}:
             task.epoch += 1
-            row = Attempt(ids.derived("att", task.id, str(task.attempt)), task.id, task.process_id, task.attempt, attempt.State.CANCELED, task.epoch, fresh=False)
-            before = self.changed["attempts"].get(row.id)
-            row.fresh = before is not None and before.fresh
-            self.changed["attempts"][row.id] = row
+            self.save_attempt(task, attempt.State.CANCELED, fresh=False)
 
     def move_task(self, found: Process, task: Task, state: State, reason: str = "") -> None:
         self.send(TaskChanged(task.state, state, reason[:512]), self.subject(found, task), f"{task.id}{state}{task.attempt}.{task.epoch}")
@@ -264,10 +256,8 @@ class _Walk:
             return Subject(found.gateway_id, found.experiment_id, found.id)
         return Subject(found.gateway_id, found.experiment_id, found.id, task.id, task.type, task.attempt, task.epoch)
 
-    def send(self, body: Struct, subject: Subject, name: str, *, topic: str = "", partition: int | None = None) -> Envelope:
-        message = self.envelope(body, subject, name, topic=topic or self.topics.events, partition=partition)
-        self.decision.messages.append(message)
-        return message
+    def send(self, body: Struct, subject: Subject, name: str, *, topic: str = "", partition: int | None = None) -> None:
+        self.decision.messages.append(self.envelope(body, subject, name, topic=topic or self.topics.events, partition=partition))
 
     def set_timer(self, due_at: datetime, body: Struct, subject: Subject) -> None:
         name = f"{type(body).__name__}{subject.task}{subject.attempt}.{subject.epoch}"
@@ -284,6 +274,14 @@ class _Walk:
             cause=self.cause.mid.hex(),
             traceparent=trace.belongs(found.trace_context, found.experiment_id, subject.task, subject.attempt),
         )
+
+    def save_attempt(self, task: Task, state: attempt.State, *, fresh: bool) -> Attempt:
+        """The task's last attempt, in its epoch. One that this batch inserts stays one to insert, whatever becomes of it."""
+        attempt_id = ids.derived("att", task.id, str(task.attempt))
+        fresh = fresh or (attempt_id in self.changed["attempts"] and self.changed["attempts"][attempt_id].fresh)
+        row = Attempt(attempt_id, task.id, task.process_id, task.attempt, state, task.epoch, fresh)
+        self.changed["attempts"][attempt_id] = row
+        return row
 
     def touch(self, found: Process) -> None:
         found.version += found.id not in self.changed["processes"]

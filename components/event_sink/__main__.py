@@ -20,11 +20,9 @@ def work(lifecycle: Lifecycle) -> None:
     uuids = lifecycle.wait_for_topics([name], partitions=settings.partitions)
     if lifecycle.stop.is_set():
         return
-    client = topics.admin(settings.kafka)
     sink = Sink(
         api=ApiClient(settings.internal_url, settings.internal_token, lifecycle.instance, VERSION), group=topics.full_group(settings.environment, topics.SINK_GROUP), topic=name,
-        bootstrap=settings.kafka, session_timeout_ms=settings.session_timeout_ms,
-        topic_uuids=lambda: uuids | {name: uuid for name, (uuid, _) in topics.described(client, [name]).items()},
+        bootstrap=settings.kafka, session_timeout_ms=settings.session_timeout_ms, topic_uuids=uuids,
     )  # fmt: skip
     lifecycle.ready = lambda: sink.consumer.missing
     metrics.watch(partial(figures.readings, sink.consumer, settings.partitions))

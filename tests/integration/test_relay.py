@@ -79,7 +79,7 @@ def test_R0_a_slow_transaction_keeps_the_lease_and_a_hanging_one_does_not(delive
     assert shard.lease()
     with delivery.unit("test.over") as tx:
         tx.exec_driver_sql("UPDATE relay_shards SET until = UTC_TIMESTAMP(6) + INTERVAL 1 MICROSECOND WHERE shard = 0")
-    shard.renewed, shard.facts.busy_since = 0.0, time.monotonic() - busy_seconds
+    shard.renewed, shard.busy_since = 0.0, time.monotonic() - busy_seconds
     shard.renew_while_busy()
     assert a_shard(delivery, owner="rival").lease() is not kept
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from app.dev.process import wait_until
+from app.errors import Misconfigured
 from app.nudge import Nudge
+from outbox_relay.__main__ import bound
 
 
 def a_receiver() -> socket.socket:
@@ -82,3 +84,12 @@ def test_a_name_that_is_not_known_is_no_error_and_is_asked_for_again(nudging: Ca
         nudge.looked = float("-inf")  # Five seconds later.
         nudge.send({0})
         assert wait_until(lambda: bool(nudge.addresses), 30.0)
+
+
+def test_a_relay_that_cannot_listen_where_it_is_told_says_so_and_ends_instead_of_looking_for_rows_alone() -> None:
+    with pytest.raises(Misconfigured, match="AIRAVATA_NUDGE_LISTEN"):
+        bound(("192.0.2.1", 9465))  # Nobody's address.
+    with bound(("127.0.0.1", 0)) as receiver, a_receiver() as sender:
+        sender.sendto(b"1", receiver.getsockname())
+        receiver.settimeout(30.0)
+        assert receiver.recv(10) == b"1"
