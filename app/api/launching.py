@@ -12,7 +12,7 @@ from typing import Any
 from app import failpoint
 from app.api.operations import Call
 from app.api.problems import Problem, invalid
-from app.messages import ids, trace
+from app.messages import trace
 from app.mysql import access, catalogue, experiments, outbox, outputs, processes
 from app.workflow import generation, inputs, submission
 from app.workflow.inputs import Fault
@@ -81,17 +81,18 @@ def _plan_faults(references: References, body: Mapping[str, Any]) -> list[Fault]
 def _refer(call: Call, body: Mapping[str, Any]) -> tuple[References | None, list[Fault]]:
     """Looks up what the body names; what is not there, or another gateway's, is `unknown_reference`."""
     tx, gateway = call.tx, call.principal.gateway
-    interface = _entry(call, catalogue.INTERFACE, "ifc", body["application_interface_id"])
+    interface = catalogue.get(tx, gateway, catalogue.INTERFACE, body["application_interface_id"])
     if interface is None or interface["planner"] not in call.services.planners:
         return None, [Fault("/application_interface_id", "unknown_reference", "no such interface, or its planner is not enabled here")]
     planner, faults = call.services.planners[interface["planner"]], []
     project_id = body.get("project_id")
-    project = _entry(call, catalogue.PROJECT, "prj", project_id) if project_id else catalogue.by_name(tx, gateway, catalogue.PROJECT, "default")
+    project = catalogue.get(tx, gateway, catalogue.PROJECT, project_id) if project_id else catalogue.by_name(tx, gateway, catalogue.PROJECT, "default")
     if project is None:
         faults.append(Fault("/project_id", "unknown_reference" if project_id else "required", "no such project" if project_id else "the gateway has no project `default`"))
     storage_id = body.get("output_storage_id") or ((access.gateway(tx, gateway) or {}).get("default_storage_id") if planner.needs_host else None)
     values = {**body["inputs"], **inputs.with_defaults(interface, body["inputs"])}
-    storages = _storages(call, {*inputs.storage_ids(values), *([storage_id] if storage_id else [])})
+    known = catalogue.known(tx, gateway, catalogue.STORAGE, sorted({*inputs.storage_ids(values), *([storage_id] if storage_id else [])}))  # Of what may be thousands.
+    storages = {each: found for each in sorted(known) if (found := catalogue.get(tx, gateway, catalogue.STORAGE, each)) is not None}
     if body.get("output_storage_id") is not None and storage_id not in storages:
         faults.append(Fault("/output_storage_id", "unknown_reference", "no such storage"))
     for name, value in values.items():
@@ -103,20 +104,10 @@ def _refer(call: Call, body: Mapping[str, Any]) -> tuple[References | None, list
     return References(interface, planner, (project or {}).get("id", ""), deployment, host, storages.get(storage_id or ""), storages, credential), faults
 
 
-def _entry(call: Call, kind: str, prefix: str, entry_id: str | None) -> Document | None:
-    """A malformed id is an unknown id, and is not asked for."""
-    return catalogue.get(call.tx, call.principal.gateway, kind, entry_id) if entry_id and ids.is_id(entry_id, prefix) else None
-
-
-def _storages(call: Call, named: set[str]) -> dict[str, Document]:
-    known = catalogue.known(call.tx, call.principal.gateway, catalogue.STORAGE, sorted(each for each in named if ids.is_id(each, "sto")))
-    return {each: found for each in sorted(known) if (found := catalogue.get(call.tx, call.principal.gateway, catalogue.STORAGE, each)) is not None}
-
-
 def _place(call: Call, interface: Document, host_id: str | None, faults: list[Fault]) -> tuple[Document | None, Document | None]:
     """Deployment and host: on the host named, or the only deployment there is on an enabled one."""
     tx, gateway = call.tx, call.principal.gateway
-    host = _entry(call, catalogue.COMPUTE, "cmp", host_id)
+    host = catalogue.get(tx, gateway, catalogue.COMPUTE, host_id)
     if host_id is not None and host is None:
         faults.append(Fault("/compute_resource_id", "unknown_reference", "no such compute resource"))
         return None, None
