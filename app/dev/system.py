@@ -6,12 +6,12 @@ Everything a component is told is in `environment`; secrets are made anew with t
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app import plugins, secrets
-from app.dev.process import Daemon, keep_private, wait_until
+from app.dev.process import Daemon, keep_private
 from app.dev.servers import ROOT, kept_port
 from app.settings import read
 
@@ -96,9 +96,9 @@ class System:
             )  # fmt: skip
         return self.daemons[name]
 
-    def start(self, components: Iterable[str] = COMPONENTS, *, copies: int = 1) -> None:
-        """All at once, then until each says it is ready."""
-        started = [self.daemon(component, copy) for component in components for copy in range(copies)]
+    def start(self) -> None:
+        """One of each, all at once, then until each says it is ready."""
+        started = [self.daemon(component) for component in COMPONENTS]
         for each in started:
             each.start()
         for each in started:
@@ -114,18 +114,3 @@ class System:
                 return fault.read().decode(errors="replace").strip()
         except OSError:
             return "not listening"
-
-    def metric(self, name: str, metric: str, **labels: str) -> float:
-        """A figure of an instance's /metrics, summed over all labels that are not given."""
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port(f'admin-{name}')}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{metric} ", f"{metric}{{")) and all(each in line for each in wanted))
-
-    def stop(self) -> list[str]:
-        """SIGTERM to all, then one after the other; names those that had to be killed."""
-        for each in self.daemons.values():
-            each.signal(15)
-        killed = [name for name, each in self.daemons.items() if each.pid is not None and not each.stop()]
-        wait_until(lambda: all(each.pid is None for each in self.daemons.values()), 5.0)
-        return killed

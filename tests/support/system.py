@@ -7,6 +7,7 @@ by name: only children of this process, and what they left behind, known by a ma
 import os
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -84,6 +85,14 @@ class System(dev.System):
         for pid in self.orphans():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def stop(self) -> list[str]:
+        """SIGTERM to all, then one after the other; names those that had to be killed."""
+        for each in self.daemons.values():
+            each.signal(15)
+        killed = [name for name, each in self.daemons.items() if each.pid is not None and not each.stop()]
+        wait_until(lambda: all(each.pid is None for each in self.daemons.values()), 5.0)
+        return killed
 
     def orphans(self) -> list[int]:
         """Living processes with our mark that descend from no living component: what a killed one left behind."""
@@ -183,6 +192,13 @@ class System(dev.System):
 
     def dead_letters(self) -> list[tuple[Any, ...]]:
         return self.rows("SELECT consumer_group, topic, error_class, error_text FROM dead_letters")
+
+    def metric(self, name: str, metric: str, **labels: str) -> float:
+        """A figure of an instance's /metrics, summed over all labels that are not given."""
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port(f'admin-{name}')}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{metric} ", f"{metric}{{")) and all(each in line for each in wanted))
 
     def rescues_of(self, name: str) -> float:
         if not name.startswith("scheduler"):
