@@ -120,12 +120,17 @@ def work(lifecycle: Lifecycle) -> None:
     services = Services(
         unit_of_work=unit, tokens=Tokens(unit, token_key), cursors=Cursors(token_key), placement=settings.placement, topics=settings.topics,
         planners=plugins.planners(settings.enabled_planners), master_key=master, token_key=token_key, live_experiments_max=settings.live_experiments_max,
-        posix_roots=settings.posix_roots, ready=Readiness(unit), draining=lifecycle.stop.is_set, stuck=lambda: None if lifecycle.status("/livez")[0] == 200 else lifecycle.status("/livez")[1],
+        posix_roots=settings.posix_roots, ready=Readiness(unit), draining=lifecycle.stop.is_set, stuck=lambda: _stuck(lifecycle),
     )  # fmt: skip
     sampler = Sampler(engine.connect(settings.mysql_url, size=1, idle_seconds=SAMPLER_IDLE_SECONDS), shards=settings.placement.shards, task_types=list(plugins.task_types()))
     metrics.watch(lambda: sampler.readings)
     threading.Thread(target=sampler.run, args=(lifecycle.stop.wait,), name="sampler", daemon=True).start()
     asyncio.run(serve(lifecycle, services, unit))
+
+
+def _stuck(lifecycle: Lifecycle) -> str | None:
+    status, told = lifecycle.status("/livez")
+    return None if status == 200 else told
 
 
 async def serve(lifecycle: Lifecycle, services: Services, unit: UnitOfWork) -> None:

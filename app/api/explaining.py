@@ -32,7 +32,8 @@ def _explain_process(call: Call) -> Answer:
 def _explain_task(call: Call) -> Answer:
     part = a_task(call)
     row = _run_of(call, explaining.experiment_of(call.tx, part["process_id"]))
-    found = explanation.explain_task(facts_of(call, row), part["id"]) or Explanation(Verdict.ENDED, f"It ended {part['state']}" + (f": {part['reason'].rstrip('.')}." if part["reason"] else "."))
+    why = f": {part['reason'].rstrip('.')}" if part["reason"] else ""
+    found = explanation.explain_task(facts_of(call, row), part["id"]) or Explanation(Verdict.ENDED, f"It ended {part['state']}{why}.")
     return _told(call, row, part, found, failed=part["failure"] if part["finished_at"] else None)
 
 

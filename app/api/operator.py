@@ -20,6 +20,9 @@ Document = dict[str, Any]
 COUNT_MAX = 10_000
 PAYLOAD_SHOWN = 16_384
 HEADERS_MAX = 4096  # outbox.headers
+LETTER = (
+    "id", "consumer_group", "topic", "experiment_id", "error_class", "error_text", "tries", "first_seen", "created_at", "settled", "settled_at", "settled_by", "settled_reason",
+)  # fmt: skip
 RELAY = "relay"  # The group of rows Kafka would never take.
 
 
@@ -56,11 +59,7 @@ def _consumers(call: Call) -> Answer:
 # ---- dead letters -------------------------------------------------------------------------------------------------------------------------------------
 def _shown(row: Any, *, whole: bool = False) -> Document:
     headers = _headers(row)
-    told = {
-        "id": row.id, "consumer_group": row.consumer_group, "topic": row.topic, "partition": row.part, "offset": row.log_offset, "event_id": ids.named("evt", _origin(row, headers)), "key": row.k,
-        "experiment_id": row.experiment_id, "error_class": row.error_class, "error_text": row.error_text, "tries": row.tries, "first_seen": row.first_seen,
-        "created_at": row.created_at, "settled": row.settled, "settled_at": row.settled_at, "settled_by": row.settled_by, "settled_reason": row.settled_reason,
-    }  # fmt: skip
+    told = {name: getattr(row, name) for name in LETTER} | {"partition": row.part, "offset": row.log_offset, "event_id": ids.named("evt", _origin(row, headers)), "key": row.k}
     if not whole:
         return told
     shown = {name: value.hex() if name == "mid" else value.decode(errors="replace") for name, value in headers}

@@ -19,7 +19,8 @@ def _me(call: Call) -> Answer:
     principal = call.principal
     gateway = access.gateway(call.tx, principal.gateway_id) if principal.gateway_id else None
     limits = {"live_experiments": live_experiments_max(call, gateway or {})}
-    return Answer({"gateway_id": principal.gateway_id, "user": principal.user, "role": principal.role, "scopes": sorted(principal.scopes), "expires_at": principal.expires_at, "limits": limits})
+    told = {name: getattr(principal, name) for name in ("gateway_id", "user", "role", "expires_at")}
+    return Answer({**told, "scopes": sorted(principal.scopes), "limits": limits})
 
 
 # ---- gateways -------------------------------------------------------------------------------------------------------------------------------------------
@@ -75,10 +76,8 @@ def _change_gateway(call: Call) -> Answer:
 
 # ---- tokens ---------------------------------------------------------------------------------------------------------------------------------------------
 def _token_shown(row: Any) -> dict[str, Any]:
-    return {
-        "id": row.id, "gateway_id": row.gateway_id, "name": row.name, "user": row.user, "role": row.role, "scopes": row.scopes.split(), "expires_at": row.expires_at,
-        "revoked_at": row.revoked_at, "created_at": row.created_at, "secret": None,
-    }  # fmt: skip
+    told = {name: getattr(row, name) for name in ("id", "gateway_id", "name", "user", "role", "expires_at", "revoked_at", "created_at")}
+    return {**told, "scopes": row.scopes.split(), "secret": None}
 
 
 def _create_token(call: Call) -> Answer:
@@ -199,7 +198,8 @@ def _a_credential(call: Call) -> dict[str, Any]:
 
 
 def _credentials(call: Call) -> Answer:
-    rows = access.credentials_page(call.tx, call.principal.gateway, owner=call.principal.owner, name=call.query["name"], before=after(call, tuple[datetime, str]), limit=call.query["limit"] + 1)
+    query, before = call.query, after(call, tuple[datetime, str])
+    rows = access.credentials_page(call.tx, call.principal.gateway, owner=call.principal.owner, name=query["name"], before=before, limit=query["limit"] + 1)
     return page(call, rows, _credential_shown, lambda row: [row["created_at"], row["id"]])
 
 

@@ -12,6 +12,7 @@ from app.cli.session import Format
 from app.cli.show import Column, Form
 
 commands = typer.Typer()
+PLAIN = ("class", "retriable", "stage", "exit_code", "signal", "scheduler_reason", "raw_message", "hint")  # Of a failure, in a line each.
 
 
 @commands.command()
@@ -41,9 +42,11 @@ def _actions(found: dict[str, Any]) -> list[str]:
 
 def _failure(told: dict[str, Any]) -> list[str]:
     """What it meant and what to do; then what was heard from outside."""
-    plain = [f"{name.replace('_', ' ')}: {told[name]}" for name in ("class", "retriable", "stage", "exit_code", "signal", "scheduler_reason", "raw_message", "hint") if told.get(name) is not None]
-    tails = [line for name in ("stdout_tail", "stderr_tail") if told.get(name) for line in (f"{name.replace('_', ' ')}:", *(f"  {each}" for each in told[name].splitlines()))]
-    return [*plain, *tails]
+    lines = [f"{name.replace('_', ' ')}: {told[name]}" for name in PLAIN if told.get(name) is not None]
+    for name in ("stdout_tail", "stderr_tail"):
+        if told.get(name):
+            lines += [f"{name.replace('_', ' ')}:", *(f"  {each}" for each in told[name].splitlines())]
+    return lines
 
 
 @commands.command()
