@@ -29,8 +29,8 @@ class Commands(TyperGroup):
         except BrokenPipeError:  # `| head` has seen enough.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             told, code = "", Exit.OK
-        except OSError as fault:  # A file; what the network does is told by who asked it.
-            told, code = f"{fault.filename}: {fault.strerror}", Exit.USAGE
+        except OSError as fault:
+            told, code = (f"{fault.filename}: {fault.strerror}", Exit.USAGE) if fault.filename else (str(fault), Exit.SERVER)
         else:
             return
         if told:

@@ -93,7 +93,7 @@ def read_token(path: Path) -> str:
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise Failed(Exit.AUTH, f"{path} may be read by others: `chmod 600 {path}`, and revoke the token if they have")
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except OSError as fault:
         raise Failed(Exit.AUTH, f"{path}: {fault.strerror}") from fault
 
