@@ -1,10 +1,5 @@
 """What needs neither token nor store: liveness, readiness, version, the OpenAPI document, the pages of the problem codes."""
 
-import json
-from functools import cache
-from pathlib import Path
-from typing import Any
-
 from app import VERSION
 from app.api.operations import Answer, Call, Operation
 from app.api.problems import CODES, Problem, or_404
@@ -28,20 +23,10 @@ def _version(_call: Call) -> Answer:
     return Answer({"version": VERSION, "api": "v1"})
 
 
-@cache
-def document() -> dict[str, Any]:
-    """docs/openapi.json as committed; made anew where it is not shipped."""
-    path = Path(__file__).parents[2] / "docs" / "openapi.json"
-    if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
-    from app.api.openapi import generate
-
-    return generate()
-
-
 def _openapi(_call: Call) -> Answer:
-    return Answer(document())
+    from app.api.openapi import generate  # Of all operations, these here too.
+
+    return Answer(generate())
 
 
 def _problem(call: Call) -> Answer:

@@ -5,6 +5,7 @@ Bodies come from the pydantic models; answers are described by their shapes: wha
 
 import json
 import sys
+from functools import cache
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -59,6 +60,7 @@ PROBLEM = {
 }  # fmt: skip
 
 
+@cache
 def generate() -> dict[str, Any]:
     """The public face."""
     from app import VERSION
