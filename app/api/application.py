@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import anyio
 import msgspec
-from starlette.routing import Match, Route, Router
+from starlette.routing import compile_path
 
 from app.api import reading
 from app.api.access import Tokens
@@ -76,29 +76,24 @@ class Face:
         self.limiter = anyio.CapacityLimiter(threads)
         self.probing = anyio.CapacityLimiter(PROBE_THREADS)
         self.operations = {(each.method, each.path): each for each in operations}
-        paths = dict.fromkeys(each.path for each in operations)
-        self.router = Router([Route(path, endpoint=_never, methods=["GET"], name=path) for path in paths], redirect_slashes=False)
+        self.routes = {each.path: compile_path(each.path)[0] for each in operations}
         for each in operations:
             metrics.expect("http_server_request_duration_seconds", method=each.method, route=each.path)
             for code in {each.status, 500, 503}:
                 metrics.expect("airavata_http_responses_total", method=each.method, route=each.path, code=str(code))
-        self.gate = Gate(self.handle, body_bytes_max=self._body_bytes_max, draining=services.draining)
+        self.gate = Gate(self.handle, body_bytes_max=self._body_bytes_max)
 
     def _body_bytes_max(self, path: str) -> int:
         return max((each.body_bytes_max for each in self.operations.values() if each.path == path), default=1 << 20)
 
     def _route(self, request: Request) -> tuple[Operation, dict[str, str]]:
-        scope = {"type": "http", "path": request.path, "method": "GET", "root_path": "", "headers": []}
-        for route in self.router.routes:
-            match, child = route.matches(scope)
-            if match is not Match.NONE:
-                path = getattr(route, "path", "")
-                method = "GET" if request.method == "HEAD" else request.method
-                found = self.operations.get((method, path))
-                if found is None:
-                    allowed = sorted(name for name, known in self.operations if known == path)
+        for path, shape in self.routes.items():
+            if found := shape.match(request.path):
+                operation = self.operations.get(("GET" if request.method == "HEAD" else request.method, path))
+                if operation is None:
+                    allowed = sorted(method for method, known in self.operations if known == path)
                     raise Problem("method_not_allowed", f"{path} answers {', '.join(allowed)}", headers={"Allow": ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])])})
-                return found, {name: str(value) for name, value in child.get("path_params", {}).items()}
+                return operation, found.groupdict()
         raise Problem("route_not_found", "There is no such path; /openapi.json lists them")
 
     async def handle(self, request: Request) -> Response:
@@ -197,10 +192,6 @@ class Face:
         raise Problem("outcome_unknown", f"the connection broke while committing: {UNKNOWN}")
 
 
-async def _never(_: Any) -> None:
-    """Routes are only matched; `handle` does the work."""
-
-
 ANONYMOUS = Principal("", None, "", "anonymous", frozenset(), datetime.max)
 
 
@@ -237,7 +228,7 @@ def _query(query: str, parameters: Sequence[Parameter]) -> dict[str, Any]:
 def _read(request: Request, operation: Operation) -> tuple[Any, Any]:
     """The body as it was said, and as its model; a patch is checked when it is merged."""
     raw = _body(request, operation)
-    return raw, reading.validate(operation.body, raw, trusted=operation.internal) if operation.body is not None and not operation.patch else raw
+    return raw, reading.validate(operation.body, raw, trusted=operation.internal) if operation.body is not None and operation.method != "PATCH" else raw
 
 
 def _body(request: Request, operation: Operation) -> Any:

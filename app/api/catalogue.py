@@ -187,10 +187,8 @@ def _crud(kind: Kind) -> tuple[Operation, ...]:
         Operation("POST", path, f"create_{slug}", f"Create: {noun}", create(kind), f"{scope}:write", kind.model, noun, 201, errors=("name_taken",), key="may"),
         Operation("GET", path, f"list_{slug}", f"List: {noun}", listing(kind), f"{scope}:read", shape=f"{noun}List", parameters=(*SORTED, text("name", 192))),
         Operation("GET", f"{path}/{{id}}", f"get_{slug}", f"Read: {noun}", read(kind), f"{scope}:read", shape=noun, also=(304,)),
-        Operation(
-            "PATCH", f"{path}/{{id}}", f"change_{slug}", f"Change: {noun}", change(kind), f"{scope}:write", kind.model, noun, errors=("name_taken",), key="may", match=True, patch=True,
-        ),
-    )  # fmt: skip
+        Operation("PATCH", f"{path}/{{id}}", f"change_{slug}", f"Change: {noun}", change(kind), f"{scope}:write", kind.model, noun, errors=("name_taken",), key="may", match=True),
+    )
 
 
 # ---- what only projects and hosts have ----------------------------------------------------------------------------------------------------------------

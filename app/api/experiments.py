@@ -244,7 +244,7 @@ OPERATIONS = (
     ),
     Operation("GET", "/v1/experiments", "list_experiments", "List experiments", _list, "experiments:read", shape="ExperimentList", parameters=_FILTERS),
     Operation("GET", _ONE, "get_experiments", "Read an experiment", _get, "experiments:read", shape="Experiment", also=(304,)),
-    Operation("PATCH", _ONE, "change_experiments", "Change a draft", _change, "experiments:write", models.Experiment, "Experiment", errors=("illegal_state",), key="may", match=True, patch=True),
+    Operation("PATCH", _ONE, "change_experiments", "Change a draft", _change, "experiments:write", models.Experiment, "Experiment", errors=("illegal_state",), key="may", match=True),
     Operation("DELETE", _ONE, "delete_experiments", "Hide an experiment", _delete, "experiments:write", status=204, errors=("experiment_live",), match=True),
     Operation(
         "POST", f"{_ONE}/launches", "launch_experiments", "Launch", _launch, "experiments:write", models.Empty, "Launch", 202, also=(200,),

@@ -32,10 +32,10 @@ _WAITS = re.compile(r"(?:^|&)wait_seconds=0*[1-9]")
 
 
 class Gate:
-    """`inner(request) -> response` does the work; `state` tells whether we drain. `body_bytes_max(method, path)` is the limit of the operation it will reach."""
+    """`inner(request) -> response` does the work; `body_bytes_max(path)` is the limit of the operation it will reach."""
 
-    def __init__(self, inner: Callable[["Request"], Awaitable["Response"]], *, body_bytes_max: Callable[[str], int], draining: Callable[[], bool]) -> None:
-        self.inner, self.body_bytes_max, self.draining = inner, body_bytes_max, draining
+    def __init__(self, inner: Callable[["Request"], Awaitable["Response"]], *, body_bytes_max: Callable[[str], int]) -> None:
+        self.inner, self.body_bytes_max = inner, body_bytes_max
         self.at_work = asyncio.Semaphore(AT_WORK_MAX)
         self.streams, self.active, self.reading = 0, 0, anyio.CapacityLimiter(STREAM_THREADS)
         self.log = logs.logger("api")

@@ -105,8 +105,8 @@ def describe(operation: Operation) -> dict[str, Any]:
     if parameters:
         told["parameters"] = parameters
     if operation.body is not None:
-        reference = {"$ref": f"#/components/schemas/{operation.body.__name__}Body"} if not operation.patch else {"type": "object"}
-        content = {"application/json": {"schema": reference}} | ({"application/merge-patch+json": {"schema": reference}} if operation.patch else {})
+        reference = {"$ref": f"#/components/schemas/{operation.body.__name__}Body"} if operation.method != "PATCH" else {"type": "object"}
+        content = {"application/json": {"schema": reference}} | ({"application/merge-patch+json": {"schema": reference}} if operation.method == "PATCH" else {})
         told["requestBody"] = {"required": True, "content": content}
     if not operation.public:
         told["security"] = [{"bearer": []}]

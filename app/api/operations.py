@@ -125,7 +125,6 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     key: str = ""
     match: bool = False
-    patch: bool = False
     internal: bool = False
     public: bool = False
     content: str = "application/json"

@@ -229,7 +229,7 @@ OPERATIONS = (
     Operation("POST", "/v1/gateways", "create_gateways", "Create a gateway", _create_gateway, "gateway:admin", models.Gateway, "Gateway", 201, errors=("name_taken",), key="may"),
     Operation("GET", "/v1/gateways", "list_gateways", "List gateways", _gateways, "gateway:admin", shape="GatewayList", parameters=(*PAGED, text("name", 63))),
     Operation("GET", "/v1/gateways/{id}", "get_gateways", "Read a gateway", _gateway, "gateway:admin", shape="Gateway", also=(304,)),
-    Operation("PATCH", "/v1/gateways/{id}", "change_gateways", "Change a gateway", _change_gateway, "gateway:admin", models.Gateway, "Gateway", errors=("name_taken",), key="may", match=True, patch=True),
+    Operation("PATCH", "/v1/gateways/{id}", "change_gateways", "Change a gateway", _change_gateway, "gateway:admin", models.Gateway, "Gateway", errors=("name_taken",), key="may", match=True),
     Operation("POST", "/v1/tokens", "create_tokens", "Make a token; its secret is shown once", _create_token, "gateway:admin", models.Token, "Token", 201, key="may"),
     Operation("GET", "/v1/tokens", "list_tokens", "List tokens", _tokens, "gateway:admin", shape="TokenList", parameters=PAGED),
     Operation("GET", "/v1/tokens/{id}", "get_tokens", "Read a token", _token, "gateway:admin", shape="Token", also=(304,)),
