@@ -1,16 +1,21 @@
 """What is drawn from the code stands as the code says, and what the pages name is there."""
 
 import ast
+import importlib
 import re
 import runpy
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 
 from app import cli
+from app.settings import Settings
+from tests.chaos.bounds import POOLS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -57,6 +62,24 @@ def test_the_message_flow_names_files_and_functions_that_are_there(text: str) ->
     assert all(files.values()), files
     have = {name for paths in files.values() for path in paths if path.suffix == ".py" for name in defined(path)}
     assert set(named(text)[0][1]) <= have
+
+
+@pytest.mark.parametrize(
+    ("pod", "copy", "component"),
+    [
+        ("API pod", "api", "app.api"), ("relay", "relay", "outbox_relay"), ("scheduler", "scheduler", "components.task_scheduler"),
+        ("executor", "executor-job", "components.task_executors"), ("generator", "generator", "components.workflow_generator"),
+    ],
+)  # fmt: skip
+def test_a_pod_is_said_to_want_the_connections_that_its_pools_have(pod: str, copy: str, component: str) -> None:
+    module = importlib.import_module(f"{component}.__main__")
+    calls = [node for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())) if isinstance(node, ast.Call) and ast.unparse(node.func) == "engine.connect"]
+    sizes = [ast.unparse(word.value) for each in calls for word in each.keywords if word.arg == "size"]
+    defaults = SimpleNamespace(**{each.name: each.default for each in fields(Settings)})
+    have = sum(eval(each, {**vars(module), "settings": defaults}) for each in sizes)
+    assert sizes
+    assert re.search(rf"\b{have} per {pod}\b", (DOCS / "deploying.md").read_text()), f"{have} per {pod}"
+    assert POOLS[copy] == have, "tests/chaos/bounds.py"
 
 
 @pytest.mark.parametrize("line", sorted(set(re.findall(r"`(?:\$ )?airavata ([a-z][\w -]*)", (DOCS / "operating.md").read_text()) + re.findall(r"^\$ airavata ([\w -]+)$", (DOCS / "operating.md").read_text(), re.MULTILINE))))
