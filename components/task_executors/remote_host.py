@@ -1,16 +1,11 @@
 """The port to a compute host: run a command, read and write files by range, put a finished file in its place. Workers own one; plug-ins never see it.
 
 Everything is a POSIX command with a quoted argv (no SFTP subsystem, no login shell's dialect): `PosixHost` says the verbs once over one primitive, `open`, which the SSH
-door (ssh.py) and the local double (`LocalHost`) provide. What goes wrong is OperationFailed (plugin.py); its `certain` says that surely nothing happened.
+door (ssh.py) and the tests' double provide. What goes wrong is OperationFailed (plugin.py); its `certain` says that surely nothing happened.
 """
 
 import hashlib
-import os
-import selectors
 import shlex
-import signal
-import subprocess
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -194,72 +189,3 @@ def host_fault(raw: str, message: str) -> OperationFailed:
     if "Permission denied" in raw or "Read-only file system" in raw:
         return OperationFailed("HOST_FORBIDS", f"{message} It said: permission denied.", certain=False, raw=raw)
     return OperationFailed("HOST_COMMAND", message, certain=False, raw=raw)
-
-
-class LocalHost(PosixHost):
-    """The double: this machine as the host, with `root` as home. Passes the conformance suite of the SSH door (tests/conformance)."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def open(self, argv: Sequence[str], timeout_seconds: float) -> Stream:
-        return _LocalStream(argv, self.root, time.monotonic() + timeout_seconds)
-
-
-class _LocalStream:
-    def __init__(self, argv: Sequence[str], root: Path, deadline: float) -> None:
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            ["sh", "-c", quoted(argv)], stdin=pipe, stdout=pipe, stderr=pipe, cwd=root, env={"HOME": str(root), "PATH": os.defpath}, start_new_session=True
-        )
-        self.deadline, self.stderr = deadline, bytearray()
-        assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None  # noqa: PT018
-        self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        os.set_blocking(self.stdin.fileno(), False)
-        self.selector = selectors.DefaultSelector()
-        for stream in (self.stdout, self.process.stderr):
-            self.selector.register(stream, selectors.EVENT_READ)
-
-    def send(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            self._in_time()
-            try:
-                rest = rest[os.write(self.stdin.fileno(), rest) :]
-            except BlockingIOError:
-                time.sleep(0.002)
-            except BrokenPipeError:
-                return
-
-    def end_input(self) -> None:
-        self.stdin.close()
-
-    def receive(self) -> bytes:
-        while self.selector.get_map():
-            self._in_time()
-            for key, _ in self.selector.select(0.1):
-                piece = os.read(key.fd, CHUNK_BYTES)
-                if not piece:
-                    self.selector.unregister(key.fileobj)
-                elif key.fileobj is self.stdout:
-                    return piece
-                else:
-                    self.stderr += piece[: OUTPUT_BYTES_MAX - len(self.stderr)]
-        return b""
-
-    def finish(self) -> tuple[int, bytes]:
-        status = self.process.wait(max(0.1, self.deadline - time.monotonic()))
-        return (status if status >= 0 else 128 - status), bytes(self.stderr)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self.selector.close()
-        for stream in (self.stdin, self.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
-
-    def _in_time(self) -> None:
-        if time.monotonic() > self.deadline:
-            raise OperationFailed("SSH_TIMEOUT", "The compute host did not answer in time.", certain=False)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from components.task_executors.plugin import OperationFailed, Ran
-from components.task_executors.remote_host import OUTPUT_BYTES_MAX, LocalHost, RemoteHost
+from components.task_executors.remote_host import OUTPUT_BYTES_MAX, RemoteHost
 from components.task_executors.ssh import SshHost
+from tests.support.local_host import LocalHost
 from tests.support.ssh_host import SshServer
 
 AWKWARD = "it's \"a\" $HOME `x` \\ \n* ünï\t-f"

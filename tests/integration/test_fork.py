@@ -20,9 +20,9 @@ from app.workflow.job import State
 from components.task_executors import host as scripts
 from components.task_executors.layout import control_dir, work_dir
 from components.task_executors.plugin import Commit, OperationFailed, Ran
-from components.task_executors.remote_host import LocalHost
 from components.task_executors.submission.ends import seen_of
 from components.task_executors.submission.watch import Seen, verdict
+from tests.support.local_host import LocalHost
 from tests.support.remote_orders import a_snapshot, an_order, drive, shell
 from tests.support.ssh_host import until
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from app.storage.posix import PosixStorage
 from components.task_executors.plugin import OperationFailed, Transfer, Transferred
-from components.task_executors.remote_host import LocalHost
 from components.task_executors.staging.transfer import transfer
+from tests.support.local_host import LocalHost
 
 CONTENT = os.urandom(700_001)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
