@@ -8,14 +8,14 @@ from typing import Any
 
 from tests.checker import sources
 from tests.checker.evidence import Evidence
-from tests.checker.promises import delivery, history, launches, outside, ownership, remote, states, traces, upgrades
+from tests.checker.promises import delivery, history, launches, offsets, outside, ownership, remote, states, takeovers, traces, upgrades
 from tests.checker.sources import Faults, Source
 from tests.checker.verdicts import BROKEN, HELD, UNDECIDED, Promise, Verdict, decide
 
 PROMISES: tuple[type[Promise], ...] = (
     launches.Accepted, launches.Ended, launches.OneKey, ownership.OneOwner, states.LegalMoves, states.GraphObeyed, delivery.AppliedOnce, states.AttemptsAddUp, remote.OneExecution,
-    remote.NoOrphan, delivery.OutboxConserved, delivery.OrderWithinKey, history.OneHistory, ownership.OffsetsBehind, delivery.SetAside, delivery.NoTornStep, outside.CancelHonoured,
-    remote.WholeFiles, outside.TenantsApart, outside.SecretsInside, launches.Refused, outside.BoundsHold, launches.NoGoingBack, ownership.TakenOver, traces.TraceWhole,
+    remote.NoOrphan, delivery.OutboxConserved, delivery.OrderWithinKey, history.OneHistory, offsets.OffsetsBehind, delivery.SetAside, delivery.NoTornStep, outside.CancelHonoured,
+    remote.WholeFiles, outside.TenantsApart, outside.SecretsInside, launches.Refused, outside.BoundsHold, launches.NoGoingBack, takeovers.TakenOver, traces.TraceWhole,
     upgrades.UpgradesSafe,
 )  # fmt: skip
 
@@ -88,7 +88,7 @@ def judge(run: Path) -> Judgement:
                 each.doubt(f"{before.promise.number} is {before.verdict}")
         incomplete = [f"{name}: {fault}" for name in sorted(each.needs) for fault in found[name].faults[:3]]
         verdicts.append(decide(each, required=required.get(each.number), incomplete=incomplete, unproven=faults.for_promise(each.number)))
-    takeover = next(each for each in promises if isinstance(each, ownership.TakenOver))
+    takeover = next(each for each in promises if isinstance(each, takeovers.TakenOver))
     return Judgement(run, evidence, verdicts, found, faults, dict(sorted(told.told.items())), time.monotonic() - began, dict(takeover.times), dict(takeover.thrown))
 
 
