@@ -181,18 +181,8 @@ def _get(call: Call) -> Answer:
 
 
 def _list(call: Call) -> Answer:
-    query, conditions = call.query, []
-    conditions += [(f"{name} IN ({', '.join(['%s'] * len(query[name]))})", tuple(query[name])) for name in ("state", "outcome") if query[name]]
-    exact = ("project_id", "application_interface_id", "compute_resource_id", "owner", "name")
-    conditions += [(f"{name} = %s", (query[name],)) for name in exact if query[name] is not None]
-    conditions += [(f"created_at {sign} %s", (query[name],)) for name, sign in (("created_after", ">"), ("created_before", "<")) if query[name] is not None]
-    if query["label"] is not None:
-        conditions.append(("JSON_UNQUOTE(JSON_EXTRACT(document, %s)) = %s", (f'$.labels."{query["label"][0]}"', query["label"][1])))
     column, begin = sorted_after(call)
-    direction, sign = ("DESC", "<") if query["sort"].startswith("-") else ("ASC", ">")
-    if begin is not None:
-        conditions.append((f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))", (begin[0], *begin)))
-    rows = experiments.page(call.tx, mine(call), conditions=conditions, order=f"{column} {direction}, id {direction}", limit=query["limit"] + 1)
+    rows = experiments.page(call.tx, mine(call), call.query, after=begin, limit=call.query["limit"] + 1)
     return page(call, rows, _listed, lambda row: [row[column], row["id"]])
 
 

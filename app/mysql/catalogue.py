@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.mysql import faults, rows
-from app.mysql.rows import among, from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, in_order, to_json
 from app.mysql.unit_of_work import Transaction
 
 PROJECT, MODULE, INTERFACE, DEPLOYMENT, COMPUTE, STORAGE = "project", "application_module", "application_interface", "application_deployment", "compute_resource", "storage_resource"
@@ -42,10 +42,9 @@ def by_name(tx: Transaction, gateway_id: str, kind: str, name: str) -> dict[str,
 def page(tx: Transaction, gateway_id: str, kind: str, *, name: str | None, sort: str, after: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
     """One keyset page. `after`: (value of the sort column, id) of the last row seen."""
     column, direction = ORDERS[sort]
-    names = None if name is None else name.split(",")  # Comma = or.
     asked = [
         ("gateway_id = %s AND kind = %s AND deleted_at IS NULL", (gateway_id, kind)),
-        None if names is None else (f"name IN ({marks(names)})", names),
+        rows.one_of("name", name and name.split(",")),  # Comma = or.
         rows.beyond(column, after, "<" if direction == "DESC" else ">"),
     ]
     found = rows.page(tx, f"SELECT {_COLUMNS} FROM catalogue", asked, order=f"{column} {direction}, id {direction}", limit=limit)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from app.mysql import rows
+from app.mysql.catalogue import ORDERS
 from app.mysql.rows import among, from_json, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.experiment import LIVE
@@ -43,12 +44,22 @@ def get(tx: Transaction, mine: Mine, experiment_id: str, *, lock: bool = False) 
     return _read(row) if row is not None else None
 
 
-def page(tx: Transaction, mine: Mine, *, conditions: Sequence[tuple[str, Sequence[Any]]], order: str, limit: int) -> list[dict[str, Any]]:
-    """`conditions`: SQL with its values, made by the API from its closed list of filters and the cursor; `order`: one of its fixed orders.
+def page(tx: Transaction, mine: Mine, asked: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int) -> list[dict[str, Any]]:
+    """One keyset page. `asked`: the list's `sort` and its filters, None where there is none; `label` is (name, value). `after`: (value of the sort column, id) of the last row seen.
 
     Of the documents only the labels come along: inputs carry up to 256 KiB each, and a page has 200 rows.
     """
-    found = [_read(row) for row in rows.page(tx, _SELECT_LISTED, [mine.where(), *conditions], order=order, limit=limit)]
+    column, direction = ORDERS[asked["sort"]]
+    name, value = asked.get("label") or ("", None)
+    conditions = [
+        mine.where(),
+        *(rows.one_of(each, asked.get(each)) for each in ("state", "outcome")),
+        *(rows.equal(each, asked.get(each)) for each in ("project_id", "application_interface_id", "compute_resource_id", "owner", "name")),
+        *(None if asked.get(each) is None else (f"created_at {sign} %s", (asked[each],)) for each, sign in (("created_after", ">"), ("created_before", "<"))),
+        None if value is None else ("JSON_UNQUOTE(JSON_EXTRACT(document, %s)) = %s", (f'$.labels."{name}"', value)),
+        rows.beyond(column, after, "<" if direction == "DESC" else ">"),
+    ]
+    found = [_read(row) for row in rows.page(tx, _SELECT_LISTED, conditions, order=f"{column} {direction}, id {direction}", limit=limit)]
     return [{**each, "document": {"labels": each["document"]}} for each in found]
 
 

@@ -50,6 +50,10 @@ def equal(column: str, value: object) -> Condition | None:
     return None if value is None else (f"{column} = %s", (value,))
 
 
+def one_of(column: str, values: Sequence[object] | None) -> Condition | None:
+    return None if values is None else (f"{column} IN ({marks(values)})", values)
+
+
 def beyond(column: str, last: Sequence[Any] | None, sign: str = "<") -> Condition | None:
     """Behind the last row seen: (value of the column that sorts, id)."""
     return None if last is None else (f"({column} {sign} %s OR ({column} = %s AND id {sign} %s))", (last[0], last[0], last[1]))

@@ -116,8 +116,8 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "events.of_types": lambda tx: events.of_types(tx, EXPERIMENTS[0], ["TaskFailed"], seq=2, limit=200),
     "events.last_seq": lambda tx: events.last_seq(tx, EXPERIMENTS[0]),
     "experiments.get": lambda tx: experiments.get(tx, THEIRS, EXPERIMENTS[1], lock=True),
-    "experiments.page": lambda tx: experiments.page(tx, MINE, conditions=[], order="created_at DESC, id DESC", limit=51),
-    "experiments.page by state": lambda tx: experiments.page(tx, MINE, conditions=[("state = %s", ["EXECUTING"])], order="created_at DESC, id DESC", limit=51),
+    "experiments.page": lambda tx: experiments.page(tx, MINE, {"sort": "-created_at"}, after=None, limit=51),
+    "experiments.page by state": lambda tx: experiments.page(tx, MINE, {"sort": "-created_at", "state": ["EXECUTING"]}, after=None, limit=51),
     "experiments.launched": lambda tx: experiments.launched(
         tx, EXPERIMENTS[0], process_id="p", trace_id=None, deployment_id=None, compute_resource_id=None, now=NOW
     ),
