@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 
 from app import instance
+from app.cli import show
 from app.cli.exits import Exit, Failed
 
 TRIES = 5
@@ -127,7 +128,7 @@ def problem(answer: httpx2.Response) -> Failed:
     lines += [f"  {each.get('pointer') or '(body)'}: {each.get('code')}: {each.get('detail')}" for each in told.get("errors") or []]
     if told.get("trace_id"):
         lines.append(f"  trace {told['trace_id']}")
-    return Failed(code, "\n".join(lines), told)
+    return Failed(code, "\n".join(map(show.clean, lines)), told)
 
 
 def _given(parameters: dict[str, Any]) -> dict[str, Any]:

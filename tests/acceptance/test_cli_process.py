@@ -166,6 +166,12 @@ def test_an_output_form_nobody_knows_is_told_with_its_file(server: Misbehaving, 
     assert "expected table, json, yaml, ndjson, got 'xml'" in told.stderr
 
 
+def test_what_a_refusal_says_obeys_no_terminal(server: Misbehaving, tmp_path: Path) -> None:
+    server.answers = [(404, {"code": "not_found", "title": "No", "detail": "\x1b]0;owned\x07 of\nline", "errors": [{"pointer": "/\x9b2J", "code": "x", "detail": "y"}]})]
+    told = airavata("whoami", home=tmp_path, AIRAVATA_URL=server.url, AIRAVATA_TOKEN="airv_x")
+    assert told.stderr == "No: \ufffd]0;owned\ufffd of\ufffdline\n  /\ufffd2J: x: y\n"
+
+
 def test_nobody_there_is_6(tmp_path: Path) -> None:
     told = airavata("whoami", home=tmp_path, AIRAVATA_URL="http://127.0.0.1:9", AIRAVATA_TOKEN="airv_secret")
     assert told.returncode == 6
