@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -54,17 +55,14 @@ def document_of(row: Mapping[str, Any]) -> Document:
     return {name: value for name, value in row.items() if name not in STAMPS}
 
 
-def create(kind: Kind) -> Callable[[Call], Answer]:
-    def handle(call: Call) -> Answer:
-        not_at_birth(call, "state")
-        document = kind.derive(call.body.model_dump(mode="json"), None)
-        _refuse(kind.check(call, document))
-        entry_id = instance.fresh_id(kind.prefix)
-        catalogue.insert(call.tx, gateway_id=call.principal.gateway, kind=kind.kind, entry_id=entry_id, name=kind.name_of(document), document=document, now=call.at)
-        call.audit(entry_id)
-        return versioned(call, shown(kind, {"id": entry_id, **document, "version": 1, "created_at": call.at, "updated_at": call.at}), 1, location=f"/v1/{kind.plural}/{entry_id}")
-
-    return handle
+def create(kind: Kind, call: Call) -> Answer:
+    not_at_birth(call, "state")
+    document = kind.derive(call.body.model_dump(mode="json"), None)
+    _refuse(kind.check(call, document))
+    entry_id = instance.fresh_id(kind.prefix)
+    catalogue.insert(call.tx, gateway_id=call.principal.gateway, kind=kind.kind, entry_id=entry_id, name=kind.name_of(document), document=document, now=call.at)
+    call.audit(entry_id)
+    return versioned(call, shown(kind, {"id": entry_id, **document, "version": 1, "created_at": call.at, "updated_at": call.at}), 1, location=f"/v1/{kind.plural}/{entry_id}")
 
 
 def not_at_birth(call: Call, name: str) -> None:
@@ -73,35 +71,26 @@ def not_at_birth(call: Call, name: str) -> None:
         raise invalid([Fault(f"/{name}", "unknown_field", "set it with PATCH")])
 
 
-def listing(kind: Kind) -> Callable[[Call], Answer]:
-    def handle(call: Call) -> Answer:
-        column, begin = sorted_after(call)
-        rows = catalogue.page(call.tx, call.principal.gateway, kind.kind, name=call.query["name"], sort=call.query["sort"], after=begin, limit=call.query["limit"] + 1)
-        return page(call, with_circuits(call, kind, rows), lambda row: shown(kind, row), lambda row: [row[column], row["id"]])
-
-    return handle
+def listing(kind: Kind, call: Call) -> Answer:
+    column, begin = sorted_after(call)
+    rows = catalogue.page(call.tx, call.principal.gateway, kind.kind, name=call.query["name"], sort=call.query["sort"], after=begin, limit=call.query["limit"] + 1)
+    return page(call, with_circuits(call, kind, rows), lambda row: shown(kind, row), lambda row: [row[column], row["id"]])
 
 
-def read(kind: Kind) -> Callable[[Call], Answer]:
-    def handle(call: Call) -> Answer:
-        found = entry(call, kind)
-        return versioned(call, shown(kind, with_circuits(call, kind, [found])[0]), found["version"])
-
-    return handle
+def read(kind: Kind, call: Call) -> Answer:
+    found = entry(call, kind)
+    return versioned(call, shown(kind, with_circuits(call, kind, [found])[0]), found["version"])
 
 
-def change(kind: Kind) -> Callable[[Call], Answer]:
-    def handle(call: Call) -> Answer:
-        before = entry(call, kind, lock=True)
-        matched(call, before["version"])
-        known = {name: value for name, value in before.items() if name in kind.model.model_fields}
-        if known.get("state") in UNASKED_STATES:
-            del known["state"]
-        document = kind.derive(patched(call, known).model_dump(mode="json"), before)
-        _refuse(kind.check(call, document))
-        return saved(call, kind, before, document)
-
-    return handle
+def change(kind: Kind, call: Call) -> Answer:
+    before = entry(call, kind, lock=True)
+    matched(call, before["version"])
+    known = {name: value for name, value in before.items() if name in kind.model.model_fields}
+    if known.get("state") in UNASKED_STATES:
+        del known["state"]
+    document = kind.derive(patched(call, known).model_dump(mode="json"), before)
+    _refuse(kind.check(call, document))
+    return saved(call, kind, before, document)
 
 
 def saved(call: Call, kind: Kind, before: Document, document: Document) -> Answer:
@@ -184,10 +173,10 @@ def _crud(kind: Kind) -> tuple[Operation, ...]:
     path, scope, noun = f"/v1/{kind.plural}", kind.scope, kind.one
     slug = kind.plural.replace("-", "_")
     return (
-        Operation("POST", path, f"create_{slug}", f"Create: {noun}", create(kind), f"{scope}:write", kind.model, noun, 201, errors=("name_taken",), key="may"),
-        Operation("GET", path, f"list_{slug}", f"List: {noun}", listing(kind), f"{scope}:read", shape=f"{noun}List", parameters=(*SORTED, text("name", 192))),
-        Operation("GET", f"{path}/{{id}}", f"get_{slug}", f"Read: {noun}", read(kind), f"{scope}:read", shape=noun, also=(304,)),
-        Operation("PATCH", f"{path}/{{id}}", f"change_{slug}", f"Change: {noun}", change(kind), f"{scope}:write", kind.model, noun, errors=("name_taken",), key="may", match=True),
+        Operation("POST", path, f"create_{slug}", f"Create: {noun}", partial(create, kind), f"{scope}:write", kind.model, noun, 201, errors=("name_taken",), key="may"),
+        Operation("GET", path, f"list_{slug}", f"List: {noun}", partial(listing, kind), f"{scope}:read", shape=f"{noun}List", parameters=(*SORTED, text("name", 192))),
+        Operation("GET", f"{path}/{{id}}", f"get_{slug}", f"Read: {noun}", partial(read, kind), f"{scope}:read", shape=noun, also=(304,)),
+        Operation("PATCH", f"{path}/{{id}}", f"change_{slug}", f"Change: {noun}", partial(change, kind), f"{scope}:write", kind.model, noun, errors=("name_taken",), key="may", match=True),
     )
 
 

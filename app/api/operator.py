@@ -1,6 +1,7 @@
 """For operators: the outbox, the relay's shards, the consumers, the dead letters. Each act needs a reason and is audited."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -98,18 +99,15 @@ def _letter(call: Call) -> Answer:
     return Answer(_shown(_a_letter(call), whole=True))
 
 
-def _settle(how: str) -> Any:
-    def handle(call: Call) -> Answer:
-        found = _a_letter(call, lock=True)
-        if found.settled is not None:
-            raise Problem("already_settled", f"{found.settled} by {found.settled_by} at {reading.wire(found.settled_at)}")
-        if how == "REPLAYED":
-            outbox.append_records(call.tx, [_replay(found, call.tx.info["step"])], placement=call.services.placement, now=call.at)
-        dead_letters.settle(call.tx, found.id, how=how, by=call.principal.user, reason=call.body.reason, now=call.at)
-        call.audit(found.id, call.body.reason)
-        return Answer(_shown(dead_letters.get(call.tx, found.id)))
-
-    return handle
+def _settle(how: str, call: Call) -> Answer:
+    found = _a_letter(call, lock=True)
+    if found.settled is not None:
+        raise Problem("already_settled", f"{found.settled} by {found.settled_by} at {reading.wire(found.settled_at)}")
+    if how == "REPLAYED":
+        outbox.append_records(call.tx, [_replay(found, call.tx.info["step"])], placement=call.services.placement, now=call.at)
+    dead_letters.settle(call.tx, found.id, how=how, by=call.principal.user, reason=call.body.reason, now=call.at)
+    call.audit(found.id, call.body.reason)
+    return Answer(_shown(dead_letters.get(call.tx, found.id)))
 
 
 def _replay(row: Any, step: str) -> Record:
@@ -138,11 +136,11 @@ OPERATIONS = (
     Operation("GET", _LETTERS, "list_dead_letters", "Messages set aside for a human", _letters, "operator:read", shape="DeadLetterList", parameters=_FILTERS),
     Operation("GET", f"{_LETTERS}/{{id}}", "get_dead_letter", "Read a dead letter", _letter, "operator:read", shape="DeadLetter"),
     Operation(
-        "POST", f"{_LETTERS}/{{id}}/replays", "replay_dead_letter", "Send it again to the group that set it aside", _settle("REPLAYED"), "operator:write", models.Settlement, "DeadLetter", 202,
+        "POST", f"{_LETTERS}/{{id}}/replays", "replay_dead_letter", "Send it again to the group that set it aside", partial(_settle, "REPLAYED"), "operator:write", models.Settlement, "DeadLetter", 202,
         errors=("already_settled", "illegal_state"), key="may", unit="dead_letter.replay",
     ),
     Operation(
-        "POST", f"{_LETTERS}/{{id}}/drops", "drop_dead_letter", "Give it up", _settle("DROPPED"), "operator:write", models.Settlement, "DeadLetter", 202,
+        "POST", f"{_LETTERS}/{{id}}/drops", "drop_dead_letter", "Give it up", partial(_settle, "DROPPED"), "operator:write", models.Settlement, "DeadLetter", 202,
         errors=("already_settled",), key="may",
     ),
 )  # fmt: skip

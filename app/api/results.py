@@ -24,18 +24,15 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 # ---- logs ---------------------------------------------------------------------------------------------------------------------------------------------
-def _log(stream: str) -> Any:
-    def handle(call: Call) -> Answer:
-        found = a_job(call, f", j.{stream}_tail AS tail, j.captured_at")
-        if found["tail"] is None:
-            raise Problem("content_unavailable", f"the job is {found['state']}: the end of its {stream} is stored when it has ended")
-        tail = bytes(found["tail"])
-        kept = tail[max(0, len(tail) - call.query["tail_bytes"]) :]
-        whole = len(tail) < CAPTURED_BYTES and len(kept) == len(tail)
-        headers = {"Airavata-Log-Complete": "true" if whole else "false", "Airavata-Captured-At": reading.wire(found["captured_at"]) or "", **SANDBOX}
-        return Answer(kept, headers=headers, content_type="text/plain; charset=utf-8")
-
-    return handle
+def _log(stream: str, call: Call) -> Answer:
+    found = a_job(call, f", j.{stream}_tail AS tail, j.captured_at")
+    if found["tail"] is None:
+        raise Problem("content_unavailable", f"the job is {found['state']}: the end of its {stream} is stored when it has ended")
+    tail = bytes(found["tail"])
+    kept = tail[max(0, len(tail) - call.query["tail_bytes"]) :]
+    whole = len(tail) < CAPTURED_BYTES and len(kept) == len(tail)
+    headers = {"Airavata-Log-Complete": "true" if whole else "false", "Airavata-Captured-At": reading.wire(found["captured_at"]) or "", **SANDBOX}
+    return Answer(kept, headers=headers, content_type="text/plain; charset=utf-8")
 
 
 # ---- outputs ------------------------------------------------------------------------------------------------------------------------------------------
@@ -120,6 +117,6 @@ OPERATIONS = (
         f"{_ONE}/outputs/{{name}}/content", "get_content", "The bytes of an output", _content, "", also=(206, 304), errors=("content_unavailable", "range_not_satisfiable", "too_many_streams"),
         content="application/octet-stream",
     ),
-    getting("/v1/jobs/{id}/stdout", "get_stdout", "The end of what a job printed", _log("stdout"), "", parameters=_TAIL, errors=("content_unavailable",), content="text/plain"),
-    getting("/v1/jobs/{id}/stderr", "get_stderr", "The end of what a job complained of", _log("stderr"), "", parameters=_TAIL, errors=("content_unavailable",), content="text/plain"),
+    getting("/v1/jobs/{id}/stdout", "get_stdout", "The end of what a job printed", partial(_log, "stdout"), "", parameters=_TAIL, errors=("content_unavailable",), content="text/plain"),
+    getting("/v1/jobs/{id}/stderr", "get_stderr", "The end of what a job complained of", partial(_log, "stderr"), "", parameters=_TAIL, errors=("content_unavailable",), content="text/plain"),
 )  # fmt: skip
