@@ -41,17 +41,11 @@ def dev_environment() -> dict[str, str]:
 @dev.command("up")
 def up(observe: Annotated[bool, typer.Option("--observe", help="Also a Prometheus that scrapes it all and knows the alert rules.")] = False) -> None:
     """Start servers and every microservice; at the end a token to use them with."""
-    from app import admin as acts
     from app.dev import stack
-    from app.settings import read
 
     told(stack.up(observe=observe))
-    token = stack.BASE / "token"
-    if not token.exists():
-        with local():
-            made = acts.bootstrap(read(dev_environment()), gateway="dev", another=True)
-        session.write_private(token, made["gateway_token"] + "\n")
-        session.write_private(stack.BASE / "operator-token", made["operator_token"] + "\n")
+    with local():
+        token = stack.token(dev_environment(), "dev")
     print(f"export AIRAVATA_URL={dev_environment()['AIRAVATA_URL']} AIRAVATA_TOKEN_FILE={token}")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app.dev import hmmer, stack
-from app.dev.process import NotStarted, keep_private
+from app.dev.process import NotStarted
 from app.dev.servers import ROOT
 from app.dev.system import System
 
@@ -36,7 +36,7 @@ def main() -> int:
                 say(f"[{time.monotonic() - began:5.1f} s] {step}")
         native = stack.servers()
         system = stack.system(native)
-        gateway = hmmer.Gateway(system.url, _token(system))
+        gateway = hmmer.Gateway(system.url, stack.token(system.environment, "demo").read_text())
         say(f"[{time.monotonic() - began:5.1f} s] gateway, project, credential, host, storage, application HMMER")
         host = hmmer.a_host(gateway, native.ssh_host(), RUN / "scratch")
         storage = hmmer.a_storage(gateway, RUN / "storage")
@@ -51,19 +51,6 @@ def main() -> int:
         say(f"The demo could not go on: {fault}")
         return 1
     return 0
-
-
-def _token(system: System) -> str:
-    """The gateway administrator's token, made at the first run; and an operator's, for the commands named at the end."""
-    path = system.directory / "gateway-token"
-    if not path.exists():
-        from app import admin
-        from app.settings import read
-
-        made = admin.bootstrap(read(system.environment), gateway="demo", another=True)
-        for name, token in (("operator-token", made["operator_token"]), ("gateway-token", made["gateway_token"])):
-            keep_private(system.directory / name, token)
-    return path.read_text()
 
 
 def _search(system: System, gateway: hmmer.Gateway, interface: Any, host: Any, storage: Any) -> bool:

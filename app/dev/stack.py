@@ -5,13 +5,14 @@ A second `up` while one runs says so; after a SIGKILL of everything `up` works a
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from app.dev import prometheus
 from app.dev.process import Daemon, keep_private
 from app.dev.servers import ROOT, Native
 from app.dev.system import COMPONENTS, System
+from app.settings import read
 
 BASE = ROOT / ".dev" / "run"
 COMPONENT, SERVER = "system/processes/*.pid", "servers/*/*.pid"  # In the order of an end.
@@ -36,6 +37,18 @@ def system(native: Native) -> System:
     """The embedded system: one of everything, placement width 4."""
     database = native.database(kind_of_database())
     return System(BASE / "system", database.url(SCHEMA), native.kafka(), {"LIVE_EXPERIMENTS_MAX": "10000", "WATCH_INTERVAL_MS": "500"})
+
+
+def token(environment: Mapping[str, str], gateway: str) -> Path:
+    """The file with the token of a gateway's administrator, made at its first mention; an operator's lies beside it."""
+    path = BASE / "system" / "gateway-token"
+    if not path.exists():
+        from app import admin
+
+        made = admin.bootstrap(read(environment), gateway=gateway, another=True)
+        keep_private(path.with_name("operator-token"), made["operator_token"])
+        keep_private(path, made["gateway_token"])
+    return path
 
 
 def _noted(pattern: str) -> list[Daemon]:
