@@ -23,7 +23,7 @@ from app.workflow.graph import Attempt, Failure, Loaded, Process, Task
 from app.workflow.task import MOVES, TERMINAL, State
 
 WANTED = frozenset(each.__name__ for each in (ProcessPlanned, RetryDue, DeadlineDue, AttemptAbandoned, TaskStarted, TaskSucceeded, TaskFailed, TaskInDoubt))
-CASCADING = (TaskFailed, DeadlineDue)  # May skip or end tasks far down the graph: all tasks of their process are loaded.
+CASCADING = (TaskFailed, TaskInDoubt, DeadlineDue)  # May skip or end tasks far down the graph: all tasks of their process are loaded.
 
 
 def decide(loaded: Loaded, messages: Sequence[Envelope], *, now: datetime, topics: Topics, placement: Placement) -> Decision:

@@ -30,11 +30,12 @@ _S = State
 TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELED, _S.SKIPPED})
 LATE: AbstractSet[State] = frozenset()  # Kept in history, moves nothing. A pair that is missing is an error.
 AFTER_FAILURE = frozenset({_S.BLOCKED, _S.RETRY_WAIT, _S.FAILED})  # retry.py says which.
+AFTER_DOUBT = frozenset({_S.IN_DOUBT, _S.FAILED})  # The same: once it has lasted too long.
 _RUNNING: Mapping[type[Struct], AbstractSet[State]] = {
     TaskStarted: {_S.EXECUTING},
     TaskSucceeded: {_S.COMPLETED},
     TaskFailed: AFTER_FAILURE,
-    TaskInDoubt: {_S.IN_DOUBT},
+    TaskInDoubt: AFTER_DOUBT,
     RetryDue: LATE,
     DeadlineDue: {_S.FAILED},
 }
@@ -58,7 +59,7 @@ MOVES: Mapping[State, Mapping[type[Struct], AbstractSet[State]]] = {
         TaskStarted: LATE,
         TaskSucceeded: {_S.COMPLETED},
         TaskFailed: AFTER_FAILURE,
-        TaskInDoubt: {_S.IN_DOUBT},
+        TaskInDoubt: AFTER_DOUBT,
         RetryDue: {_S.SCHEDULED},  # Look again: same attempt, epoch + 1.
         AttemptAbandoned: LATE,
         DeadlineDue: {_S.FAILED},

@@ -4,8 +4,8 @@ import pytest
 
 from app.messages.commands import AttemptAbandoned, DeadlineDue, RetryDue, RunTask
 from app.messages.events import ProcessPlanned, TaskInDoubt, TaskStarted, TaskSucceeded
-from app.workflow import attempt, experiment, process
-from app.workflow.task import State
+from app.workflow import attempt, experiment, process, retry, scheduling
+from app.workflow.task import MOVES, State
 from tests.support.builders import EXPERIMENT, JITTER_ONE_HALF, NOON, PROCESS, SECOND, a_failure, a_message, decide, loaded, planned
 
 
@@ -93,6 +93,19 @@ def test_a_doubt_is_asked_again_with_the_same_attempt_and_ends_after_its_bound()
     found.tasks["a"].doubt_since = NOON - 900 * SECOND
     decide(found, a_message(TaskInDoubt("no answer"), "a", epoch=2))
     assert (found.tasks["a"].state, found.processes[PROCESS].outcome) == (State.FAILED, "RECOVERY_TIMEOUT")
+
+
+def test_whatever_may_fail_a_task_is_decided_with_all_tasks_at_hand_since_it_may_skip_far_down_the_graph() -> None:
+    """The door loads the named task and its direct successors alone, but for these; what is not loaded is not skipped, and its process would never end."""
+    found = loaded("a>b b>c", a=State.IN_DOUBT)
+    found.tasks["a"].doubt_since, message = NOON - retry.DOUBT_BOUND, a_message(TaskInDoubt("no answer"), "a")
+    if not isinstance(message.body, scheduling.CASCADING):
+        del found.tasks["c"], found.successors["b"]
+    decide(found, message)
+    assert [(each.id, each.state) for each in found.tasks.values()] == [("a", State.FAILED), ("b", State.SKIPPED), ("c", State.SKIPPED)]
+    assert {each for moves in MOVES.values() for each, states in moves.items() if State.FAILED in states} == set(scheduling.CASCADING)
+    assert found.processes[PROCESS].state is process.State.FAILED
+
 
 
 def test_a_deadline_ends_every_open_task_and_cancels_its_attempt():
