@@ -60,32 +60,21 @@ def bootstrap(settings: Settings, *, gateway: str | None = None, another: bool =
         if gateway:
             made["gateway_id"] = _gateway(tx, gateway, at=at)
             made["gateway_token"] = token(tx, settings, gateway_id=made["gateway_id"], role="gateway-admin", at=at)
-        audit.append(
-            tx,
-            gateway_id=None,
-            user="bootstrap",
-            action="admin.bootstrap",
-            subject=gateway or "operator",
-            reason=None,
-            request_id=instance.fresh_id("req"),
-            at=at,
-        )
+        request_id = instance.fresh_id("req")
+        audit.append(tx, gateway_id=None, user="bootstrap", action="admin.bootstrap", subject=gateway or "operator", reason=None, request_id=request_id, at=at)
     return {**made, "expires_at": wire_time(at + TOKEN_LIFE)}
 
 
 def token(tx: Transaction, settings: Settings, *, gateway_id: str | None, role: str, at: datetime, user: str = "admin") -> str:
     """A bearer token with all scopes of its role."""
-    key = settings.token_key.encode()
     made, lookup = secrets.new_token()
-    row = {
-        "id": instance.fresh_id("tok"),
-        "gateway_id": gateway_id,
-        "lookup": lookup,
-        "digest": secrets.token_digest(made, key),
-        "key_id": "1",
-    }
-    access.create_token(tx, {**row, "name": "bootstrap", "user": user, "role": role, "scopes": access.ROLES[role], "expires_at": at + TOKEN_LIFE, "now": at})
+    _keep(tx, gateway_id, lookup, secrets.token_digest(made, settings.token_key.encode()), name="bootstrap", user=user, role=role, at=at)
     return made
+
+
+def _keep(tx: Transaction, gateway_id: str | None, lookup: str, digest: bytes, *, name: str, user: str, role: str, at: datetime) -> None:
+    row = {"id": instance.fresh_id("tok"), "gateway_id": gateway_id, "lookup": lookup, "digest": digest, "key_id": "1", "name": name, "user": user, "role": role}
+    access.create_token(tx, {**row, "scopes": access.ROLES[role], "expires_at": at + TOKEN_LIFE, "now": at})
 
 
 def service_token(settings: Settings, *, say: Say) -> None:
@@ -97,8 +86,7 @@ def service_token(settings: Settings, *, say: Say) -> None:
     with opened(settings) as begin, begin("admin.service_token") as tx:
         at, found = unit_of_work.now(tx), access.find_token(tx, lookup)
         if found is None:
-            row = {"id": instance.fresh_id("tok"), "gateway_id": None, "lookup": lookup, "digest": digest, "key_id": "1", "name": "event-sink", "user": "event-sink"}
-            access.create_token(tx, {**row, "role": "service", "scopes": access.ROLES["service"], "expires_at": at + TOKEN_LIFE, "now": at})
+            _keep(tx, None, lookup, digest, name="event-sink", user="event-sink", role="service", at=at)
         elif found.role != "service" or found.revoked_at is not None or not secrets.same(found.digest, digest):
             raise Illegal("a token of this look-up part is known: of another role, revoked, or made with another key; make a new one")
         else:

@@ -7,6 +7,8 @@ running processes. `component` and `instance` are put on by the scrape configura
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
+from app.workflow import experiment, job, process, task
+
 
 class Open(NamedTuple):
     """A label whose values are found while running: the first `most` of them, then `other`."""
@@ -41,14 +43,9 @@ class Metric(NamedTuple):
 
 
 GATEWAY, HOST, TOPIC, TASK_TYPE, GROUP, SHARD = Open(200), Open(500), Open(40), Open(40), Open(20), Open(64)
-TASK_STATES = ("CREATED", "SCHEDULED", "EXECUTING", "RETRY_WAIT", "BLOCKED", "IN_DOUBT")
-PROCESS_STATES = ("CREATED", "VALIDATED", "STARTED", "CANCELING")
-JOB_STATES = ("PREPARED", "SUBMITTING", "IN_DOUBT", "HELD", "SUBMITTED", "QUEUED", "ACTIVE", "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL")
+TASK_STATES, PROCESS_STATES, JOB_STATES = (tuple(str(state) for state in each.State if state not in each.TERMINAL) for each in (task, process, job))
 CONDITIONS = ("QUOTA", "AUTH_REQUIRED", "HOST_KEY_CHANGED", "HOST_CIRCUIT_OPEN", "HOST_DISABLED")
-OUTCOMES = (
-    "NORMAL_COMPLETION", "CANCELED_BY_USER", "FINISHED_BEFORE_CANCEL", "APP_NONZERO_EXIT", "SCHEDULER_CANCELED", "SCHEDULER_TIMEOUT", "SCHEDULER_OUT_OF_MEMORY", "SCHEDULER_DEADLINE",
-    "SCHEDULER_TERMINATED", "STAGING_IN_FAILED", "STAGING_OUT_FAILED", "LAUNCH_FAILURE", "MONITORING_TIMEOUT", "RECOVERY_TIMEOUT", "LOST_JOB", "INTERNAL",
-)  # fmt: skip
+OUTCOMES = tuple(map(str, experiment.Outcome))
 VERBS = ("connect", "sh", "stage", "prepare", "submit", "look", "kill", "clean", "transfer", "other")
 STAGED = {"direction": ("in", "out"), "scheme": ("posix", "s3", "inline")}
 
@@ -67,14 +64,6 @@ def _sampled(name: str, question: str, /, **labels: tuple[str, ...] | Open) -> M
 
 def _histogram(name: str, buckets: tuple[float, ...], question: str, who: frozenset[str], /, **labels: tuple[str, ...] | Open) -> Metric:
     return Metric(name, "histogram", question, _plain(labels), who, buckets)
-
-
-def _zero(metric: Metric) -> Metric:
-    return metric._replace(zero=True)
-
-
-def _later(metric: Metric, why: str) -> Metric:
-    return metric._replace(later=why)
 
 
 def _plain(labels: Labels) -> Labels:
@@ -102,7 +91,7 @@ _TABLE = (
     _gauge("airavata_span_queue", "How many spans wait to be exported?", ALL),
     _counter("airavata_log_lines_suppressed_total", "Which repeated warnings were held back?", ALL, event=Open(40)),
     _counter("airavata_context_invalid_total", "Who sends broken trace contexts?", ALL, from_=("request", "message", "event")),
-    _zero(_counter("airavata_invariant_violations_total", "Was something seen that the protocol excludes?", ALL, invariant=("position_gap", "sink_position_above", "relay_state", "check"))),
+    _counter("airavata_invariant_violations_total", "Was something seen that the protocol excludes?", ALL, invariant=("position_gap", "sink_position_above", "relay_state", "check"))._replace(zero=True),
     _counter("airavata_fenced_total", "Which zombies were met and stopped?", ALL, what=("relay", "partition", "attempt", "remote_epoch")),
     # ---- api
     _histogram("http_server_request_duration_seconds", FAST, "Which call is slow?", API, method=Open(8), route=Open(100)),
@@ -110,8 +99,8 @@ _TABLE = (
     _gauge("http_server_active_requests", "How many requests are being served?", API),
     _counter("airavata_launches_total", "Do launches get in, and are repeats absorbed?", API, outcome=("accepted", "replayed", "conflict", "refused")),
     _counter("airavata_rate_limited_total", "Which gateways are turned away for asking too much?", API, gateway=GATEWAY),
-    _later(_gauge("airavata_sse_streams", "How many clients follow a stream?", API), "there is no server-sent event stream yet; clients hold long polls"),
-    _later(_counter("airavata_webhook_deliveries_total", "Do receivers answer?", API, outcome=("delivered", "refused", "failed", "given_up")), "webhooks are not built yet"),
+    _gauge("airavata_sse_streams", "How many clients follow a stream?", API)._replace(later="there is no server-sent event stream yet; clients hold long polls"),
+    _counter("airavata_webhook_deliveries_total", "Do receivers answer?", API, outcome=("delivered", "refused", "failed", "given_up"))._replace(later="webhooks are not built yet"),
     _histogram("airavata_event_delay_seconds", HOP, "How long from a committed fact until clients can see it?", API),
     # ---- relay
     _sampled("airavata_outbox_rows", "Does the outbox drain?", shard=SHARD),
@@ -136,13 +125,13 @@ _TABLE = (
     _counter("airavata_rebalances_total", "Do partitions wander?", CONSUMERS, kind=("assigned", "revoked", "lost")),
     _gauge("airavata_partitions_held", "How many partitions does this instance own?", CONSUMERS, topic=TOPIC),
     _gauge("airavata_partitions_total", "How many partitions are there to own?", CONSUMERS, topic=TOPIC),
-    _zero(_gauge("airavata_partition_halted", "Which partitions stand still on purpose, and why?", CONSUMERS, topic=TOPIC, reason=("recreated", "truncated", "retention", "unclaimed"))),
+    _gauge("airavata_partition_halted", "Which partitions stand still on purpose, and why?", CONSUMERS, topic=TOPIC, reason=("recreated", "truncated", "retention", "unclaimed"))._replace(zero=True),
     _counter("airavata_requeues_total", "Which messages were put back, and why?", CONSUMERS, topic=TOPIC, reason=("illegal", "unreadable", "raised")),
     _counter("airavata_takeovers_total", "How often did an instance take over from a dead one?", CONSUMERS | API, group=GROUP),
     _histogram("airavata_takeover_gap_seconds", HOP, "How long from a dead owner's last heartbeat to its successor's first commit?", CONSUMERS | API, group=GROUP),
     # ---- scheduler
     _histogram("airavata_task_hop_seconds", HOP, "How long from one task's committed end to the next one's committed start?", SCHEDULER, task_type=TASK_TYPE),
-    _zero(_counter("airavata_rescued_total", "Did the sweeper find what the protocol lost?", SCHEDULER, kind=("task", "process", "attempt", "timer", "job"))),
+    _counter("airavata_rescued_total", "Did the sweeper find what the protocol lost?", SCHEDULER, kind=("task", "process", "attempt", "timer", "job"))._replace(zero=True),
     _counter("airavata_transitions_refused_total", "Which facts moved nothing, knowingly?", SCHEDULER, entity=("process", "task"), reason=("late", "stale_epoch", "illegal")),
     _histogram("airavata_timer_lateness_seconds", HOP, "Are retries and deadlines on time?", SCHEDULER, kind=("retry", "deadline", "requeue")),
     _sampled("airavata_timers_due", "How many timers are due and not moved?", kind=("retry", "deadline", "requeue")),
@@ -153,7 +142,7 @@ _TABLE = (
     _sampled("airavata_jobs", "Where are the remote jobs?", host=HOST, state=JOB_STATES),
     _sampled("airavata_tasks_ready", "How many tasks wait for an executor?", type=TASK_TYPE),
     _sampled("airavata_tasks_ready_oldest_age_seconds", "How long has the first of them waited?", type=TASK_TYPE),
-    _zero(_sampled("airavata_stuck", "What stays in a state longer than that state may last?", state=("CREATED", "VALIDATED", "CANCELING", "SCHEDULED", "RETRY_WAIT", "BLOCKED", "IN_DOUBT"))),
+    _sampled("airavata_stuck", "What stays in a state longer than that state may last?", state=("CREATED", "VALIDATED", "CANCELING", "SCHEDULED", "RETRY_WAIT", "BLOCKED", "IN_DOUBT"))._replace(zero=True),
     _sampled("airavata_blocked_tasks", "Which conditions hold tasks?", condition=CONDITIONS),
     _counter("airavata_experiments_finished_total", "What did users get?", SCHEDULER, outcome=OUTCOMES),
     _counter("airavata_gateway_experiments_total", "Whose experiments ended how?", SCHEDULER, gateway=GATEWAY, result=("ok", "failed", "canceled")),
@@ -174,7 +163,7 @@ _TABLE = (
     _counter("airavata_ssh_worker_kills_total", "Which hung links were cut off?", EXECUTOR, reason=("overdue", "died")),
     _sampled("airavata_ssh_circuit_state", "Which hosts are out? (Hosts that have been out since this sampler was elected.)", host=HOST, state=("closed", "half_open", "open")),
     _counter("airavata_ssh_auth_failures_total", "Which hosts refuse our key?", EXECUTOR, host=HOST),
-    _zero(_sampled("airavata_ssh_host_key_changed", "Which hosts show another key than the pinned one?", host=HOST)),
+    _sampled("airavata_ssh_host_key_changed", "Which hosts show another key than the pinned one?", host=HOST)._replace(zero=True),
     # ---- jobs
     _histogram("airavata_job_queue_wait_seconds", LONG, "How long do jobs wait at their site?", EXECUTOR, host=Open(40)),
     _counter("airavata_job_looks_total", "Do looks at a host's jobs succeed?", EXECUTOR, host=HOST, outcome=("ok", "failed")),

@@ -45,11 +45,16 @@ class Histogram:
 
 
 class Registry(Collector):
-    """The series of one process. `component`: what it may emit; empty, as in commands and tests, is everything."""
+    """The series of this process."""
 
-    def __init__(self, component: str = "", *, topic_prefix: str = "") -> None:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.begin("")
+
+    def begin(self, component: str, *, topic_prefix: str = "") -> None:
+        """This process is that component: what it may count exists from now on, at 0. Empty, as in commands and tests: it may count everything."""
         self.component = "executor" if component.startswith("executor-") else component
-        self.topic_prefix, self.lock, self.refused = topic_prefix, threading.Lock(), set[str]()
+        self.topic_prefix, self.refused = topic_prefix, set[str]()
         self.cells: dict[str, dict[tuple[str, ...], Any]] = {}
         self.seen: dict[tuple[str, str], set[str]] = {}
         self.series = self.gauged = 0  # How many there are: kept ones, and gauges of this scrape.
@@ -59,13 +64,14 @@ class Registry(Collector):
                 self._fill(metric, {})
 
     # ---- what is told -----------------------------------------------------------------------------------------------------------------------------
-    def count(self, name: str, by: float, labels: Mapping[str, str]) -> None:
+    def count(self, name: str, by: float = 1, /, **labels: str) -> None:
         found = self._cell(name, "counter", labels)
         if found is not None:
             with self.lock:
                 found[0] += by
 
-    def observe(self, name: str, value: float, times: int, traceparent: str, labels: Mapping[str, str]) -> None:
+    def observe(self, name: str, value: float, /, *, times: int = 1, traceparent: str = "", **labels: str) -> None:
+        """`times`: that many of a batch took this long. `traceparent`: becomes an exemplar if it is sampled."""
         found = self._cell(name, "histogram", labels)
         if found is not None:
             place = bisect_left(CATALOGUE[name].buckets, value)
@@ -75,7 +81,7 @@ class Registry(Collector):
                 if len(traceparent) == 55 and traceparent[54] in "13579bdf":  # The flag `sampled` is a bit.
                     found.exemplars[place] = Exemplar({"trace_id": traceparent[3:35]}, value, time.time())  # noqa: TID251  OpenMetrics wants the wall clock here.
 
-    def expect(self, name: str, labels: Mapping[str, str]) -> None:
+    def expect(self, name: str, /, **labels: str) -> None:
         """This combination will come, and exists from now on."""
         metric = self._known(name, CATALOGUE[name].kind)
         if metric is not None:
@@ -83,11 +89,16 @@ class Registry(Collector):
 
     def known(self, label: str, values: Iterable[str]) -> None:
         """Values of an open label, in all counters and histograms of this component that have it and no other open one."""
+        values = list(values)
         for metric in CATALOGUE.values():
             others = any(isinstance(each, Open) for name, each in metric.labels.items() if name != label)
             if label in metric.labels and not others and metric.kind != "gauge" and not metric.later and (not self.component or self.component in metric.who):
                 for value in values:
                     self._fill(metric, {label: self._bounded(metric, label, value)})
+
+    def watch(self, read: Callable[[], Iterable[Reading]]) -> None:
+        """Numbers that somebody keeps anyway, read at each scrape. It must not block."""
+        self.watched.append(read)
 
     # ---- which series ---------------------------------------------------------------------------------------------------------------------------------
     def _cell(self, name: str, kind: str, labels: Mapping[str, str]) -> Any:
@@ -196,12 +207,7 @@ def _frozen(metric: Metric, cell: Any) -> tuple[Any, ...]:
 
 
 _registry = Registry()
-
-
-def begin(component: str, *, topic_prefix: str = "") -> None:
-    """This process is that component: what it may count exists from now on, at 0."""
-    global _registry
-    _registry = Registry(component, topic_prefix=topic_prefix)
+begin, count, observe, expect, known, watch = _registry.begin, _registry.count, _registry.observe, _registry.expect, _registry.known, _registry.watch
 
 
 def measuring(tell: Callable[P, None]) -> Callable[P, None]:
@@ -215,28 +221,6 @@ def measuring(tell: Callable[P, None]) -> Callable[P, None]:
             _registry.refuse(f"{tell.__qualname__} raised {type(fault).__name__}: {fault}"[:200])
 
     return guarded
-
-
-def count(name: str, by: float = 1, /, **labels: str) -> None:
-    _registry.count(name, by, labels)
-
-
-def observe(name: str, value: float, /, *, times: int = 1, traceparent: str = "", **labels: str) -> None:
-    """`times`: that many of a batch took this long. `traceparent`: becomes an exemplar if it is sampled."""
-    _registry.observe(name, value, times, traceparent, labels)
-
-
-def expect(name: str, /, **labels: str) -> None:
-    _registry.expect(name, labels)
-
-
-def known(label: str, values: Iterable[str]) -> None:
-    _registry.known(label, list(values))
-
-
-def watch(read: Callable[[], Iterable[Reading]]) -> None:
-    """Numbers that somebody keeps anyway, read at each scrape. It must not block."""
-    _registry.watched.append(read)
 
 
 def value(name: str, /, **labels: str) -> float:

@@ -6,9 +6,10 @@ Creation checks *what is said* (types, references, ranges); a launch also checks
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -150,19 +151,9 @@ def _string(at: str, declared: Document, value: Any) -> list[Fault]:
     return _choice(at, declared, value)
 
 
-def _integer(at: str, declared: Document, value: Any) -> list[Fault]:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return [Fault(at, "wrong_type", "an integer is wanted")]
-    return _range(at, declared, value)
-
-
-def _float(at: str, declared: Document, value: Any) -> list[Fault]:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return [Fault(at, "wrong_type", "a number is wanted")]
-    return _range(at, declared, value)
-
-
-def _range(at: str, declared: Document, value: float) -> list[Fault]:
+def _number(kinds: frozenset[type], wanted: str, at: str, declared: Document, value: Any) -> list[Fault]:
+    if type(value) not in kinds:  # A bool is an int by inheritance.
+        return [Fault(at, "wrong_type", f"{wanted} is wanted")]
     low, high = declared.get("minimum"), declared.get("maximum")
     low, high = -SAFE_INTEGER if low is None else low, SAFE_INTEGER if high is None else high
     if not low <= value <= high:
@@ -220,4 +211,10 @@ def _inline(at: str, value: str) -> list[Fault]:
     return [Fault(at, "too_long", f"{size} bytes", INLINE_EACH_MAX)] if size > INLINE_EACH_MAX else []
 
 
-_CHECKS = {"STRING": _string, "INTEGER": _integer, "FLOAT": _float, "URI": _uri, "URI_COLLECTION": _collection}
+_CHECKS: Mapping[str, Callable[[str, Document, Any], list[Fault]]] = {
+    "STRING": _string,
+    "INTEGER": partial(_number, frozenset({int}), "an integer"),
+    "FLOAT": partial(_number, frozenset({int, float}), "a number"),
+    "URI": _uri,
+    "URI_COLLECTION": _collection,
+}
