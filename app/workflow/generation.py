@@ -67,12 +67,14 @@ def decide(message: Envelope, *, state: process.State, part: int, trace_context:
 
 
 def check(plan: Plan) -> None:
-    """A plan is a directed acyclic graph over its own tasks, of 1 to 1,000. Raises PlanRefused."""
+    """A plan is a directed acyclic graph over its own tasks, of 1 to 1,000, with one edge between two at most. Raises PlanRefused."""
     names = [task.name for task in plan.tasks]
     if not 1 <= len(names) <= TASKS_MAX:
         raise PlanRefused("/inputs/edges", "too_many" if names else "required", f"{len(names)} tasks; 1 to {TASKS_MAX} are allowed")
     if len(set(names)) != len(names):
         raise PlanRefused("/inputs/edges", "duplicate", "two tasks of one name")
+    if len({(edge.from_task, edge.to_task) for edge in plan.edges}) != len(plan.edges):
+        raise PlanRefused("/inputs/edges", "duplicate", "two edges between the same tasks")
     waiting = Counter(edge.to_task for edge in plan.edges)
     if unknown := ({edge.from_task for edge in plan.edges} | set(waiting)) - set(names):
         raise PlanRefused("/inputs/edges", "bad_format", f"an edge names {min(unknown)}, which is no task")

@@ -33,7 +33,7 @@ def test_the_batch_application_brings_outputs_back_also_from_a_failed_job():
     assert len(BATCH.plan({"cleanup_strategy": "NONE"}).tasks) == 4
 
 
-@pytest.mark.parametrize("edges", ["", "a>a", "a>b b>a", "A>b", "a>b a>b", " ".join(f"t{i}" for i in range(1001))])
+@pytest.mark.parametrize("edges", ["", "a>a", "a>b b>a", "A>b", "a>b a>b", "a>b a=b", " ".join(f"t{i}" for i in range(1001))])
 def test_a_bad_shape_travels_as_the_fault(edges):
     made = generate(shape(edges))
     assert not made.validated
