@@ -113,15 +113,9 @@ def apply(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWo
     before = difference(client, wanted, unit_of_work)
     durable = {"min.insync.replicas": str(max(1, replication - 1)), "unclean.leader.election.enable": "false"}
     new = [NewTopic(each.name, each.partitions, replication, config={**each.configuration, **durable}) for each in before.missing]
-    try:
-        for name, future in client.create_topics(new, request_timeout=ADMIN_TIMEOUT_SECONDS).items() if new else ():
-            future.result(ADMIN_TIMEOUT_SECONDS)
-            say(f"made topic {name}")
-    except KafkaException as fault:
-        if fault.args[0].name() != "TOPIC_ALREADY_EXISTS":
-            raise StoreUnavailable(f"Kafka: {fault}") from fault
-    _await_topics(client, [each.name for each in before.missing])
     if new:
+        make(client, new, say)
+        _await_topics(client, [each.name for each in before.missing])
         failpoint.hit("topics.apply.after")
     after = difference(client, wanted, unit_of_work)
     if after.positions_missing:
@@ -130,9 +124,20 @@ def apply(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWo
     return difference(client, wanted, unit_of_work)
 
 
+def make(client: AdminClient, new: Sequence[NewTopic], say: Callable[[str], None]) -> None:
+    """One that somebody else has made meanwhile is as good. Raises StoreUnavailable."""
+    for name, future in client.create_topics(list(new), request_timeout=ADMIN_TIMEOUT_SECONDS).items():
+        try:
+            future.result(ADMIN_TIMEOUT_SECONDS)
+            say(f"made topic {name}")
+        except (KafkaException, TimeoutError) as fault:
+            if not (isinstance(fault, KafkaException) and fault.args[0].name() == "TOPIC_ALREADY_EXISTS"):
+                raise StoreUnavailable(f"Kafka: topic {name}: {fault}") from fault
+
+
 def _await_topics(client: AdminClient, names: Sequence[str]) -> None:
     deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
-    while names and len(described(client, names)) < len(names):
+    while len(described(client, names)) < len(names):
         if time.monotonic() > deadline:
             raise StoreUnavailable("Kafka accepted new topics but does not show them yet: run the command again")
         time.sleep(0.05)
@@ -153,7 +158,7 @@ def _log_starts(client: AdminClient, places: Sequence[tuple[str, int]]) -> dict[
         try:
             asked = client.list_offsets({TopicPartition(*place): earliest for place in places}, request_timeout=ADMIN_TIMEOUT_SECONDS)
             return {(each.topic, each.partition): future.result(ADMIN_TIMEOUT_SECONDS).offset for each, future in asked.items()}
-        except KafkaException as fault:
+        except (KafkaException, TimeoutError) as fault:
             if time.monotonic() > deadline:
                 raise StoreUnavailable(f"Kafka: {fault}") from fault
             time.sleep(0.1)

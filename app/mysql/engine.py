@@ -126,7 +126,7 @@ def check_settings(engine: Engine) -> None:
     if_binlog = {"sync_binlog": {"1"}, "binlog_format": {"ROW"}, "binlog_row_image": {"FULL"}}
     with unit_of_work(engine)("settings.check.read") as tx:
         found = {row[0]: str(row[1]) for row in tx.exec_driver_sql("SHOW GLOBAL VARIABLES")}
-        isolation = found_session(tx)
+        isolation = str(tx.exec_driver_sql("SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").all()[0][1])  # MariaDB's name, MySQL's.
     if found.get("log_bin", "OFF") in {"ON", "1"}:
         wanted |= if_binlog
     faults = [f"{name} is {found[name]}, must be {' or '.join(sorted(values))}" for name, values in wanted.items() if name in found and found[name].upper() not in values]
@@ -136,9 +136,3 @@ def check_settings(engine: Engine) -> None:
         raise Misconfigured("unsafe MySQL settings: " + "; ".join(faults) + ". Set them on the server and start again")
     if found.get("read_only", "OFF").upper() not in {"0", "OFF"}:
         raise StoreUnavailable("the server is read-only")
-
-
-def found_session(connection: Any) -> str:
-    """This session's isolation level, whatever the server calls the variable."""
-    rows = dict(connection.exec_driver_sql("SHOW SESSION VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").all())
-    return str(rows.get("transaction_isolation") or rows.get("tx_isolation") or "unknown")
