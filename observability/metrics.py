@@ -60,7 +60,8 @@ class Registry(Collector):
         self.series = self.gauged = 0  # How many there are: kept ones, and gauges of this scrape.
         self.watched: list[Callable[[], Iterable[Reading]]] = []
         for metric in CATALOGUE.values():
-            if self.component and self.component in metric.who and metric.kind != "gauge" and not metric.later and not any(isinstance(values, Open) for values in metric.labels.values()):
+            closed = not any(isinstance(values, Open) for values in metric.labels.values())
+            if closed and self.component in metric.who and metric.kind != "gauge" and not metric.later:
                 self._fill(metric, {})
 
     # ---- what is told -----------------------------------------------------------------------------------------------------------------------------

@@ -142,7 +142,6 @@ class ConsumerLoop:
     # ---- C2–C4 ------------------------------------------------------------------------------------------------------------------------------------
     def _apply(self, batch: Sequence[Received], handler: Handler) -> None:
         """A batch of what is pending; what raises leaves all of it pending, but what was sought back to."""
-        ends: dict[Partition, int] = {}
         told = Batch(batch, group=self.group, polled=self.polled)
         with told.under_way(), self.unit_of_work(self.commit) as tx:
             locked = positions.lock(tx, self.group, {each.place for each in batch})
@@ -152,15 +151,15 @@ class ConsumerLoop:
             carries(tx, "in", ((each.mid, each.key) for each in fresh))
             decoded, refused = _decode(fresh)
             if decoded:
-                by_message = {id(message): each for message, each in decoded}
-                refused += [aside.Culprit(by_message[id(each.message)], each.error, each.text, each.message) for each in handler(tx, [message for message, _ in decoded], now=locked.now)]
+                came_as = {id(message): each for message, each in decoded}
+                for each in handler(tx, [message for message, _ in decoded], now=locked.now):
+                    refused.append(aside.Culprit(came_as[id(each.message)], each.error, each.text, each.message))
             if refused:
                 judged(tx, aside.set_aside(tx, refused, group=self.group, now=locked.now))
                 for culprit in refused:
                     after_commit(tx, partial(journal.write, "aside", group=self.group, **culprit.told))
                 failpoint.hit(f"{self.component}.aside.after")
-            for each in fresh:
-                ends[each.place] = each.offset + 1
+            ends = {each.place: each.offset + 1 for each in fresh}
             verdicts = tx.info["verdicts"]
             positions.advance(tx, self.group, ends, locked)
         self._applied(batch, ends)

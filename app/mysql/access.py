@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import Any
 
 from app.mysql import catalogue, faults
-from app.mysql.rows import beyond, equal, from_json, marks, page, to_json
+from app.mysql.rows import beyond, equal, from_json, inserting, page, to_json
 from app.mysql.unit_of_work import Transaction
 
 TOKEN = "id, gateway_id, lookup, digest, key_id, name, user, role, scopes, expires_at, revoked_at, created_at"
 GATEWAY = "id, name, state, document, version, created_at, updated_at"
 CREDENTIAL = "id, gateway_id, owner, name, kind, public_key, fingerprint, expires_at, last_used_at, version, created_at"
+_TOKEN = inserting("tokens", "id, gateway_id, lookup, digest, key_id, name, user, role, expires_at, created_at, scopes")
+_CREDENTIAL = inserting("credentials", "id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, created_at, version")
 SCOPES = (
     "experiments:read", "experiments:write", "catalogue:read", "catalogue:write", "credentials:write", "webhooks:write", "gateway:admin", "operator:read", "operator:write",
     "internal:events",
@@ -26,9 +28,8 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 # ---- tokens -------------------------------------------------------------------------------------------------------------------------------------------
 def create_token(tx: Transaction, row: Mapping[str, Any]) -> None:
     """`row`: id, gateway_id, lookup, digest, key_id, name, user, role, scopes (sequence), expires_at, now."""
-    names = ("id", "gateway_id", "lookup", "digest", "key_id", "name", "user", "role", "expires_at", "now")
-    given = (*(row[each] for each in names), " ".join(row["scopes"]))
-    tx.exec_driver_sql(f"INSERT INTO tokens (id, gateway_id, lookup, digest, key_id, name, user, role, expires_at, created_at, scopes) VALUES ({marks(given)})", given)
+    given = [row[each] for each in ("id", "gateway_id", "lookup", "digest", "key_id", "name", "user", "role", "expires_at", "now")]
+    tx.exec_driver_sql(_TOKEN, (*given, " ".join(row["scopes"])))
 
 
 def find_token(tx: Transaction, lookup: str) -> Any | None:
@@ -59,9 +60,8 @@ def prolong_token(tx: Transaction, token_id: str, *, expires_at: datetime) -> No
 # ---- gateways -----------------------------------------------------------------------------------------------------------------------------------------
 def create_gateway(tx: Transaction, gateway_id: str, name: str, document: Mapping[str, Any], *, project_id: str, now: datetime) -> None:
     """With its project `default`, which every gateway starts with. Raises NameTaken."""
-    statement = "INSERT INTO gateways (id, name, state, document, version, created_at, updated_at) VALUES (%s, %s, 'ACTIVE', %s, 1, %s, %s)"
     with faults.unique_name():
-        tx.exec_driver_sql(statement, (gateway_id, name, to_json(dict(document)), now, now))
+        tx.exec_driver_sql(inserting("gateways", GATEWAY), (gateway_id, name, "ACTIVE", to_json(dict(document)), 1, now, now))
     catalogue.insert(tx, gateway_id=gateway_id, kind=catalogue.PROJECT, entry_id=project_id, name="default", document={"name": "default", "description": ""}, now=now)
 
 
@@ -92,9 +92,8 @@ def _gateway(row: Any) -> dict[str, Any]:
 def create_credential(tx: Transaction, row: Mapping[str, Any]) -> None:
     """`row`: id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, now. Raises NameTaken."""
     given = [row[each] for each in ("id", "gateway_id", "owner", "name", "kind", "public_key", "fingerprint", "sealed", "expires_at", "now")]
-    columns = "id, gateway_id, owner, name, kind, public_key, fingerprint, sealed, expires_at, created_at, version"
     with faults.unique_name():
-        tx.exec_driver_sql(f"INSERT INTO credentials ({columns}) VALUES ({marks(given)}, 1)", tuple(given))
+        tx.exec_driver_sql(_CREDENTIAL, (*given, 1))
 
 
 def credential(tx: Transaction, gateway_id: str, credential_id: str, *, owner: str | None = None) -> dict[str, Any] | None:

@@ -6,14 +6,14 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from app.mysql.rows import among, from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, in_order, inserting, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.attempt import State
 from app.workflow.graph import Attempt
 
-_INSERT = "INSERT INTO attempts (id, task_id, process_id, number, state, state_since, epoch, created_at, finished_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-_FINISH = """INSERT INTO attempts (id, task_id, process_id, number, state, state_since, epoch, created_at, finished_at, outcome) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON DUPLICATE KEY UPDATE state = VALUES(state), state_since = VALUES(state_since), owner = NULL, finished_at = VALUES(finished_at), outcome = VALUES(outcome)"""
+_COLUMNS = "id, task_id, process_id, number, state, state_since, epoch, created_at, finished_at"
+_INSERT = inserting("attempts", _COLUMNS)
+_FINISH = inserting("attempts", f"{_COLUMNS}, outcome", updating="state, state_since, owner = NULL, finished_at, outcome")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.mysql import faults, rows
-from app.mysql.rows import among, from_json, in_order, to_json
+from app.mysql.rows import among, from_json, in_order, inserting, to_json
 from app.mysql.unit_of_work import Transaction
 
 PROJECT, MODULE, INTERFACE, DEPLOYMENT, COMPUTE, STORAGE = "project", "application_module", "application_interface", "application_deployment", "compute_resource", "storage_resource"
@@ -20,9 +20,9 @@ ORDERS: Mapping[str, tuple[str, str]] = {  # sort → (column, direction); id br
 
 def insert(tx: Transaction, *, gateway_id: str, kind: str, entry_id: str, name: str, document: Mapping[str, Any], now: datetime) -> None:
     """Raises NameTaken: names are unique per gateway and kind."""
-    row = (entry_id, gateway_id, kind, name, to_json(dict(document)), now, now)
+    row = (entry_id, gateway_id, kind, name, to_json(dict(document)), 1, now, now)
     with faults.unique_name():
-        tx.exec_driver_sql("INSERT INTO catalogue (id, gateway_id, kind, name, document, version, created_at, updated_at) VALUES (%s, %s, %s, %s, %s, 1, %s, %s)", row)
+        tx.exec_driver_sql(inserting("catalogue", "id, gateway_id, kind, name, document, version, created_at, updated_at"), row)
 
 
 def get(tx: Transaction, gateway_id: str, kind: str, entry_id: str | None, *, lock: bool = False) -> dict[str, Any] | None:

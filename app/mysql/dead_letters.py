@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from app.mysql import rows
-from app.mysql.rows import equal, insert_absent, marks
+from app.mysql.rows import equal, insert_absent, inserting
 from app.mysql.unit_of_work import Transaction
 
 _SET_ASIDE = "id, consumer_group, topic, part, log_offset, mid, k, headers, payload, experiment_id, error_class, error_text, tries, first_seen, created_at"
@@ -43,7 +43,7 @@ def set_aside(tx: Transaction, letters: list[DeadLetter], *, now: datetime) -> N
             each.id, each.group, each.topic, each.partition, each.offset, each.mid, key, headers, each.payload, each.experiment_id, each.error_class[:64], each.error_text[:2000],
             each.tries, each.first_seen, now,
         )  # fmt: skip
-        insert_absent(tx, f"INSERT INTO dead_letters ({_SET_ASIDE}) VALUES ({marks(row)})", row)
+        insert_absent(tx, inserting("dead_letters", _SET_ASIDE), row)
 
 
 def get(tx: Transaction, letter_id: str, *, lock: bool = False) -> Any | None:

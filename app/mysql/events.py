@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import among, from_json, marks, to_json
+from app.mysql.rows import among, from_json, inserting, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.history import Known
 
-_INSERT = "INSERT INTO events (experiment_id, seq, event_id, gateway_id, process_id, task_id, type, occurred_at, stored_at, late, document) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+_INSERT = inserting("events", "experiment_id, seq, event_id, gateway_id, process_id, task_id, type, occurred_at, stored_at, late, document")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.mysql import rows
 from app.mysql.catalogue import ORDERS
-from app.mysql.rows import among, from_json, marks, to_json
+from app.mysql.rows import among, from_json, inserting, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.experiment import LIVE
 
@@ -35,7 +35,7 @@ class Mine:
 def insert(tx: Transaction, row: Mapping[str, Any]) -> None:
     """Version 1 of a row with every one of COLUMNS: a draft, or an experiment that is launched in the same breath."""
     values = [to_json(row[name]) if name in {"document", "failure"} else row[name] for name in COLUMNS]
-    tx.exec_driver_sql(f"INSERT INTO experiments ({', '.join(COLUMNS)}) VALUES ({marks(COLUMNS)})", tuple(values))
+    tx.exec_driver_sql(inserting("experiments", ", ".join(COLUMNS)), tuple(values))
 
 
 def get(tx: Transaction, mine: Mine, experiment_id: str, *, lock: bool = False) -> dict[str, Any] | None:

@@ -9,11 +9,11 @@ from typing import Any
 from app.messages.codec import encode
 from app.messages.envelope import Envelope, Record
 from app.messages.placement import Placement
-from app.mysql.rows import marks
+from app.mysql.rows import inserting, marks
 from app.mysql.unit_of_work import Transaction, carries
 from observability import tracing
 
-_APPEND = "INSERT INTO outbox (shard, part, mid, topic, k, headers, payload, created_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+_APPEND = inserting("outbox", "shard, part, mid, topic, k, headers, payload, created_at")
 _WAITING = "SELECT id, mid, topic, part, k, headers, payload, created_at FROM outbox WHERE shard = %s AND part >= %s{} ORDER BY part, id LIMIT %s"
 
 

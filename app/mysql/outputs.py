@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from app.mysql.rows import inserting
 from app.mysql.unit_of_work import Transaction
 from app.workflow.execution import StagedOutput
 
-_EXPECT = "INSERT INTO outputs (experiment_id, name, type, position, state, updated_at) VALUES (%s, %s, %s, %s, %s, %s)"
+_EXPECT = inserting("outputs", "experiment_id, name, type, position, state, updated_at")
 
 
 def expect(tx: Transaction, experiment_id: str, declared: Sequence[tuple[str, str]], *, now: datetime) -> None:

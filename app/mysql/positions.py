@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from app.mysql.rows import marks
+from app.mysql.rows import inserting, marks
 from app.mysql.unit_of_work import Transaction, tell
 
 Partition: TypeAlias = tuple[str, int]  # (full topic name, partition number)
@@ -27,8 +27,8 @@ class Locked:
     now: datetime
 
 
-_ADVANCE = """INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, %s, %s, %s)
-ON DUPLICATE KEY UPDATE next_offset = VALUES(next_offset)"""
+_COLUMNS = "consumer_group, topic, part, topic_uuid, next_offset, owner_epoch"
+_ADVANCE = inserting("positions", _COLUMNS, updating="next_offset")
 
 
 def lock(tx: Transaction, group: str, partitions: Iterable[Partition]) -> Locked:
@@ -64,7 +64,7 @@ def create(tx: Transaction, rows: Sequence[tuple[str, str, int, str, int]]) -> i
     there = {(row[0], row[1], row[2]) for row in tx.exec_driver_sql("SELECT consumer_group, topic, part FROM positions").all()}
     new = [row for row in rows if row[:3] not in there]
     if new:
-        tx.exec_driver_sql("INSERT INTO positions (consumer_group, topic, part, topic_uuid, next_offset, owner_epoch) VALUES (%s, %s, %s, %s, %s, %s)", [(*row, 0) for row in new])
+        tx.exec_driver_sql(inserting("positions", _COLUMNS), [(*row, 0) for row in new])
     return len(new)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from app.mysql.rows import among, from_json, in_order, marks, to_json
+from app.mysql.rows import among, from_json, in_order, inserting, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow import experiment, process
 from app.workflow.graph import Experiment, Loaded, Process
@@ -17,12 +17,9 @@ _LOCK = """SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.versio
   e.state, e.version, e.reason, e.outcome, e.failure, e.state_since, e.finished_at
 FROM processes p JOIN experiments e ON e.id = p.experiment_id WHERE p.id IN ({}) ORDER BY p.id FOR UPDATE"""
 # What never changes (snapshot; a task's model) may be NULL in the schema, so that these upserts of what does need not repeat it.
-_SAVE = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, version, tasks_total, tasks_open, tasks_failed, created_at, updated_at, state_since, reason, outcome, failure, finished_at, trace_keep)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-ON DUPLICATE KEY UPDATE state = VALUES(state), version = VALUES(version), tasks_total = VALUES(tasks_total), tasks_open = VALUES(tasks_open), tasks_failed = VALUES(tasks_failed),
-  updated_at = VALUES(updated_at), state_since = VALUES(state_since), reason = VALUES(reason), outcome = VALUES(outcome), failure = VALUES(failure), finished_at = VALUES(finished_at), trace_keep = VALUES(trace_keep)"""
-_INSERT = """INSERT INTO processes (id, experiment_id, gateway_id, part, state, state_since, version, trace_context, snapshot, deadline_at, created_at, updated_at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_SAVED = "state, version, tasks_total, tasks_open, tasks_failed, updated_at, state_since, reason, outcome, failure, finished_at, trace_keep"
+_SAVE = inserting("processes", f"id, experiment_id, gateway_id, part, created_at, {_SAVED}", updating=_SAVED)
+_INSERT = inserting("processes", "id, experiment_id, gateway_id, part, state, state_since, version, trace_context, snapshot, deadline_at, created_at, updated_at")
 _TO_PLAN = "SELECT id, state, part, trace_context, snapshot FROM processes WHERE id IN ({}) ORDER BY id FOR UPDATE"
 
 
@@ -42,7 +39,7 @@ def save(tx: Transaction, processes: Sequence[Process], *, now: datetime) -> Non
     """Rows this transaction has locked, whole. One statement."""
     if processes:
         tx.exec_driver_sql(_SAVE, [
-            (p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.created_at, now, p.state_since,
+            (p.id, p.experiment_id, p.gateway_id, p.part, p.created_at, p.state, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, now, p.state_since,
              p.reason, p.outcome, to_json(p.failure), p.finished_at, p.trace_keep)
             for p in processes
         ])  # fmt: skip

@@ -20,6 +20,12 @@ def marks(values: Sized) -> str:
     return ", ".join(["%s"] * len(values))
 
 
+def inserting(table: str, columns: str, updating: str = "") -> str:
+    """INSERT of rows with these columns, values all bare, so that the driver sends many as one statement. `updating`: what changes where the row is there (this transaction holds its lock)."""
+    changes = ", ".join(each if "=" in each else f"{each} = VALUES({each})" for each in updating.split(", ") if each)
+    return f"INSERT INTO {table} ({columns}) VALUES ({marks(columns.split(', '))})" + (f" ON DUPLICATE KEY UPDATE {changes}" if changes else "")
+
+
 def to_json(value: Any) -> str | None:
     return None if value is None else _encode(value).decode()
 

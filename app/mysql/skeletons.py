@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.mysql.reading import JOB, TASK
-from app.mysql.rows import among, from_json, in_order, marks
+from app.mysql.rows import among, from_json, in_order, inserting, marks
 from app.mysql.unit_of_work import Transaction
 
 AFTER, FOR = timedelta(seconds=2), timedelta(hours=1)  # What is still under way when an experiment ends arrives meanwhile; later nobody looks for it.
@@ -22,7 +22,7 @@ _ATTEMPTS = "SELECT id, task_id, process_id, number, state, epoch, created_at, s
 def append(tx: Transaction, experiment_ids: Sequence[str], *, now: datetime) -> None:
     """In the transaction that ends them. One statement."""
     if experiment_ids:
-        tx.exec_driver_sql("INSERT INTO skeletons (experiment_id, due_at, until) VALUES (%s, %s, %s)", [(each, now + AFTER, now + FOR) for each in experiment_ids])
+        tx.exec_driver_sql(inserting("skeletons", "experiment_id, due_at, until"), [(each, now + AFTER, now + FOR) for each in experiment_ids])
 
 
 def due(tx: Transaction, *, limit: int) -> Sequence[Any]:

@@ -4,19 +4,17 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import from_json, in_order, marks, to_json
+from app.mysql.rows import from_json, in_order, inserting, marks, to_json
 from app.mysql.unit_of_work import Transaction
 from app.workflow.generation import NewTask
 from app.workflow.graph import Edge, Loaded, Task
 from app.workflow.task import State
 
-_COLUMNS = "id, process_id, name, type, state, state_since, waiting_for, version, attempt, epoch, burned, reason, doubt_since, next_attempt_at, failure, finished_at"
-_SAVE = f"""INSERT INTO tasks ({_COLUMNS}) VALUES ({", ".join(["%s"] * 16)})
-ON DUPLICATE KEY UPDATE state = VALUES(state), state_since = VALUES(state_since), waiting_for = VALUES(waiting_for), version = VALUES(version), attempt = VALUES(attempt),
-  epoch = VALUES(epoch), burned = VALUES(burned), reason = VALUES(reason), doubt_since = VALUES(doubt_since), next_attempt_at = VALUES(next_attempt_at),
-  failure = VALUES(failure), finished_at = VALUES(finished_at)"""
-_INSERT = "INSERT INTO tasks (id, process_id, name, type, model, state, state_since, waiting_for, version) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
-_INSERT_EDGES = "INSERT INTO edges (process_id, from_task, to_task, on_end) VALUES (%s, %s, %s, %s)"
+_SAVED = "state, state_since, waiting_for, version, attempt, epoch, burned, reason, doubt_since, next_attempt_at, failure, finished_at"
+_COLUMNS = f"id, process_id, name, type, {_SAVED}"
+_SAVE = inserting("tasks", _COLUMNS, updating=_SAVED)
+_INSERT = inserting("tasks", "id, process_id, name, type, model, state, state_since, waiting_for, version")
+_INSERT_EDGES = inserting("edges", "process_id, from_task, to_task, on_end")
 
 
 def load(tx: Transaction, loaded: Loaded, *, named: Iterable[str], roots_of: Iterable[str], all_of: Iterable[str]) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from app.messages.codec import encode
 from app.messages.envelope import Record
-from app.mysql.rows import marks
+from app.mysql.rows import inserting, marks
 from app.mysql.unit_of_work import Transaction, carries
 from app.workflow.decision import Timer
 
-_INSERT = "INSERT INTO timers (due_at, mid, process_id, topic, part, k, headers, payload) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+_INSERT = inserting("timers", "due_at, mid, process_id, topic, part, k, headers, payload")
 
 
 def append(tx: Transaction, timers: Sequence[Timer]) -> None:

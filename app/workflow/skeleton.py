@@ -40,8 +40,13 @@ def spans(run: Row, process: Row, tasks: Sequence[Row], attempts: Sequence[Row],
     tried: dict[str, list[Row]] = {each["id"]: [] for each in tasks}
     for each in attempts:
         tried[each["task_id"]].append(each)
-    children = [span for each in tasks for span in (*(_attempt(each, one, root.span_id, ids) for one in tried[each["id"]]), *_waits(each, tried[each["id"]], root.span_id, ids))]
-    known = {one["id"]: (each, one) for each in tasks for one in tried[each["id"]]}
+    children: list[Span] = []
+    known: dict[str, tuple[Row, Row]] = {}
+    for each in tasks:
+        of_it = tried[each["id"]]
+        children += (_attempt(each, one, root.span_id, ids) for one in of_it)
+        children += _waits(each, of_it, root.span_id, ids)
+        known |= {one["id"]: (each, one) for one in of_it}
     below = [_job(each, *known[each["attempt_id"]], ids) for each in jobs if each["attempt_id"] in known]
     return [root, *sorted(children, key=lambda each: each.start), *sorted(below, key=lambda each: each.start)]
 
