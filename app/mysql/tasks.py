@@ -23,13 +23,13 @@ def load(tx: Transaction, loaded: Loaded, *, named: Iterable[str], roots_of: Ite
     if whole:
         _add_edges(tx, loaded, f"process_id IN ({marks(whole)})", whole)
         _add_tasks(tx, loaded, f"process_id IN ({marks(whole)})", whole)
-    if roots:
-        _add_tasks(tx, loaded, f"process_id IN ({marks(roots)}) AND waiting_for = 0", roots)
     tasks = [each for each in tasks if each not in loaded.tasks]
     if tasks:
         _add_edges(tx, loaded, f"from_task IN ({marks(tasks)})", tasks)
         near = in_order([*tasks, *(edge.to_task for each in tasks for edge in loaded.successors.get(each, ()))])
         _add_tasks(tx, loaded, f"id IN ({marks(near)})", near)
+    if roots:  # Last: they come without their edges, and one of them may be named.
+        _add_tasks(tx, loaded, f"process_id IN ({marks(roots)}) AND waiting_for = 0", roots)
 
 
 def _add_edges(tx: Transaction, loaded: Loaded, where: str, ids: Sequence[str]) -> None:
