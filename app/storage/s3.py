@@ -7,7 +7,7 @@ from typing import Any
 
 from app.storage import CHUNK_BYTES, AccessDenied, Full, NotFound, Unavailable
 
-PART_BYTES = 8 << 20
+PART_BYTES, PARTS_OF_A_SIZE = 8 << 20, 2000  # An upload may have 10,000 parts: they double in size every 2,000, so that half a terabyte fits.
 
 
 class S3Storage:
@@ -50,7 +50,7 @@ class S3Storage:
                 for piece in pieces:
                     waiting.write(piece)
                     total += len(piece)
-                    if waiting.tell() >= PART_BYTES:
+                    if waiting.tell() >= PART_BYTES << len(parts) // PARTS_OF_A_SIZE:
                         upload = upload or self.client.create_multipart_upload(Bucket=self.bucket, Key=self._key(path))["UploadId"]
                         parts.append(self._send(path, upload, len(parts) + 1, waiting))
                         waiting = io.BytesIO()

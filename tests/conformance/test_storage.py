@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,21 @@ def test_a_file_that_has_its_name_but_whose_directory_cannot_be_synced_is_told_a
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(Unavailable):
         storage.write("x", iter([b"new"]), part="1")
+
+
+def test_a_large_object_has_no_more_parts_than_an_upload_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a server: 10,000 parts of the first size would be all, and the piece behind them would be refused."""
+    monkeypatch.setattr("app.storage.s3.PART_BYTES", 1)
+    storage: Any = open_storage(s3_description("http://127.0.0.1:9"), KEYS)
+    sent: list[int] = []
+
+    class Client:
+        def __getattr__(self, name: str) -> Any:
+            return lambda **told: sent.append(len(told["Body"])) or {"ETag": "e"} if name == "upload_part" else {"UploadId": "u"}
+
+    storage.client = Client()
+    assert storage.write("x", (b"x" for _ in range(20_000)), part="1") == 20_000 == sum(sent)
+    assert len(sent) < 10_000
 
 
 def test_what_is_not_there_is_not_found(storage: Storage) -> None:
