@@ -56,7 +56,13 @@ class ShardRelay:
         self.seq = self.producers = 0
 
     def run(self, stop: threading.Event) -> None:
-        """R0 → R7 until stop, then gives the lease up."""
+        """R0 → R7 until stop, or a fault that ends the process. Either way the lease is given up: who settles by hand need not wait for its end."""
+        try:
+            self.hold_again(stop)
+        finally:
+            self.give_up()
+
+    def hold_again(self, stop: threading.Event) -> None:
         delay = 0.1
         while not stop.is_set():
             try:
@@ -74,7 +80,6 @@ class ShardRelay:
                 self.log.warning("shard starts again", shard=self.shard, fault=fault)
                 stop.wait(delay)
                 delay = min(delay * 2, 2.0)
-        self.give_up()
 
     def fenced(self, fault: Fenced, stop: threading.Event) -> None:
         """A newer producer holds the shard: give the lease up, wait 1–5 s."""

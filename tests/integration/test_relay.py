@@ -151,6 +151,16 @@ def test_R3_a_state_behind_settled_is_refused_by_name(delivery: Delivery, record
         shard.settle(record)
 
 
+def test_R3_a_relay_that_refuses_gives_its_lease_up_so_that_a_person_can_settle_at_once(delivery: Delivery) -> None:
+    with delivery.unit("settle") as tx:
+        shards.settle(tx, 0, 5)
+    with pytest.raises(Misconfigured):
+        a_shard(delivery).run(threading.Event())
+    assert delivery.one("SELECT owner FROM relay_shards WHERE shard = 0") is None
+    with delivery.unit("reset") as tx:
+        assert shards.reset(tx, 0, 0)
+
+
 def test_R4_reads_partition_by_partition_and_goes_round(delivery: Delivery) -> None:
     delivery.put(*[delivery.message(f"{part}{n}", part) for n in range(3) for part in (2, 0)])
     with delivery.unit("look") as tx:
