@@ -137,7 +137,11 @@ class Going:
     def harm(self, fault: Document) -> None:
         self.until(fault["at"])
         with self.its_turn(fault["fault"], HARMS.get(fault["kind"], fault["kind"])) as company:
-            self._harm(fault, company)
+            try:
+                self._harm(fault, company)
+            except Exception as broke:  # Said at once: what follows runs on what it left.
+                self.say(f"{fault['fault']} {fault['kind']} broke down: {type(broke).__name__}: {broke}")
+                raise
 
     def _harm(self, fault: Document, company: set[str]) -> None:
         """One fault, whole; aimed anew where its victim had nothing to lose. Without proof the checker decides what that costs."""
