@@ -25,7 +25,7 @@ def gather(lane: str, seed: int, outcomes: Sequence[Outcome], *, repeat: str) ->
         "lane": lane, "seed": seed, "repeat": repeat, "commit": commit(), "machine": f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}",
         "load": [round(each, 1) for each in os.getloadavg()], "seconds": round(sum(each.seconds for each in outcomes)), "parts": parts,
         "promises": _promises(parts), "faults": _summed(parts, "faults"), "takeovers": [each["takeovers"] for each in parts if each["takeovers"]],
-        "counts": dict(sum((Counter({key: value for key, value in each["counts"].items() if isinstance(value, int)}) for each in parts), Counter())),
+        "counts": _added(parts),
         "points": next((each["points"] for each in parts if each["points"]), {}),
         "failed": [f"{each['part']}: {case['name']}: {case['why']}" for each in parts for case in each["cases"] if case["why"]],
     }  # fmt: skip
@@ -94,6 +94,14 @@ def _takeover(told: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _seconds(value: Any) -> Any:
     return f"{value:.2f}" if isinstance(value, float) else value if value is not None else "–"
+
+
+def _added(parts: Sequence[Document]) -> dict[str, int]:
+    """Zeros stay: that there were no rescues is told, too."""
+    found = Counter[str]()
+    for each in parts:
+        found.update({key: value for key, value in each["counts"].items() if isinstance(value, int)})
+    return dict(found)
 
 
 def _counts(counts: Mapping[str, Any]) -> str:
