@@ -52,8 +52,10 @@ def a_hand_over(component: str) -> Provoke:
 
 
 def another_relay(rig: Rig, subject: Subject) -> Extra:
-    """Whoever holds a shard is told to stop; the spare goes through R0 to R3."""
-    owner = rig.one("SELECT owner FROM relay_shards WHERE owner IS NOT NULL AND until > UTC_TIMESTAMP(6) LIMIT 1")
+    """Whoever holds the experiment's shard is told to stop; the spare goes through R0 to R3. The other shard may be the other copy's."""
+    held = "SELECT owner FROM relay_shards WHERE shard = %s AND until > UTC_TIMESTAMP(6)"
+    assert wait_until(lambda: rig.rows(held, subject.shard) != [], SECONDS), f"nobody holds shard {subject.shard}"
+    owner = rig.one(held, subject.shard)
     copy = next(copy for copy in (0, 1) if f"-{rig.pid_of('relay', copy)}-" in owner)
     rig.recycle(f"relay-{copy}")
     return launch(rig, subject)
