@@ -22,7 +22,7 @@ def a_part(runs: Path, part: str, verdicts: dict[str, str], *, exit_code: int = 
     directory = runs / part
     directory.mkdir()
     promises = {name: {"title": "says so", "verdict": verdict, "required": required, "exercised": {"records": 3}, "reasons": []} for name, verdict in verdicts.items()}
-    (directory / "verdict.json").write_text(json.dumps({"promises": promises, "faults": {"N1": {"planned": 2, "proven": 2}}, "counts": {"experiments": 5}}))
+    (directory / "verdict.json").write_text(json.dumps({"promises": promises, "faults": {"N1": {"planned": 2, "proven": 2}}, "counts": {"experiments": 5, "rescues": 0}}))
     return Outcome(part, directory, exit_code, 1.0, [Case("one case", why)])
 
 
@@ -36,6 +36,7 @@ def test_all_held_is_a_pass_and_the_page_sums_what_the_parts_saw(runs: Path) -> 
     page = report.write(found)
     assert "| P7 says so | HELD | 6 records |" in page
     assert "| N1 | 4 | 4 |" in page
+    assert "Counts: 10 experiments, 0 rescues." in page
     assert "--seed 7" in page
 
 
