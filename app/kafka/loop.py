@@ -16,7 +16,6 @@ from app.errors import Contention, Misconfigured, OutcomeUnknown, StoreUnavailab
 from app.kafka import aside, figures
 from app.kafka.consumer import Claim, Consumer, Partition, Received
 from app.kafka.spans import Batch
-from app.messages import codec
 from app.messages.envelope import Envelope
 from app.mysql import positions
 from app.mysql.positions import Locked
@@ -243,7 +242,7 @@ def _decode(fresh: Sequence[Received]) -> tuple[list[tuple[Envelope, Received]],
     decoded, refused = [], []
     for each in fresh:
         try:
-            decoded.append((codec.decode(each.topic, each.partition, each.headers, each.value), each))
+            decoded.append((each.decode(), each))
         except Unreadable as fault:
             refused.append(aside.Culprit(each, "Unreadable", str(fault)))
     return decoded, refused

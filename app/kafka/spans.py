@@ -85,9 +85,9 @@ def _cause(headers: Mapping[str, bytes]) -> list[str]:
 
 
 def sampled(received: Received) -> dict[str, bytes] | None:
-    """Its headers, if it is to be told; a broken context is counted: what follows takes the trace from the process row."""
+    """Its headers, if it is to be told."""
     came = next((value for name, value in received.headers or () if name == "traceparent"), None) or b""  # A header may be null.
-    if not tracing.wanted(came.decode(errors="replace"), came_in="message"):
+    if not (tracing.wanted(context := came.decode(errors="replace")) and trace.parse(context)):
         return None
     found = dict(received.headers or ())
     return found if all(found.get(name) for name in _NEEDED) and found["subject"].count(b"/") == 6 else None

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from app.errors import Unreadable
-from app.messages import commands, events
+from app.messages import commands, events, trace
 from app.messages.envelope import Envelope, Origin, Record, Subject
 
 SCHEMA_VERSION = 1  # The newest that is read.
@@ -28,6 +28,7 @@ TYPES: Mapping[str, type[Struct]] = {
 }
 Headers = Sequence[tuple[str, bytes]]
 ID_CHARACTERS_MAX = 32  # What a row can hold of each part of a subject, in ASCII.
+ORIGIN_BYTES_MAX, TIME_CHARACTERS = 2048, 27  # A copy's headers must fit into a row: what a stranger sent is dropped, refused or cut.
 
 _encode_json = msgspec.json.Encoder().encode
 _encode_headers: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
@@ -126,10 +127,10 @@ def decode(topic: str, partition: int, headers: Headers | None, payload: bytes |
             body=_bodies[found["type"].decode()](payload or b""),
             step=step,
             cause=cause,
-            traceparent=found["traceparent"].decode(),
+            traceparent=context if trace.parse(context := _text(found.get("traceparent"))) else "",
             origin=_origin(found["origin"]) if "origin" in found else None,
             only=_text(found.get("only")),
-            at=_text(found.get("at")),
+            at=_text(found.get("at"))[:TIME_CHARACTERS],
         )
     except KeyError as fault:
         raise Unreadable(f"unknown message type or missing header: {fault}") from fault
@@ -141,8 +142,8 @@ def _origin(value: bytes) -> Origin:
     """Raises ValueError for one that no copy could be made from."""
     found = _decode_origin(value)
     time_of(found.first_seen)
-    if len(bytes.fromhex(found.mid)) != 16:
-        raise ValueError("origin's mid is not 16 bytes")
+    if len(value) > ORIGIN_BYTES_MAX or len(bytes.fromhex(found.mid)) != 16:
+        raise ValueError("origin is too long, or its mid is not 16 bytes")
     return found
 
 

@@ -20,6 +20,7 @@ from observability import logs, metrics, tracing
 
 BATCH = 500
 BYTES_MAX = 3 << 20  # Of the 4 MiB a request may have: a record is estimated, not encoded twice.
+HEADERS_MAX = 65_536  # As a request takes them of a record that cannot be read.
 
 
 class Sink:
@@ -75,7 +76,7 @@ class Sink:
         """What one request takes, and what the next ones do: a request beyond its limit would be refused for ever."""
         size, pending = 0, self.consumer.pending
         for index, each in enumerate(pending):
-            size += 1536 + 2 * len(each.value or b"")  # Its ids and names; a reason stands in it twice.
+            size += 1536 + 2 * (len(each.value or b"") + sum(len(value or b"") for _, value in each.headers or ()))  # Its ids and names; a reason stands in it twice.
             if index and (size > BYTES_MAX or index == BATCH):
                 return pending[:index], pending[index:]
         return pending, []
@@ -104,10 +105,10 @@ class Sink:
     def _event(record: Received) -> dict[str, Any]:
         """The event as history keeps it; what cannot be read travels as it is."""
         try:
-            envelope = codec.decode(record.topic, record.partition, record.headers, record.value)
+            envelope = record.decode()
         except Unreadable as fault:
             return {
-                "offset": record.offset, "raw": base64.b64encode(record.value or b"").decode(), "headers": base64.b64encode(codec.pack_headers(record.headers or [])).decode(),
+                "offset": record.offset, "raw": base64.b64encode(record.value or b"").decode(), "headers": base64.b64encode(codec.pack_headers(record.headers or [])).decode()[:HEADERS_MAX],
                 "error": str(fault)[:2000], "key": record.key[:256],
             }  # fmt: skip
         return {"offset": record.offset, "event": history.document(envelope)}

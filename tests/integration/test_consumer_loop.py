@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from app import journal
 from app.errors import Contention, Misconfigured, OutcomeUnknown, StoreUnavailable
@@ -268,6 +269,20 @@ def test_a_strangers_record_is_a_dead_letter_whatever_its_key_and_headers_are(de
     turn_until(loop, lambda: len(handler.seen) == 1)
     assert delivery.one("SELECT GROUP_CONCAT(k ORDER BY log_offset) FROM dead_letters") == "schl?ssel,k"
     assert metrics.value("airavata_messages_total", verdict="dead_letter") == 2
+
+
+def test_a_strangers_message_that_is_set_aside_comes_back_without_what_no_timer_can_hold(delivery: Delivery, made: list[ConsumerLoop]) -> None:
+    handler = Applied()
+    loop = a_loop(delivery, made, handler)
+    odd = structs.replace(delivery.message("odd", 0), traceparent="x" * 5000, at="2026" * 1000)
+    handler.poison = {odd.mid: ValueError("boom")}
+    publish(delivery, [odd, delivery.message("good", 0)])
+    turn_until(loop, lambda: len(handler.seen) == 1)
+    with delivery.unit("test") as tx:
+        tx.exec_driver_sql("UPDATE timers SET due_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+        (copy,) = (codec.decode_record(each) for each in timers.take_due(tx, limit=10))
+    assert (copy.event_id, copy.traceparent, copy.only) == (odd.event_id, "", delivery.group)
+    assert metrics.value("airavata_context_invalid_total", from_="message") > 0
 
 
 def test_what_failed_before_is_forgotten_once_its_messages_are_applied_also_one_by_one(delivery: Delivery, made: list[ConsumerLoop]) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from pydantic import ValidationError
 
-from app.api.internal import EVENTS_MAX, OPERATIONS
+from app.api.internal import EVENTS_MAX, OPERATIONS, TaskEventsBody
 from app.errors import StoreUnavailable
 from app.kafka.consumer import Held, Received
 from app.messages import codec
@@ -28,6 +29,10 @@ class Api:
 
     def store(self, group: str, slices: list[dict[str, Any]], lag: list[dict[str, Any]], *, traceparent: str = "") -> list[dict[str, Any]]:
         body = msgspec.json.encode({"consumer_group": group, "instance": {"id": "x" * 80, "version": "1"}, "lag": lag, "slices": slices})
+        try:
+            TaskEventsBody.model_validate_json(body)
+        except ValidationError as fault:
+            raise StoreUnavailable(f"API server: 422 {fault}") from fault
         if len(body) > LIMIT or sum(len(each["events"]) for each in slices) > EVENTS_MAX:
             raise StoreUnavailable("API server: 413")
         self.requests += 1
@@ -70,6 +75,18 @@ def test_large_events_go_in_several_requests_none_beyond_the_limit(sink: Sink, r
     api: Any = sink.api
     assert api.stored == {0: list(range(300)), 1: list(range(300))}
     assert 3 < api.requests < 20
+
+
+@pytest.mark.parametrize("name", ["cause", "traceparent", "more", "mid"])
+def test_headers_of_any_length_go_in_requests_that_are_taken(sink: Sink, name: str) -> None:
+    sink.consumer.pending = records(0, 12, "x")
+    for each in sink.consumer.pending:
+        each.headers = [*((kind, value) for kind, value in each.headers or () if kind != name), (name, b"s:" + b"x" * 900_000)]
+    while sink.consumer.pending:
+        sink._post()
+        assert metrics.value("airavata_sink_post_seconds", outcome="failed") == 0
+    api: Any = sink.api
+    assert api.stored[0] == list(range(12))
 
 
 def test_what_waited_for_its_request_is_not_sent_behind_the_back_of_a_position(sink: Sink) -> None:

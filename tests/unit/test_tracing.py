@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
@@ -69,9 +70,12 @@ def test_flags_are_bits(on: None) -> None:
 
 @pytest.mark.parametrize("broken", ["00-zz", SAMPLED + "-x", SAMPLED[:53] + "0", "00-" + "0" * 32 + SAMPLED[35:], SAMPLED[:36] + "0" * 16 + SAMPLED[52:], "x" * 54 + "1"])
 def test_a_broken_context_is_dropped_and_counted(on: None, broken: str) -> None:
-    before = metrics.value("airavata_context_invalid_total", from_="message")
-    assert not tracing.wanted(broken, came_in="message")
-    assert metrics.value("airavata_context_invalid_total", from_="message") == before + 1
+    before = [metrics.value("airavata_context_invalid_total", from_=each) for each in ("event", "message")]
+    assert not tracing.wanted(broken, came_in="event")
+    came, good = ([*(record(traceparent=each.encode()).headers or ()), ("schema_version", b"1")] for each in (broken, SAMPLED))
+    assert consuming.sampled(replace(record(), headers=came)) is None
+    assert [replace(record(), headers=each).decode().traceparent for each in (came, good)] == ["", SAMPLED]
+    assert [metrics.value("airavata_context_invalid_total", from_=each) for each in ("event", "message")] == [each + 1 for each in before]
 
 
 def test_a_callers_context_with_too_much_baggage_is_dropped_and_one_that_is_none_is_not_counted(on: None) -> None:
