@@ -15,7 +15,7 @@ from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from observability import metrics
 from outbox_relay.relay import ShardRelay
 
-HANG_SECONDS, DRAIN_SECONDS = 45.0, 10.0
+HANG_SECONDS, DRAIN_SECONDS = 45.0, 10.0  # Longer than whatever ends by itself.
 
 
 def work(lifecycle: Lifecycle) -> None:

@@ -7,11 +7,11 @@ the rows that were published, and R4 sends exactly the others. Safety comes from
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from app import clock, failpoint, instance, journal
 from app.errors import Fenced, Misconfigured, StoreUnavailable, Transient
@@ -34,6 +34,7 @@ RENEWED_BUSY_SECONDS = 10.0  # The transaction's own time-out: who takes longer 
 BUSY_SECONDS, IDLE_SECONDS = 0.002, 0.2  # The nudge ends the wait; only a lost one costs an interval.
 FENCED_MAX = 3
 LOOK_AGAIN_SECONDS, MARKED_SECONDS = 1.0, 10.0
+T = TypeVar("T")
 NOTHING = [("type", b"Nothing")]  # Every group passes over it by its type.
 
 
@@ -48,7 +49,7 @@ class ShardRelay:
         self.places = [(state_topic, shard), *((topic, part) for topic in topics for part in range(placement.partitions) if placement.shard(part) == shard)]
         self.transactional_id = f"{environment}.relay.{shard}"
         self.role = "spare"
-        self.busy_since: float | None = None  # In R1–R3 or in R5–R6.
+        self.busy_since: float | None = None  # In R5–R6, or waiting for one answer of R1–R3: each ends by itself before the watchdog would end it, all of them together need not.
         self.log = logs.logger("relay")
         self.ahead = timedelta()  # Our clock before MySQL's.
         self.fenced_in_a_row = 0
@@ -128,13 +129,19 @@ class ShardRelay:
                 metrics.observe("airavata_relay_init_seconds", time.monotonic() - began)
                 failpoint.hit("relay.init.after", shard=self.shard)
                 self.end_unmarked(producer, stop)
-                self.settle(state.last(self.bootstrap, self.state_topic, self.shard))
-                self.busy_since = None
+                self.settle(self.ask(state.last, self.state_topic, self.shard))
                 with closing(Settler(self.delete, name=f"settler-{self.shard}")) as settler:
                     self.pump(producer, settler, stop)
                 if producer.worn:
                     metrics.count("airavata_relay_producer_resets_total", reason="worn")
                     self.log.info("new producer: the end of a transaction may have been sent twice", shard=self.shard)
+        finally:
+            self.busy_since = None
+
+    def ask(self, question: Callable[..., T], *about: Any) -> T:
+        self.busy_since = time.monotonic()
+        try:
+            return question(self.bootstrap, *about)
         finally:
             self.busy_since = None
 
@@ -144,14 +151,14 @@ class ShardRelay:
         After R1 nobody has a transaction open in our partitions, and nothing that lies hidden there was sent a second time, since every R1 looks before anything is sent. So
         whatever the broker made of it, to commit it and to delete those of its rows that still wait is right. Where Kafka remembers less than MySQL has settled, R3 refuses.
         """
-        hidden = unmarked.ranges(self.bootstrap, self.places)
+        hidden = self.ask(unmarked.ranges, self.places)
         if not hidden:
             return
         stop.wait(LOOK_AGAIN_SECONDS)
-        if unmarked.ranges(self.bootstrap, self.places) != hidden:
+        if self.ask(unmarked.ranges, self.places) != hidden:
             raise StoreUnavailable("last stable offsets still move: looking again")
-        records = unmarked.records(self.bootstrap, hidden)
-        last, states = state.last(self.bootstrap, self.state_topic, self.shard), [state.decode(each.value) for each in records if each.topic == self.state_topic]
+        records = self.ask(unmarked.records, hidden)
+        last, states = self.ask(state.last, self.state_topic, self.shard), [state.decode(each.value) for each in records if each.topic == self.state_topic]
         with self.unit_of_work("relay.unmarked.read") as tx:
             rows = outbox.named(tx, shard=self.shard, mids={each.mid for each in records})
             settled = shards.settled(tx, self.shard)
@@ -167,7 +174,7 @@ class ShardRelay:
                 failpoint.hit("relay.produce.after")
         self.commit(producer, record)
         deadline = time.monotonic() + MARKED_SECONDS
-        while left := unmarked.ranges(self.bootstrap, hidden):
+        while left := self.ask(unmarked.ranges, hidden):
             if time.monotonic() > deadline:
                 (topic, part), (since, _) = min(left.items())
                 raise Misconfigured(
@@ -257,6 +264,7 @@ class ShardRelay:
 
     def commit(self, producer: TransactionalProducer, record: StateRecord) -> None:
         """The state record, last in its transaction, and R6."""
+        self.busy_since = time.monotonic()
         failpoint.hit("relay.record.before", shard=self.shard)
         producer.produce(self.state_topic, self.shard, key=b"%d" % self.shard, headers=(), payload=state.encode(record))
         self.seq = record.seq

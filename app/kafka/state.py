@@ -38,10 +38,10 @@ def last(bootstrap: str, topic: str, shard: int) -> StateRecord | None:
     """
     with reader(bootstrap, isolation="read_committed", reset="earliest") as consumer:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, shard), timeout=TIMEOUT_SECONDS)
-        back = BACK_AT_FIRST
+        back, by = BACK_AT_FIRST, time.monotonic() + TIMEOUT_SECONDS
         while True:
             start = max(low, high - back)
-            values = [message.value() for message in to_the_end(consumer, {(topic, shard): start})]
+            values = [message.value() for message in to_the_end(consumer, {(topic, shard): start}, by=by)]
             if (found := [each for each in values if each is not None]) or start <= low:
                 return decode(found[-1]) if found else None
             back *= 2
@@ -64,12 +64,12 @@ def reader(bootstrap: str, *, isolation: str, reset: str) -> Iterator[Consumer]:
         consumer.close()
 
 
-def to_the_end(consumer: Consumer, starts: Mapping[Partition, int]) -> Iterator[Message]:
-    """What these partitions hold from these offsets on. Raises StoreUnavailable, also where their ends are not reached in time."""
+def to_the_end(consumer: Consumer, starts: Mapping[Partition, int], *, by: float) -> Iterator[Message]:
+    """What these partitions hold from these offsets on. Raises StoreUnavailable, also where their ends are not reached `by` then."""
     consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
-    left, deadline = set(starts), time.monotonic() + TIMEOUT_SECONDS
+    left = set(starts)
     while left:
-        if time.monotonic() > deadline:
+        if time.monotonic() > by:
             raise StoreUnavailable(f"Kafka: the ends of {len(left)} partitions were not reached in time")
         message = consumer.poll(0.2)
         if message is None:

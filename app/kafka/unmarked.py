@@ -4,6 +4,7 @@ Kafka 4.4 skips the markers of a partition that has no leader at that moment (`T
 and start again. Readers of committed records then wait there for ever (docs/decisions/0011-ended-and-never-marked.md). The next commit of the same producer id marks all of it.
 """
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast
@@ -16,7 +17,7 @@ from app.kafka import state, topics
 from app.kafka.consumer import Partition
 
 Ranges: TypeAlias = Mapping[Partition, tuple[int, int]]
-TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 10.0  # Of each of three questions.
 
 
 def ranges(bootstrap: str, places: Iterable[Partition]) -> Ranges:
@@ -49,7 +50,7 @@ def records(bootstrap: str, within: Ranges) -> list[Hidden]:
     """All records of these ranges, whatever became of their transaction. Raises StoreUnavailable."""
     found = []
     with state.reader(bootstrap, isolation="read_uncommitted", reset="error") as consumer:
-        for message in state.to_the_end(consumer, {place: stable for place, (stable, _) in within.items()}):
+        for message in state.to_the_end(consumer, {place: stable for place, (stable, _) in within.items()}, by=time.monotonic() + state.TIMEOUT_SECONDS):
             headers = cast("list[tuple[str, bytes]]", message.headers() or [])
             found.append(Hidden(str(message.topic()), dict(headers).get("mid", b""), message.value() or b""))
     return found
