@@ -1,4 +1,4 @@
-"""Processes, and with them the experiment they belong to: locked together, since what ends one may end the other."""
+"""Processes, and with them the experiments they belong to: both are locked, since what ends one may end the other; all experiments before the first process."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,9 @@ from app.workflow import experiment, process
 from app.workflow.graph import Experiment, Loaded, Process
 from app.workflow.submission import Launch
 
-_LOCK = """SELECT p.id, p.experiment_id, p.gateway_id, p.part, p.state, p.version, p.tasks_total, p.tasks_open, p.tasks_failed, p.trace_context,
-  p.created_at, p.state_since, p.reason, p.outcome, p.failure, p.deadline_at, p.finished_at, p.trace_keep,
-  e.state, e.version, e.reason, e.outcome, e.failure, e.state_since, e.finished_at
-FROM processes p JOIN experiments e ON e.id = p.experiment_id WHERE p.id IN ({}) ORDER BY p.id FOR UPDATE"""
+_LOCK_EXPERIMENTS = "SELECT id, state, version, reason, outcome, failure, state_since, finished_at FROM experiments WHERE id IN ({}) ORDER BY id FOR UPDATE"
+_LOCK = """SELECT id, experiment_id, gateway_id, part, state, version, tasks_total, tasks_open, tasks_failed, trace_context, created_at, state_since, reason, outcome, failure,
+  deadline_at, finished_at, trace_keep FROM processes WHERE id IN ({}) ORDER BY id FOR UPDATE"""
 # What never changes (snapshot; a task's model) may be NULL in the schema, so that these upserts of what does need not repeat it.
 _SAVED = "state, version, tasks_total, tasks_open, tasks_failed, updated_at, state_since, reason, outcome, failure, finished_at, trace_keep"
 _SAVE = inserting("processes", f"id, experiment_id, gateway_id, part, created_at, {_SAVED}", updating=_SAVED)
@@ -23,15 +22,16 @@ _INSERT = inserting("processes", "id, experiment_id, gateway_id, part, state, st
 _TO_PLAN = "SELECT id, state, part, trace_context, snapshot FROM processes WHERE id IN ({}) ORDER BY id FOR UPDATE"
 
 
-def lock(tx: Transaction, process_ids: Iterable[str]) -> Loaded:
-    """The processes named, with their experiments, FOR UPDATE by key. What is missing is missing."""
+def lock(tx: Transaction, experiment_ids: Iterable[str], process_ids: Iterable[str]) -> Loaded:
+    """The experiments named, then their processes, FOR UPDATE by key; of a join the server chooses what it locks first. A process of another experiment is as good as missing."""
     loaded = Loaded()
+    for row in among(tx, _LOCK_EXPERIMENTS, filter(None, experiment_ids)):
+        loaded.experiments[row[0]] = Experiment(row[0], experiment.State(row[1]), row[2], row[3], row[4], from_json(row[5]), row[6], row[7])
     for row in among(tx, _LOCK, filter(None, process_ids)):
-        fields: list[Any] = list(row[:18])
+        fields: list[Any] = list(row)
         fields[4], fields[14] = process.State(fields[4]), from_json(fields[14])
-        loaded.processes[row[0]] = Process(*fields)
-        if row[1] not in loaded.experiments:
-            loaded.experiments[row[1]] = Experiment(row[1], experiment.State(row[18]), row[19], row[20], row[21], from_json(row[22]), row[23], row[24])
+        if row[1] in loaded.experiments:
+            loaded.processes[row[0]] = Process(*fields)
     return loaded
 
 

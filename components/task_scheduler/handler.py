@@ -19,13 +19,13 @@ from observability import tracing
 
 
 class Handler:
-    """Few statements per batch, whatever its size: two to four reads under lock, one write per table."""
+    """Few statements per batch, whatever its size: three to five reads under lock, one write per table."""
 
     def __init__(self, *, topics: Topics, placement: Placement) -> None:
         self.topics, self.placement, self.figures = topics, placement, Figures()
 
     def __call__(self, tx: Transaction, messages: Sequence[Envelope], *, now: datetime) -> Sequence[Refused]:
-        loaded = processes.lock(tx, (each.subject.process for each in messages))
+        loaded = processes.lock(tx, (each.subject.experiment for each in messages), (each.subject.process for each in messages))
         whole = {each.subject.process for each in messages if isinstance(each.body, scheduling.CASCADING)}
         tasks.load(
             tx,

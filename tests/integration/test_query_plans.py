@@ -82,7 +82,7 @@ JOB = jobs.Job(
 HOT: dict[str, Callable[[Transaction], Any]] = {
     "positions.claim": lambda tx: positions.claim(tx, "g1", PARTITIONS, owner="x"),
     "positions.lock": lambda tx: positions.lock(tx, "g1", PARTITIONS),
-    "processes.lock": lambda tx: processes.lock(tx, SOME),
+    "processes.lock": lambda tx: processes.lock(tx, EXPERIMENTS, SOME),
     "processes.lock_to_plan": lambda tx: processes.lock_to_plan(tx, SOME),
     "processes.validated": lambda tx: processes.validated(tx, SOME, 3, now=NOW),
     "processes.snapshots": lambda tx: processes.snapshots(tx, SOME),
