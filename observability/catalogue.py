@@ -159,7 +159,7 @@ _TABLE = (
     # ---- ssh
     _histogram("airavata_ssh_operation_seconds", FAST, "Is the host slow?", EXECUTOR, verb=VERBS, outcome=("ok", "failed", "unknown")),
     _gauge("airavata_ssh_connections", "How many connections are held, and are they used?", EXECUTOR, host=HOST, state=("busy", "idle")),
-    _histogram("airavata_ssh_budget_wait_seconds", HOP, "Does work wait for a host's connection budget?", EXECUTOR),
+    _histogram("airavata_ssh_budget_wait_seconds", HOP, "Does work wait for a free worker or for a host's connection budget?", EXECUTOR),
     _counter("airavata_ssh_worker_kills_total", "Which hung links were cut off?", EXECUTOR, reason=("overdue", "died")),
     _sampled("airavata_ssh_circuit_state", "Which hosts are out? (Hosts that have been out since this sampler was elected.)", host=HOST, state=("closed", "half_open", "open")),
     _counter("airavata_ssh_auth_failures_total", "Which hosts refuse our key?", EXECUTOR, host=HOST),

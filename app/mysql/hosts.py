@@ -7,6 +7,8 @@ from typing import Any
 from app.mysql.rows import among, from_json, in_order, insert_absent, marks
 from app.mysql.unit_of_work import Transaction
 
+WAITING, WAITING_LAST = 32_000, 32_500  # These rows of a host are no slots: one tells who has none, the lower the longer.
+
 
 def catalogued(tx: Transaction) -> list[tuple[str, Any]]:
     """(name, document) of the hosts of all gateways: for `airavata doctor`, nothing that runs asks this."""
@@ -70,17 +72,18 @@ def open_circuits(tx: Transaction, compute_resource_ids: Sequence[str]) -> dict[
 
 
 # ---- connection budget --------------------------------------------------------------------------------------------------------------------------------
-def ensure_slots(tx: Transaction, host: str, count: int) -> None:
-    """Rows (host, 0 … count−1), for budgets first seen or raised. A lowered budget leaves the higher ones unclaimed."""
-    known = {row[0] for row in tx.exec_driver_sql("SELECT n FROM host_slots WHERE host = %s", (host,)).all()}
+def ensure_slots(tx: Transaction, host: str, count: int) -> tuple[int, str] | None:
+    """Rows (host, 0 … count−1), for budgets first seen or raised. A lowered budget leaves the higher ones unclaimed. Who waits for one, and the row."""
+    known = {row[0]: row[1] for row in tx.exec_driver_sql("SELECT n, IF(until > UTC_TIMESTAMP(6), owner, NULL) FROM host_slots WHERE host = %s", (host,)).all()}
     for n in (each for each in range(count) if each not in known):
         insert_absent(tx, "INSERT INTO host_slots (host, n, owner, until) VALUES (%s, %s, NULL, UTC_TIMESTAMP(6))", (host, n))
+    return min(((n, owner) for n, owner in known.items() if n >= WAITING and owner), default=None)
 
 
-def claim_slot(tx: Transaction, host: str, *, count: int, owner: str, seconds: int) -> int | None:
-    """One free slot of the host's budget, or None: the order waits."""
+def claim_slot(tx: Transaction, host: str, *, count: int, owner: str, seconds: int, lapsed: bool = True) -> int | None:
+    """One free slot of the host's budget, or None: the order waits. `lapsed`: also one whose owner let its lease run out."""
     row = tx.exec_driver_sql(
-        "SELECT n FROM host_slots WHERE host = %s AND n < %s AND (owner IS NULL OR until < UTC_TIMESTAMP(6)) ORDER BY n LIMIT 1 FOR UPDATE", (host, count)
+        "SELECT n FROM host_slots WHERE host = %s AND n < %s AND (owner IS NULL OR (%s AND until < UTC_TIMESTAMP(6))) ORDER BY n LIMIT 1 FOR UPDATE", (host, count, lapsed)
     ).first()
     if row is None:
         return None
@@ -88,9 +91,24 @@ def claim_slot(tx: Transaction, host: str, *, count: int, owner: str, seconds: i
     return int(row[0])
 
 
-def renew_slots(tx: Transaction, owner: str, *, seconds: int) -> None:
-    """Every slot this instance holds, with its heartbeat."""
-    tx.exec_driver_sql("UPDATE host_slots SET until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND WHERE owner = %s", (seconds, owner))
+def wait_for_slot(tx: Transaction, host: str, owner: str, row: int) -> None:
+    """Say for a second that this owner has no slot of the host: whoever has some gives one up, and it is for who has waited longest."""
+    tx.exec_driver_sql(
+        "INSERT INTO host_slots (host, n, owner, until) VALUES (%s, %s, %s, UTC_TIMESTAMP(6) + INTERVAL 1 SECOND) ON DUPLICATE KEY UPDATE owner = VALUES(owner), until = VALUES(until)",
+        (host, row, owner),
+    )
+
+
+def wait_no_more(tx: Transaction, host: str, owner: str) -> None:
+    tx.exec_driver_sql("UPDATE host_slots SET owner = NULL WHERE host = %s AND n >= %s AND owner = %s", (host, WAITING, owner))
+
+
+def renew_slots(tx: Transaction, owner: str, among: Iterable[str], *, seconds: int) -> list[Any]:
+    """Every slot this owner holds. Then who holds what of these hosts: (host, n, owner); from WAITING on, who waits."""
+    tx.exec_driver_sql("UPDATE host_slots SET until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND WHERE owner = %s AND n < %s", (seconds, owner, WAITING))
+    wanted = in_order(among)
+    query = f"SELECT host, n, owner FROM host_slots WHERE host IN ({marks(wanted)}) AND owner IS NOT NULL AND until > UTC_TIMESTAMP(6) ORDER BY host, n"
+    return list(tx.exec_driver_sql(query, tuple(wanted)).all()) if wanted else []
 
 
 def give_back_slot(tx: Transaction, host: str, n: int, owner: str) -> None:

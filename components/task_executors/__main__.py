@@ -15,8 +15,9 @@ from app.nudge import Nudge
 from components.task_executors import figures
 from components.task_executors.executor import Executor
 from components.task_executors.plugin import TaskType
-from components.task_executors.remote import Ways, Workers
+from components.task_executors.remote import Workers
 from components.task_executors.watch import Watcher
+from components.task_executors.ways import Ways
 from components.task_executors.worker import Arming
 from components.task_executors.workers import Pool
 from observability import metrics

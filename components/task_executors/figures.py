@@ -11,8 +11,8 @@ from observability import metrics
 from observability.catalogue import VERBS
 
 if TYPE_CHECKING:
-    from components.task_executors.remote import Ways
     from components.task_executors.watch import Watched
+    from components.task_executors.ways import Ways
     from components.task_executors.workers import Pool
 
 NOT_STARTED = frozenset({job.State.HELD, job.State.SUBMITTED, job.State.QUEUED})
@@ -22,7 +22,7 @@ def connections(pool: "Pool", ways: "Ways") -> Iterator[metrics.Reading]:
     """Of one pool, by host. Runs in the thread that is scraped: it only copies."""
     ids = {way.slot: way.compute_resource_id for _, way in list(ways.remembered.values())}
     held = [(each.address, each.job) for each in list(pool.workers)]
-    found = Counter((f"{address.host}:{address.port}", "busy" if work else "idle") for address, work in held if address is not None)
+    found = Counter((address.slot, "busy" if work else "idle") for address, work in held if address is not None)
     for slot in {slot for slot, _ in found}:
         for state in ("busy", "idle"):
             yield "airavata_ssh_connections", found[slot, state], {"host": ids.get(slot, "unknown"), "state": state}

@@ -4,7 +4,6 @@ Everything is a POSIX command with a quoted argv (no SFTP subsystem, no login sh
 door (ssh.py) and the tests' double provide. What goes wrong is OperationFailed (plugin.py); its `certain` says that surely nothing happened.
 """
 
-import hashlib
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -31,9 +30,9 @@ class HostAddress:
     private_key: bytes = field(repr=False)
 
     @property
-    def key(self) -> str:
-        """Equal for two addresses that may share a connection."""
-        return hashlib.sha256(repr((self.host, self.port, self.login, self.host_keys, self.private_key)).encode()).hexdigest()[:32]
+    def slot(self) -> str:
+        """Whose connection budget it counts for."""
+        return f"{self.host}:{self.port}"
 
 
 class Stream(Protocol):

@@ -10,6 +10,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import paramiko
 
@@ -19,6 +20,7 @@ from components.task_executors.remote_host import CHUNK_BYTES, OUTPUT_BYTES_MAX,
 
 CONNECT_SECONDS = 10.0
 AGE_SECONDS_MAX = 900.0  # Renewed between operations: hosts end old sessions, and credentials are withdrawn.
+FAREWELL_SECONDS = 1.0
 LINGER_SECONDS = 1.0  # A command that has ended may leave its stdout open in a background child.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 _MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
@@ -50,7 +52,7 @@ class SshHost(PosixHost):
 
     def close(self) -> None:
         if self._transport is not None:
-            self._transport.close()
+            _end(self._transport)
             self._transport = None
 
     def _connected(self) -> paramiko.Transport:
@@ -95,8 +97,17 @@ def connect(address: HostAddress) -> paramiko.Transport:
         transport.set_keepalive(30)
         return transport
     except BaseException:
-        transport.close()
+        _end(transport)
         raise
+
+
+def _end(transport: paramiko.Transport) -> None:
+    """The host has ended its side, too, when this returns, unless it hangs: the next connection may be another process's, and is within the host's budget as the host counts."""
+    with suppress(OSError):  # It is gone already.
+        transport.sock.shutdown(socket.SHUT_WR)
+    if transport.is_alive():
+        transport.join(FAREWELL_SECONDS)
+    transport.close()
 
 
 def _verified(transport: paramiko.Transport, address: HostAddress) -> None:

@@ -27,14 +27,16 @@ from app.workflow.execution import Failed, Succeeded
 from components.task_executors import facts, figures, spans
 from components.task_executors.facts import Place
 from components.task_executors.plugin import TaskType, WorkOrder
-from components.task_executors.remote import Way, Ways
+from components.task_executors.slots import Slots
 from components.task_executors.submission import ends
 from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Seen, Verdict, verdict
+from components.task_executors.ways import Way, Ways
 from components.task_executors.workers import CommitRequested, Finished, Pool
 from observability import logs, metrics, tracing
 
 CLAIM_SECONDS = 1.0
 YOUNG_SECONDS, YOUNG_INTERVAL_SECONDS = 10.0, 0.2
+AGAIN_SECONDS = 0.2  # While the host's connections are all in use.
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Watcher:
     def __init__(self, *, unit_of_work: UnitOfWork, pool: Pool, ways: Ways, instance: str, topics: Topics, placement: Placement, interval_seconds: float, lease_seconds: int) -> None:
         self.unit_of_work, self.pool, self.ways, self.instance, self.topics, self.placement = unit_of_work, pool, ways, instance, topics, placement
         self.interval_seconds, self.lease_seconds = interval_seconds, lease_seconds
+        self.slots = Slots(pool, f"{instance}/watch")  # The executor beside it gives its own back by name.
         self.hosts: dict[str, Watched] = {}
         self.claimed_at = float("-inf")
         self.log = logs.logger("watch")
@@ -65,10 +68,12 @@ class Watcher:
             if time.monotonic() - self.claimed_at > CLAIM_SECONDS:
                 self.claimed_at = time.monotonic()
                 self._claim()
-            for each in self.hosts.values():
-                if not each.looking and not each.killing and each.due_at <= time.monotonic():
+            self.slots.tend(self.unit_of_work)
+            for each in sorted(self.hosts.values(), key=lambda each: each.due_at):
+                if self.pool.free and not each.looking and not each.killing and each.due_at <= time.monotonic():
                     self._look(each)
         except Transient as fault:
+            self.slots.doubt()
             self.log.warning("watch waits", fault=fault)
             self.claimed_at = time.monotonic()
         for event in self.pool.poll():
@@ -84,7 +89,7 @@ class Watcher:
                 hosts.release_watches(tx, self.instance)
         except Transient as fault:
             self.log.warning("watches not given up; their leases run out", fault=fault)
-        self.pool.close()
+        self.slots.close(self.unit_of_work)
 
     def _claim(self) -> None:
         with self.unit_of_work("watch.claim") as tx:
@@ -103,15 +108,21 @@ class Watcher:
         young = any(each.submitted_at is not None and (at - each.submitted_at).total_seconds() < YOUNG_SECONDS for each in found)
         host.due_at = time.monotonic() + (min(self.interval_seconds, YOUNG_INTERVAL_SECONDS) if young else self.interval_seconds)
         if found and way.address is not None:
-            host.looking, host.began = {each.attempt_id: each for each in found}, tracing.now_ns()
-            self._send(ends.LOOK, host, way, found)
+            host.began = tracing.now_ns()
+            if self._send(ends.LOOK, host, way, found):
+                host.looking = {each.attempt_id: each for each in found}
+            else:
+                host.due_at = time.monotonic() + AGAIN_SECONDS
 
-    def _send(self, kind: TaskType, host: Watched, way: Way, found: Sequence[Job]) -> None:
-        assert way.address is not None
+    def _send(self, kind: TaskType, host: Watched, way: Way, found: Sequence[Job]) -> bool:
+        """False: no connection is free."""
+        if not self.slots.room(way):
+            with self.unit_of_work("executor.slots") as tx:
+                self.slots.claim(tx, way)
         controls = {each.attempt_id: each.document["control"] for each in found}
         token = f"{kind.name}/{host.id}"
         order = WorkOrder(token, int(time.monotonic() * 1000), 1, Subject("", "", ""), kind.name, {"root": found[0].document["root"], "controls": controls}, {})
-        self.pool.start(order, kind, way.address)
+        return self.slots.start(way, order, kind)
 
     def _heard(self, event: Finished) -> None:
         kind, _, host_id = event.token.partition("/")
@@ -131,6 +142,7 @@ class Watcher:
         try:
             self._apply(host, found, event.outcome)
         except Transient as fault:
+            self.slots.doubt()
             self.log.warning("what was seen is not stored yet", fault=fault)
 
     # ---- what it means ------------------------------------------------------------------------------------------------------------------------------------
@@ -195,8 +207,7 @@ class Watcher:
             way = self.ways.find(tx, host.id, None, None)
         if way.address is not None:
             self.log.warning("jobs overran their wall time", host=host.id, jobs=[each.id for each in overran])
-            host.killing = True
-            self._send(ends.KILL, host, way, overran)
+            host.killing = self._send(ends.KILL, host, way, overran)  # Else after the next look.
 
 
 def _answers(seen: Seen, means: Verdict) -> list[str]:

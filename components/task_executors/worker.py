@@ -41,7 +41,7 @@ class Began(NamedTuple):
 
 
 class Cooled(NamedTuple):
-    """The connection was closed."""
+    """The connection was closed: after IDLE_SECONDS, for another host's, or because `None` came in a task's stead."""
 
 
 class Arming(NamedTuple):
@@ -87,11 +87,12 @@ class Worker:
         while True:
             if self.host is not None and not self.pipe.poll(IDLE_SECONDS):
                 self.let_go()
-                self.pipe.send(Cooled())
             task = self.pipe.recv()
-            if self.host is None or self.host.address != task.address:
+            if task is None or (self.host is not None and self.host.address != task.address):
                 self.let_go()
-                self.host = SshHost(task.address, connected=self.connected)
+            if task is None:
+                continue
+            self.host = self.host or SshHost(task.address, connected=self.connected)
             self.diary = Diary(task.order, self.pipe.send)
             outcome = self.run(task)
             self.diary.close()
@@ -102,9 +103,11 @@ class Worker:
             self.diary.write("ssh connect", began, fault=fault)
 
     def let_go(self) -> None:
+        """One `Cooled` for each host that was held: the parent counts by them."""
         if self.host is not None:
             self.host.close()
             self.host = None
+            self.pipe.send(Cooled())
 
     def run(self, task: Task) -> Outcome:
         """The order's outcome, also when its steps or a driver did what nobody foresaw."""
@@ -124,7 +127,8 @@ class Worker:
         except Exception as fault:
             traceback.print_exc()  # For our log; clients are told the fault, never a trace.
             last = repr(fault)[:300]
-            self.let_go()
+            if self.host is not None:
+                self.host.close()
             if task_type.once:
                 return InDoubt("The task's own code failed; whether it had any effect is asked of the host.", (last,))
             return Failed("INTERNAL", "The task's own code failed.", raw_message=last, transient=True)

@@ -6,8 +6,9 @@ is killed, and so is the order's certainty: a task type that must happen `once` 
 
 import multiprocessing
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver
 from multiprocessing.connection import Connection
@@ -48,7 +49,7 @@ WorkerEvent: TypeAlias = CommitRequested | Finished
 @dataclass
 class _Job:
     task: Task
-    ends_at: float = 0.0
+    ends_at: float
     operation_ends_at: float = float("inf")
 
     @property
@@ -61,7 +62,12 @@ class _Worker:
     process: Any
     pipe: Connection
     address: HostAddress | None = None  # Of the connection it holds, or is about to hold.
+    parting: HostAddress | None = None  # Of the one it was told to end, until it says so.
     job: _Job | None = None
+
+    @property
+    def slots(self) -> set[str]:
+        return {each.slot for each in (self.address, self.parting) if each is not None}
 
 
 class Pool:
@@ -71,13 +77,23 @@ class Pool:
         self.context.set_forkserver_preload(["paramiko", worker.__name__])
         forkserver.ensure_running()
         self.workers: list[_Worker] = []
-        self.waiting: deque[_Job] = deque()  # Bounded by the executor's capacity.
+        self.freed = False  # Since the user last looked, and said so, a worker or a connection became free.
         self.events: list[WorkerEvent] = []
 
-    def start(self, order: WorkOrder, task_type: TaskType, address: HostAddress, storages: Any = None) -> None:
-        """Run the order as soon as a worker is free, preferably one with a warm connection to this address."""
-        self.waiting.append(_Job(Task(order, task_type, address, storages)))
-        self._dispatch()
+    def start(self, order: WorkOrder, task_type: TaskType, address: HostAddress, storages: Any = None, *, connect: bool = True) -> bool:
+        """Begin the order on a free worker, preferably one with a warm connection to this address; `connect`: one more to its host may be opened. False: there is none."""
+        while (free := self._free_for(address, connect)) is not None:
+            job = _Job(Task(order, task_type, address, storages), time.monotonic() + task_type.deadline_seconds)
+            try:
+                free.pipe.send(job.task)
+            except OSError:  # It died while idle: nothing was begun.
+                self._discard(free)
+                continue
+            if free.address != address:
+                free.address, free.parting = address, free.address or free.parting
+            free.job = job
+            return True
+        return False
 
     def poll(self) -> list[WorkerEvent]:
         """What happened since the last call."""
@@ -87,29 +103,42 @@ class Pool:
         for each in [each for each in self.workers if each.job is not None and each.job.overdue]:
             metrics.count("airavata_ssh_worker_kills_total", reason="overdue")
             self._end(each, "It took longer than it may; its worker was ended.")
-        self._dispatch()
         events, self.events = self.events, []
         return events
 
     def abandon(self, token: str) -> None:
         """Forget an order, whatever it is doing; it is never heard of again."""
-        self.waiting = deque(each for each in self.waiting if each.task.order.token != token)
         for each in [each for each in self.workers if each.job and each.job.task.order.token == token]:
             each.job = None
             self._discard(each)
 
-    def is_warm(self, address: HostAddress) -> bool:
-        """An idle worker holds a connection to this address: starting there opens no new one."""
-        return any(each.job is None and each.address == address for each in self.workers)
+    def keep(self, slot: str, most: int, *, end_busy: bool = False) -> None:
+        """Leave at most so many workers with a connection to this host: idle ones let go, and busy ones end where they must."""
+        here = sorted((each for each in self.workers if each.address is not None and each.address.slot == slot), key=lambda each: each.job is None)
+        for each in here[max(0, most) :]:
+            if each.job is not None:
+                if end_busy:
+                    self._end(each, "Its connection had become another's; its worker was ended.")
+                continue
+            each.address, each.parting = None, each.address
+            with suppress(OSError):  # It died while idle: `poll` will find out.
+                each.pipe.send(None)
+
+    @property
+    def free(self) -> int:
+        return self.size - sum(each.job is not None for each in self.workers)
 
     def connections(self) -> Counter[str]:
-        """host:port → connections that are open or being opened, for the host's budget."""
-        return Counter(f"{each.address.host}:{each.address.port}" for each in self.workers if each.address is not None)
+        """host:port → connections that are open, being opened or not yet ended, for the host's budget."""
+        return Counter(slot for each in self.workers for slot in each.slots)
+
+    def busy(self) -> Counter[str]:
+        """Of those, the ones that no further order can use."""
+        return Counter(slot for each in self.workers for slot in each.slots if each.job is not None or each.address is None)
 
     def close(self, timeout_seconds: float = 1.0) -> None:
         """Idle workers leave when their pipe ends; busy ones are killed. What they did shows on the host."""
         ends_at = time.monotonic() + timeout_seconds
-        self.waiting.clear()
         for each in self.workers:
             each.pipe.close()
             if each.job is not None:
@@ -123,26 +152,13 @@ class Pool:
         self.workers.clear()
 
     # ---- within --------------------------------------------------------------------------------------------------------------------------------------
-    def _dispatch(self) -> None:
-        while self.waiting and (free := self._free_for(self.waiting[0].task.address)) is not None:
-            job = self.waiting.popleft()
-            job.ends_at = time.monotonic() + job.task.task_type.deadline_seconds
-            free.job, free.address = job, job.task.address
-            try:
-                free.pipe.send(job.task)
-            except OSError:  # It died while idle: nothing was begun.
-                free.job = None
-                self._discard(free)
-                self.waiting.appendleft(job)
-
-    def _free_for(self, address: HostAddress) -> _Worker | None:
+    def _free_for(self, address: HostAddress, connect: bool) -> _Worker | None:
+        """Where none may be opened, a worker of the same host as another user: it ends that connection first."""
         idle = [each for each in self.workers if each.job is None]
-        warm = next((each for each in idle if each.address == address), None) or next((each for each in idle if each.address is None), None)
-        if warm is not None:
-            return warm
-        if len(self.workers) < self.size:
-            return self._new()
-        return idle[0] if idle else None
+        warm = [each for each in idle if each.address == address]
+        if warm or not connect:
+            return next(iter(warm or [each for each in idle if each.address is not None and each.address.slot == address.slot]), None)
+        return next((each for each in idle if each.address is None), None) or (self._new() if len(self.workers) < self.size else next(iter(idle), None))
 
     def _new(self) -> _Worker:
         ours, theirs = self.context.Pipe()
@@ -161,7 +177,10 @@ class Pool:
             return
         job = each.job
         if isinstance(told, Cooled):
-            if job is None:  # Else it has just been given a new order, and connects again.
+            self.freed = True
+            if each.parting is not None:
+                each.parting = None
+            elif job is None:  # Else it has just been given a new order, and connects again.
                 each.address = None
         elif job is None:
             return
@@ -174,7 +193,7 @@ class Pool:
         elif isinstance(told, Commit):
             self._ask(each, job, told)
         else:
-            each.job = None
+            each.job, self.freed = None, True
             self.events.append(Finished(job.task.order.token, told))
 
     def _ask(self, each: _Worker, job: _Job, change: Commit) -> None:
@@ -202,6 +221,7 @@ class Pool:
 
     def _discard(self, each: _Worker) -> None:
         self.workers.remove(each)
+        self.freed = True
         if each.process.is_alive():
             each.process.kill()
         each.pipe.close()

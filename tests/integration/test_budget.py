@@ -1,18 +1,39 @@
-"""The connection budget of a host, shared by all replicas: never more than its slots, renewed while used, given back when cold and when an executor leaves."""
+"""The connection budget of a host, shared by all replicas: never more than its slots, renewed while used, given back when cold and when an executor leaves, given up in turn."""
 
-from types import SimpleNamespace
+import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from app.mysql import engine
 from app.mysql.unit_of_work import unit_of_work
-from components.task_executors import remote
-from components.task_executors.remote import Slots, Way, Workers
+from components.task_executors.remote import Workers
 from components.task_executors.remote_host import HostAddress
+from components.task_executors.slots import AT_ONCE, Slots
+from components.task_executors.ways import Way
 
 pytestmark = pytest.mark.mysql
 WAY = Way(HostAddress("login1", 22, "u", (), b""), "cmp_1", "crd_1", 1, connections=2)
+
+
+class Pool:
+    """Has as many connections as it is told."""
+
+    def __init__(self, connected: int = 0) -> None:
+        self.connected, self.busy_ones, self.kept = connected, connected, [99]
+
+    def connections(self) -> Counter[str]:
+        return Counter({WAY.slot: self.connected})
+
+    def busy(self) -> Counter[str]:
+        return Counter({WAY.slot: self.busy_ones})
+
+    def keep(self, _slot: str, most: int, *, end_busy: bool = False) -> None:
+        self.kept.append(most)
+        self.connected = min(self.connected, most)
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -22,45 +43,101 @@ def unit(database: str) -> Any:
     connected.dispose()
 
 
-def may(unit: Any, slots: Slots, in_use: int) -> bool:
+def a_pool(owner: str, connected: int = 0) -> Slots:
+    pool: Any = Pool(connected)
+    found = Slots(pool, owner)
+    found.sound_since = AT_ONCE
+    return found
+
+
+def may(unit: Any, slots: Slots, planned: int = 0, way: Way = WAY) -> bool:
     with unit("test.claim") as tx:
-        return slots.may_connect(tx, WAY, in_use)
+        return slots.claim(tx, way, planned)
 
 
-def owners(unit: Any) -> list[str | None]:
+def tend(unit: Any, slots: Slots) -> None:
+    slots.due_at = AT_ONCE
+    slots.tend(unit)
+
+
+def owners(unit: Any, where: str = "n < 100") -> list[str | None]:
     with unit("test.look") as tx:
-        return [row[0] for row in tx.exec_driver_sql("SELECT owner FROM host_slots ORDER BY n").all()]
+        return [row[0] for row in tx.exec_driver_sql(f"SELECT owner FROM host_slots WHERE {where} ORDER BY n").all()]
+
+
+def run_out(unit: Any, where: str = "1 = 1") -> None:
+    with unit("test.silence") as tx:
+        tx.exec_driver_sql(f"UPDATE host_slots SET until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE {where}")
 
 
 def test_all_replicas_together_have_no_more_connections_than_the_host_allows(unit: Any) -> None:
-    one, two = Slots("one"), Slots("two")
+    one, two = a_pool("one"), a_pool("two")
     assert [may(unit, one, 0), may(unit, one, 1), may(unit, one, 2), may(unit, two, 0)] == [True, True, False, False]
     assert owners(unit) == ["one", "one"]
-    with unit("test.silence") as tx:  # One died: its lease ran out.
-        tx.exec_driver_sql("UPDATE host_slots SET until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE n = 1")
+    run_out(unit, "n = 1")  # One died: its lease ran out.
     assert [may(unit, two, 0), may(unit, two, 1)] == [True, False]
 
 
-def test_a_slot_is_renewed_while_used_and_given_back_when_cold(unit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "RENEW_SECONDS", 0.0)
-    monkeypatch.setattr(remote, "COLD_SECONDS", 0.0)
-    slots = Slots("one")
-    assert may(unit, slots, 0)
-    with unit("test.old") as tx:
-        tx.exec_driver_sql("UPDATE host_slots SET until = UTC_TIMESTAMP(6) WHERE owner = 'one'")
-    slots.tend(unit, {WAY.slot: 1})
-    with unit("test.look") as tx:
-        assert tx.exec_driver_sql("SELECT COUNT(*) FROM host_slots WHERE owner = 'one' AND until > UTC_TIMESTAMP(6) + INTERVAL 5 SECOND").scalar_one() == 1
-    slots.tend(unit, {})
-    slots.tend(unit, {})
+def test_a_lease_that_ran_out_while_mysql_was_away_is_not_taken_from_an_owner_who_could_not_renew_it(unit: Any) -> None:
+    one, two = a_pool("one", 2), a_pool("two")
+    one.pool.busy_ones = 0  # type: ignore[attr-defined]
+    assert [may(unit, one, 0), may(unit, one, 1)] == [True, True]
+    run_out(unit)
+    two.doubt()
+    assert not may(unit, two)
+    assert owners(unit) == ["one", "one"]
+    two.sound_since = AT_ONCE
+    may(unit, two)
+    assert owners(unit) == ["two", "one"]  # It had a lease's time to renew it, and did not.
+
+
+def test_a_slot_is_renewed_while_used_and_given_back_when_cold(unit: Any) -> None:
+    slots = a_pool("one")
+    assert may(unit, slots)
+    slots.pool.connected = 1  # type: ignore[attr-defined]
+    run_out(unit)
+    tend(unit, slots)
+    assert owners(unit, "until > UTC_TIMESTAMP(6) + INTERVAL 5 SECOND") == ["one"]
+    slots.pool.connected = 0  # type: ignore[attr-defined]
+    tend(unit, slots)
     assert owners(unit) == [None, None]
+
+
+def test_what_others_have_by_now_is_ended_and_what_was_claimed_unknown_to_us_is_found(unit: Any) -> None:
+    slots = a_pool("one", 2)
+    with unit("test.other") as tx:
+        tx.exec_driver_sql("INSERT INTO host_slots VALUES ('login1:22', 0, 'two', UTC_TIMESTAMP(6) + INTERVAL 9 SECOND), ('login1:22', 1, 'one', UTC_TIMESTAMP(6))")
+    tend(unit, slots)
+    assert (slots.held, slots.pool.kept[-1]) == ({WAY.slot: [1]}, 1)  # type: ignore[attr-defined]
+
+
+def test_who_has_none_for_the_longest_time_is_next_and_who_has_some_gives_one_up(unit: Any) -> None:
+    one, two, three = a_pool("one"), a_pool("two"), a_pool("three")
+    two.waits[WAY.slot] = (time.monotonic() - 5.0, time.monotonic())
+    assert [may(unit, one, 0), may(unit, one, 1), may(unit, two), may(unit, three)] == [True, True, False, False]
+    with unit("test.slow") as tx:  # On a slow machine they would have to look again meanwhile.
+        tx.exec_driver_sql("UPDATE host_slots SET until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE WHERE n > 100")
+    one.pool.connected = 2  # type: ignore[attr-defined]
+    tend(unit, one)
+    assert (one.pool.kept[-1], one.allowed(WAY), owners(unit)) == (2, 1, ["one", "one"])  # type: ignore[attr-defined]
+    one.tend(unit)
+    assert (one.pool.kept[-2:], owners(unit)) == ([1, 2], ["one", None])  # type: ignore[attr-defined]
+    assert [may(unit, each, planned) for each, planned in ((one, 1), (three, 0), (two, 0))] == [False, False, True]
+    assert [each for each in owners(unit, "n > 100") if each] == []
+
+
+def test_a_budget_that_was_lowered_takes_the_higher_slots(unit: Any) -> None:
+    slots = a_pool("one")
+    assert [may(unit, slots, 0), may(unit, slots, 1)] == [True, True]
+    lowered = Way(WAY.address, "cmp_1", "crd_1", 2, connections=1)
+    assert [may(unit, slots, 0, lowered), may(unit, slots, 1, lowered)] == [True, False]
 
 
 def test_an_executor_that_leaves_gives_its_slots_back_at_once(unit: Any) -> None:
-    pool: Any = SimpleNamespace(close=lambda: None)
     ways: Any = None
+    pool: Any = Pool()
     leaving = Workers(pool=pool, unit_of_work=unit, task_types={}, ways=ways, owner="one")
-    assert may(unit, leaving.slots, 0)
+    assert may(unit, leaving.slots)
     leaving.close()
     assert owners(unit) == [None, None]
-    assert may(unit, Slots("two"), 0)
+    assert may(unit, a_pool("two"))

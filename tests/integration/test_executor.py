@@ -1,7 +1,6 @@
 """E1–E3 on real databases: an attempt begins once per epoch, ends where it is still ours, and a zombie touches nothing."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -26,7 +25,8 @@ from components.task_executors.executor import Executor, Happened, Work
 from components.task_executors.noop import TASK_TYPES
 from components.task_executors.noop.planner import PLANNER
 from components.task_executors.plugin import Commit
-from components.task_executors.remote import Way, Workers
+from components.task_executors.remote import Workers
+from components.task_executors.ways import Way
 from components.task_scheduler.handler import Handler as Scheduler
 from components.task_scheduler.timers import TimerLoop
 from components.workflow_generator.handler import Handler as Generator
@@ -324,7 +324,7 @@ def test_an_order_whose_host_may_not_be_asked_is_in_doubt_if_its_job_may_run(wor
         with world.unit("nothing") as tx:
             tx.exec_driver_sql("DELETE FROM jobs")
     ways = SimpleNamespace(find=lambda *_: Way(None, "cmp_1", "crd_1", 1, 0, ("AUTH_REQUIRED", "the key was refused")))
-    pool = SimpleNamespace(poll=lambda: (), connections=Counter)
+    pool = SimpleNamespace(poll=lambda: (), freed=False)
     task_types = {each.name: replace(each, once=True) for each in TASK_TYPES}
     workers = Workers(pool=pool, unit_of_work=world.unit, task_types=task_types, ways=ways, owner="two")  # type: ignore[arg-type]
     workers.start(replace(work, order=structs.replace(work.order, epoch=2)))

@@ -128,7 +128,7 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "hosts.claim_watches": lambda tx: hosts.claim_watches(tx, HOSTS, owner="x", seconds=10),
     "hosts.looked": lambda tx: hosts.looked(tx, HOSTS[0]),
     "hosts.claim_slot": lambda tx: hosts.claim_slot(tx, "host-1:22", count=4, owner="x", seconds=10),
-    "hosts.renew_slots": lambda tx: hosts.renew_slots(tx, owner(1), seconds=10),
+    "hosts.renew_slots": lambda tx: hosts.renew_slots(tx, owner(1), ["host-1:22", "host-2:22"], seconds=10),
     "hosts.give_back_slot": lambda tx: hosts.give_back_slot(tx, "host-1:22", 1, owner(1)),
     "instances.remove": lambda tx: instances.remove(tx, owner(1)),
     "access.find_token": lambda tx: access.find_token(tx, f"{7:012d}"),

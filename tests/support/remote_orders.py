@@ -6,14 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from app.messages.envelope import Subject
-from app.workflow.execution import Outcome
+from app.workflow.execution import Outcome, Succeeded
 from components.task_executors import environment, submission
-from components.task_executors.plugin import Commit, Exec, OperationFailed, TaskType, WorkOrder
+from components.task_executors.plugin import Commit, Exec, OperationFailed, Steps, TaskType, WorkOrder
 from components.task_executors.remote_host import HostAddress
 from components.task_executors.submission.ends import HOST_TYPES
 from components.task_executors.workers import CommitRequested, Finished, Pool
 
-TYPES: Mapping[str, TaskType] = {each.name: each for each in (*environment.TASK_TYPES, *submission.TASK_TYPES, *HOST_TYPES)}
+
+def nap(order: WorkOrder) -> Steps:
+    """Keeps a connection at work for as long as the model says."""
+    yield Exec(("sleep", str(order.model["seconds"])))
+    return Succeeded({})
+
+
+TYPES: Mapping[str, TaskType] = {each.name: each for each in (*environment.TASK_TYPES, *submission.TASK_TYPES, *HOST_TYPES, TaskType("NAP", nap))}
 
 
 def a_snapshot(scratch: Path | str = "/scratch", *, process: str = "prc_1", program: str = "/bin/sh", **parts: Any) -> dict[str, Any]:
@@ -47,9 +54,14 @@ class Executor:
         self.pool = pool
         self.commits: list[tuple[str, Commit]] = []
         self.outcomes: dict[str, Finished] = {}
+        self.waiting: list[tuple[Any, ...]] = []
 
     def start(self, order: WorkOrder, address: HostAddress, storages: Any = None) -> None:
-        self.pool.start(order, TYPES[order.task_type], address, storages)
+        self.waiting.append((order, TYPES[order.task_type], address, storages))
+        self.begin()
+
+    def begin(self) -> None:
+        self.waiting = [each for each in self.waiting if not self.pool.start(*each)]
 
     def run(self, order: WorkOrder, address: HostAddress, *, seconds: float = 60.0) -> Outcome:
         self.outcomes.pop(order.token, None)
@@ -63,6 +75,7 @@ class Executor:
                 event.answer(True)
             else:
                 self.outcomes[event.token] = event
+        self.begin()
 
     def wait(self, tokens: Sequence[str], *, seconds: float = 60.0) -> list[Outcome]:
         ends_at = time.monotonic() + seconds

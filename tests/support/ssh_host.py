@@ -91,6 +91,12 @@ class SshServer:
             self.process = None
 
     @property
+    def connections(self) -> int:
+        """Open, as our side's kernel counts them: exact also for a process that has just been killed."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(state == "01" and remote.endswith(f":{self.port:04X}") for _, _, remote, state, *_ in rows)
+
+    @property
     def log(self) -> str:
         return (self.base / "log").read_text(errors="replace")
 
