@@ -6,7 +6,7 @@ host (new keys) closes it. Orders wait here until a worker is free and the host'
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.errors import Transient
@@ -143,29 +143,23 @@ class Workers:
         way = self.under_way.pop(token, None)
         if way is None or isinstance(outcome, InDoubt):
             return
-        condition = outcome.condition if isinstance(outcome, Failed) else None
-        key = (way.compute_resource_id, way.credential_id)
-        act: Callable[[Transaction], None] | None = None
+        refused = outcome if isinstance(outcome, Failed) else None
+        condition = refused and refused.condition
         if condition == "AUTH_REQUIRED":
             metrics.count("airavata_ssh_auth_failures_total", host=way.compute_resource_id)
-        if condition in TRIPPING and isinstance(outcome, Failed):
-            detail, tripped = outcome.message, str(condition)
-
-            def act(tx: Transaction) -> None:
-                hosts.open_circuit(tx, compute_resource_id=key[0], credential_id=key[1], condition=tripped, detail=detail, host_version=way.version)
-                if tripped == "HOST_KEY_CHANGED":
-                    catalogue.suspend(tx, key[0])
-
-        elif condition is None and key in self.circuits:
-
-            def act(tx: Transaction) -> None:
-                self._close(tx, way)
-
-        if act is not None:
-            try:
-                with self.unit_of_work("executor.circuit") as tx:
-                    act(tx)
-                self.circuits_read = float("-inf")
-                self.ways.remembered.clear()
-            except Transient as fault:
-                self.log.warning("circuit not stored", fault=fault)
+        if condition not in TRIPPING and (condition is not None or (way.compute_resource_id, way.credential_id) not in self.circuits):
+            return
+        try:
+            with self.unit_of_work("executor.circuit") as tx:
+                if refused is None or condition is None:
+                    self._close(tx, way)
+                else:
+                    hosts.open_circuit(
+                        tx, compute_resource_id=way.compute_resource_id, credential_id=way.credential_id, condition=condition, detail=refused.message, host_version=way.version
+                    )
+                if condition == "HOST_KEY_CHANGED":
+                    catalogue.suspend(tx, way.compute_resource_id)
+            self.circuits_read = float("-inf")
+            self.ways.remembered.clear()
+        except Transient as fault:
+            self.log.warning("circuit not stored", fault=fault)
