@@ -147,10 +147,5 @@ def _origin(value: bytes) -> Origin:
     return found
 
 
-def decode_record(record: Record) -> Envelope:
-    """An outbox row, timer or dead letter → envelope. Raises Unreadable."""
-    return decode(record.topic, record.partition, headers_of(record.headers), record.payload)
-
-
 def _text(value: bytes | None) -> str:
     return value.decode(errors="replace") if value else ""

@@ -24,20 +24,19 @@ class State(StrEnum):
 
 _S = State
 SEEN = frozenset({_S.HELD, _S.SUBMITTED, _S.QUEUED, _S.ACTIVE, _S.SUSPENDED, _S.UNKNOWN, _S.NON_CRITICAL_FAIL})
-_ENDS = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELED, _S.LOST})
+TERMINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELED, _S.LOST})
 
 
 def _after_seen(state: State) -> frozenset[State]:
     """Any other seen state (SUBMITTED only from HELD: released), or an end."""
     others = SEEN - {state} - (frozenset() if state is _S.HELD else {_S.SUBMITTED})
-    return frozenset(others | _ENDS)
+    return frozenset(others | TERMINAL)
 
 
 NEXT: Mapping[State, AbstractSet[State]] = {
     _S.PREPARED: {_S.SUBMITTING, _S.CANCELED},
     _S.SUBMITTING: {_S.HELD, _S.SUBMITTED, _S.FAILED, _S.IN_DOUBT},
-    _S.IN_DOUBT: SEEN | _ENDS | {_S.PREPARED},
+    _S.IN_DOUBT: SEEN | TERMINAL | {_S.PREPARED},
     **{state: _after_seen(state) for state in SEEN},
-    **dict.fromkeys(_ENDS, frozenset()),
+    **dict.fromkeys(TERMINAL, frozenset()),
 }
-TERMINAL = _ENDS

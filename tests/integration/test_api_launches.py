@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.messages import codec
 from app.messages.envelope import Record
 from app.workflow.generation import check
 from app.workflow.planners.batch_application import plan
+from tests.support.builders import decoded
 from tests.support.rest import Client, Rest, a_place, a_shape, fresh, serving
 
 pytestmark = pytest.mark.mysql
@@ -36,7 +36,7 @@ def stored(rest: Rest, gateway_id: str) -> dict[str, int]:
 
 def messages(rest: Rest, experiment_id: str) -> list[Any]:
     rows = rest.rows("SELECT mid, topic, part, k, headers, payload FROM outbox WHERE k = %s OR k IN (SELECT id FROM processes WHERE experiment_id = %s) ORDER BY id", experiment_id, experiment_id)
-    return [codec.decode_record(Record(*row)) for row in rows]
+    return [decoded(Record(*row)) for row in rows]
 
 
 def faults(answer: Any) -> set[tuple[str, str]]:

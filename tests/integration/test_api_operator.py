@@ -11,6 +11,7 @@ from app.messages.envelope import Envelope, Origin, Record, Subject
 from app.mysql import dead_letters, outbox, shards
 from app.mysql.dead_letters import DeadLetter
 from app.mysql.unit_of_work import now
+from tests.support.builders import decoded
 from tests.support.rest import Client, Rest, fresh
 
 pytestmark = pytest.mark.mysql
@@ -70,7 +71,7 @@ def test_a_replay_goes_to_the_group_that_set_it_aside_and_keeps_the_events_name(
     answer = operator.send_json("POST", f"{LETTERS}/{letter}/replays", {"reason": "the bug is mended"})
     assert (answer.status_code, answer.json()["settled"], answer.json()["settled_by"], answer.json()["settled_reason"]) == (202, "REPLAYED", "olga", "the bug is mended")
     (record,) = waiting(rest, topic)
-    sent, before = codec.decode_record(record), a_message(topic)
+    sent, before = decoded(record), a_message(topic)
     assert (sent.only, sent.event_id, sent.subject, sent.body, sent.partition, sent.key) == ("dev.scheduler", before.event_id, before.subject, before.body, 7, before.key)
     assert sent.mid == record.mid == ids.digest("replay", letter) != before.mid
     assert sent.origin is not None
@@ -85,14 +86,14 @@ def test_the_origin_of_a_copy_is_kept(rest: Rest, operator: Client, topic: str) 
     letter = a_letter(rest, topic, record=codec.encode(a_message(topic, origin=origin, only="dev.other")))
     assert operator.read(f"{LETTERS}/{letter}")["event_id"] == ids.named("evt", ids.digest("first"))
     operator.made(f"{LETTERS}/{letter}/replays", {"reason": "again"})
-    sent = codec.decode_record(waiting(rest, topic)[0])
+    sent = decoded(waiting(rest, topic)[0])
     assert (sent.origin, sent.only) == (origin, "dev.scheduler")
 
 
 def test_what_the_relay_set_aside_goes_to_every_group(rest: Rest, operator: Client, topic: str) -> None:
     letter = a_letter(rest, topic, group="relay", offset=None)
     operator.made(f"{LETTERS}/{letter}/replays", {"reason": "the topic is there now"})
-    sent = codec.decode_record(waiting(rest, topic)[0])
+    sent = decoded(waiting(rest, topic)[0])
     assert (sent.only, sent.origin) == ("", None)
 
 

@@ -20,6 +20,7 @@ from app.mysql import positions, timers
 from app.mysql.unit_of_work import Transaction
 from app.workflow.decision import Refused
 from observability import metrics
+from tests.support.builders import decoded
 from tests.support.delivery import Delivery, until
 
 WANTS = frozenset({"RetryDue"})
@@ -224,7 +225,7 @@ def test_a_message_whose_handler_raises_is_set_aside_alone_and_comes_again_for_i
     assert delivery.one("SELECT COUNT(*) FROM timers") == 2
     with delivery.unit("look") as tx:
         tx.exec_driver_sql("UPDATE timers SET due_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
-        due = [codec.decode_record(each) for each in timers.take_due(tx, limit=10)]
+        due = [decoded(each) for each in timers.take_due(tx, limit=10)]
     assert {each.only for each in due} == {delivery.group}
     assert {each.event_id for each in due} == {messages[3].event_id, messages[7].event_id}
     assert {each.origin.error for each in due if each.origin} == {"ValueError: boom", "Illegal: no"}
@@ -249,7 +250,7 @@ def test_an_unreadable_record_is_a_dead_letter_at_once_and_so_is_one_after_five_
             due = timers.take_due(tx, limit=1)
         if not due:
             break
-        message = codec.decode_record(due[0])
+        message = decoded(due[0])
     assert metrics.value("airavata_messages_total", verdict="dead_letter") == wanted + 1
     assert delivery.one("SELECT MAX(tries) FROM dead_letters") == 5
     assert delivery.one("SELECT COUNT(*) FROM dead_letters WHERE tries = 5 AND first_seen < created_at") == 1, "first seen is when it was first set aside"
@@ -280,7 +281,7 @@ def test_a_strangers_message_that_is_set_aside_comes_back_without_what_no_timer_
     turn_until(loop, lambda: len(handler.seen) == 1)
     with delivery.unit("test") as tx:
         tx.exec_driver_sql("UPDATE timers SET due_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
-        (copy,) = (codec.decode_record(each) for each in timers.take_due(tx, limit=10))
+        (copy,) = (decoded(each) for each in timers.take_due(tx, limit=10))
     assert (copy.event_id, copy.traceparent, copy.only) == (odd.event_id, "", delivery.group)
     assert metrics.value("airavata_context_invalid_total", from_="message") > 0
 

@@ -2,9 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from app.messages import ids
+from app.messages import codec, ids
 from app.messages.commands import AttemptAbandoned, DeadlineDue, RetryDue
-from app.messages.envelope import Envelope, Subject
+from app.messages.envelope import Envelope, Record, Subject
 from app.messages.events import ProcessPlanned, TaskFailed
 from app.messages.placement import Placement
 from app.messages.topics import Topics
@@ -16,6 +16,11 @@ SECOND = timedelta(seconds=1)
 TOPICS, PLACEMENT = Topics(), Placement()
 JITTER_ONE_HALF = b"\x80" + bytes(15)
 GATEWAY, EXPERIMENT, PROCESS = "gw_1", "exp_1", "prc_1"
+
+
+def decoded(record: Record) -> Envelope:
+    """An outbox row, timer or dead letter."""
+    return codec.decode(record.topic, record.partition, codec.headers_of(record.headers), record.payload)
 
 
 def loaded(edges: str = "a", *, state: process.State = process.State.STARTED, task_type: str = "NOOP", **states: task.State) -> Loaded:

@@ -10,7 +10,7 @@ from app.workflow.execution import Outcome, Succeeded
 from components.task_executors import environment, submission
 from components.task_executors.plugin import Commit, Exec, OperationFailed, Steps, TaskType, WorkOrder
 from components.task_executors.remote_host import HostAddress
-from components.task_executors.submission.ends import HOST_TYPES
+from components.task_executors.submission.ends import KILL, LOOK
 from components.task_executors.workers import CommitRequested, Finished, Pool
 
 
@@ -20,7 +20,7 @@ def nap(order: WorkOrder) -> Steps:
     return Succeeded({})
 
 
-TYPES: Mapping[str, TaskType] = {each.name: each for each in (*environment.TASK_TYPES, *submission.TASK_TYPES, *HOST_TYPES, TaskType("NAP", nap))}
+TYPES: Mapping[str, TaskType] = {each.name: each for each in (*environment.TASK_TYPES, *submission.TASK_TYPES, LOOK, KILL, TaskType("NAP", nap))}
 
 
 def a_snapshot(scratch: Path | str = "/scratch", *, process: str = "prc_1", program: str = "/bin/sh", **parts: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from app.messages import codec, commands, ids, trace
 from app.messages.envelope import Envelope, Origin, Subject
 from app.messages.events import TaskFailed
 from app.messages.placement import Placement
+from tests.support.builders import decoded
 
 SUBJECT = Subject("gw_1", "exp_1", "prc_1", "tsk_1", "ENV_SETUP", 2, 3)
 TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
@@ -43,7 +44,7 @@ def test_ids_derive_from_their_cause_and_no_two_lists_collide():
 
 def test_an_envelope_comes_back_whole():
     envelope, record = a_record(origin=Origin("ab" * 16, "t", 1, 2, "2026-11-23T14:00:00.000000Z", "Illegal"), only="g", body=TaskFailed("X", "why", exit_code=3))
-    assert codec.decode_record(record) == envelope
+    assert decoded(record) == envelope
     assert record.key == "prc_1-tsk_1"
 
 

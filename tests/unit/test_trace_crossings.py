@@ -14,7 +14,7 @@ from app.workflow.graph import Loaded
 from app.workflow.planners import batch_application
 from app.workflow.task import State
 from components.task_scheduler import sweeper, timers
-from tests.support.builders import COMMANDS, EXPERIMENT, NOON, PLACEMENT, PROCESS, TOPICS, a_failure, a_message, decide, loaded, planned
+from tests.support.builders import COMMANDS, EXPERIMENT, NOON, PLACEMENT, PROCESS, TOPICS, a_failure, a_message, decide, decoded, loaded, planned
 
 REQUEST = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RUN = trace.skeleton(REQUEST, "experiment", EXPERIMENT)
@@ -73,7 +73,7 @@ def test_what_is_set_aside_comes_back_with_its_context_and_names_the_one_that_wa
     message = a_message(TaskSucceeded(), "a")
     record = codec.encode(Envelope(**{name: getattr(message, name) for name in message.__struct_fields__} | {"traceparent": attempt("a", 1)}), at=NOON, step="s#1")
     received = Received("t", 7, 3, record.key, codec.headers_of(record.headers), record.payload, 0)
-    culprit = aside.Culprit(received, "Illegal", "why", codec.decode_record(record))
+    culprit = aside.Culprit(received, "Illegal", "why", decoded(record))
     timer, letter = aside._copy(culprit, "group", NOON), aside._dead(culprit, "group", NOON)
     assert timer is not None
     assert (timer.message.traceparent, timer.message.cause) == (attempt("a", 1), record.mid.hex())

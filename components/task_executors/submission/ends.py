@@ -33,4 +33,3 @@ def _nonce(order: WorkOrder) -> str:
 
 LOOK = TaskType("LOOK", look_steps, deadline_seconds=LOOK_SECONDS + 15.0)
 KILL = TaskType("KILL", kill_steps, deadline_seconds=KILL_SECONDS + 15.0)
-HOST_TYPES = (LOOK, KILL)
