@@ -55,6 +55,12 @@ def lock(tx: Transaction, attempt_ids: Iterable[str]) -> dict[str, Held]:
     return {row[0]: Held(row[0], row[1], row[2], row[3], State(row[4]), row[5], row[6], row[7]) for row in among(tx, query, attempt_ids)}
 
 
+def over(tx: Transaction, attempt_ids: Iterable[str]) -> dict[str, str]:
+    """Those that have ended → why, as their task tells it. A plain read: they stay so."""
+    query = "SELECT a.id, t.reason FROM attempts a JOIN tasks t ON t.id = a.task_id WHERE a.id IN ({}) AND a.state IN ('SUCCEEDED', 'FAILED', 'CANCELED')"
+    return {row[0]: row[1] for row in among(tx, query, attempt_ids)}
+
+
 def start(tx: Transaction, attempt_ids: Sequence[str], *, owner: str, now: datetime) -> None:
     """E1: DISPATCHED → RUNNING for locked rows whose epoch is the command's."""
     if attempt_ids:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import among, from_json, marks, to_json
+from app.mysql.rows import among, from_json, to_json
 from app.mysql.unit_of_work import Transaction
-from app.workflow.job import State
+from app.workflow.job import SEEN, TERMINAL, State
 
-WATCHED = ("HELD", "SUBMITTED", "QUEUED", "ACTIVE", "SUSPENDED", "UNKNOWN", "NON_CRITICAL_FAIL")
+_OPEN = (
+    f"state IN ('SUBMITTING', 'IN_DOUBT', {', '.join(repr(str(each)) for each in sorted(SEEN))}) AND (state NOT IN ('SUBMITTING', 'IN_DOUBT') "
+    "OR EXISTS (SELECT 1 FROM attempts a WHERE a.id = jobs.attempt_id AND a.state IN ('SUCCEEDED', 'FAILED', 'CANCELED')))"
+)
 _PREPARE = """INSERT INTO jobs (id, attempt_id, task_id, process_id, experiment_id, compute_resource_id, epoch, state, state_since, script_sha256, work_dir, document, wall_time_seconds, created_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, 'SUBMITTING', %s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE state = IF(state IN ('PREPARED', 'IN_DOUBT', 'SUBMITTING'), 'SUBMITTING', state), epoch = VALUES(epoch), state_since = VALUES(state_since),
@@ -67,43 +70,30 @@ def of_attempts(tx: Transaction, attempt_ids: Iterable[str]) -> dict[str, Job]:
     return {row[1]: _job(row) for row in among(tx, f"SELECT {_COLUMNS} FROM jobs WHERE attempt_id IN ({{}})", attempt_ids)}
 
 
-def watched_on(tx: Transaction, compute_resource_id: str, *, limit: int) -> list[Job]:
-    """Open jobs of a host whose id is stored, oldest first."""
-    found = tx.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM jobs WHERE compute_resource_id = %s AND state IN ({marks(WATCHED)}) ORDER BY id LIMIT %s", (compute_resource_id, *WATCHED, limit)
-    ).all()
-    return [_job(row) for row in found]
+def watched_on(tx: Transaction, compute_resource_id: str, *, after: str, limit: int) -> list[Job]:
+    """Open jobs of a host whose id is stored, or that nobody else asks for since their attempt has ended; by their own ids, those behind `after`."""
+    query = f"SELECT {_COLUMNS} FROM jobs WHERE compute_resource_id = %s AND {_OPEN} AND id > %s ORDER BY id LIMIT %s"
+    return [_job(row) for row in tx.exec_driver_sql(query, (compute_resource_id, after, limit)).all()]
 
 
 def hosts_with_open_jobs(tx: Transaction) -> list[str]:
-    return [row[0] for row in tx.exec_driver_sql(f"SELECT DISTINCT compute_resource_id FROM jobs WHERE state IN ({marks(WATCHED)})", WATCHED).all()]
+    return [row[0] for row in tx.exec_driver_sql(f"SELECT DISTINCT compute_resource_id FROM jobs WHERE {_OPEN}").all()]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What a look made of a job: its next state, and at the end what is kept for ever."""
-
-    job: Job
-    state: State
-    reason: str = ""
-    exit_code: int | None = None
-    missing_since: datetime | None = None
-    evidence: tuple[str, ...] = ()
-    stdout_tail: bytes | None = None
-    stderr_tail: bytes | None = None
-
-
-def saw(tx: Transaction, seen: Seen, *, now: datetime) -> None:
-    """One job's change; jobs change rarely, so one statement each."""
-    ended = seen.state in {State.COMPLETED, State.FAILED, State.CANCELED, State.LOST}
-    tx.exec_driver_sql(
+def saw(
+    tx: Transaction, job: Job, state: State, reason: str = "", *, exit_code: int | None = None, missing_since: datetime | None = None, evidence: Sequence[str] = (),
+    tails: tuple[bytes | None, bytes | None] = (None, None), scheduler_job_id: str | None = None, now: datetime,
+) -> bool:
+    """What a look made of a job; False: it was moved since it was read. Jobs change rarely, so one statement each. `tails`: of stdout and stderr, once it has ended."""
+    return bool(tx.exec_driver_sql(
         "UPDATE jobs SET state_since = IF(state = %s, state_since, %s), state = %s, reason = %s, exit_code = %s, missing_since = %s, evidence = COALESCE(%s, evidence), "
-        "stdout_tail = COALESCE(%s, stdout_tail), stderr_tail = COALESCE(%s, stderr_tail), captured_at = IF(%s IS NULL, captured_at, %s), finished_at = %s WHERE id = %s",
+        "stdout_tail = COALESCE(%s, stdout_tail), stderr_tail = COALESCE(%s, stderr_tail), captured_at = IF(%s IS NULL, captured_at, %s), finished_at = %s, "
+        "scheduler_job_id = COALESCE(scheduler_job_id, %s) WHERE id = %s AND state = %s",
         (
-            seen.state, now, seen.state, seen.reason[:512], seen.exit_code, seen.missing_since, to_json(list(seen.evidence)) if seen.evidence else None,
-            seen.stdout_tail, seen.stderr_tail, seen.stdout_tail, now, now if ended else None, seen.job.id,
+            state, now, state, reason[:512], exit_code, missing_since, to_json(list(evidence)) if evidence else None, *tails, tails[0], now, now if state in TERMINAL else None,
+            scheduler_job_id, job.id, job.state,
         ),
-    )  # fmt: skip
+    ).rowcount)  # fmt: skip
 
 
 def _job(row: Any) -> Job:

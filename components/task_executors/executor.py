@@ -25,7 +25,7 @@ from app.mysql import attempts, jobs, outbox, outputs, processes
 from app.mysql.attempts import Held
 from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, judged, now, tell
 from app.workflow import execution, job
-from app.workflow.attempt import State
+from app.workflow.attempt import TERMINAL, State
 from app.workflow.decision import Refused
 from app.workflow.execution import Failed, InDoubt, Outcome, Submitted, Succeeded
 from components.task_executors import facts, figures
@@ -188,10 +188,11 @@ class Executor:
         order, at = work.order, now(tx)
         tell(tx, token=(order.token,), process=(order.subject.process,))
         row = attempts.lock(tx, [order.token])[order.token]
-        if row.epoch != order.epoch or row.state is not State.RUNNING:
-            return False
         known = jobs.of_attempts(tx, [order.token]).get(order.token)
-        if row.owner != self.instance:  # Our own step 3, repeated after an unknown outcome, has already given the attempt away.
+        stray = row.state in TERMINAL and change.state == "SUBMITTED" and known is not None and known.state in {job.State.SUBMITTING, job.State.IN_DOUBT}
+        if not stray and (row.epoch != order.epoch or row.state is not State.RUNNING):
+            return False  # But the id of what was started for an attempt that was ended meanwhile is kept: its watcher ends it.
+        if not stray and row.owner != self.instance:  # Our own step 3, repeated after an unknown outcome, has already given the attempt away.
             return known is not None and change.state == "SUBMITTED" and known.scheduler_job_id == change.values["scheduler_job_id"]
         if known is not None and known.state in job.TERMINAL:
             return False  # Written by a release that ended the job before its attempt: this attempt ends, too, and starts nothing.

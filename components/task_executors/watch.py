@@ -1,15 +1,16 @@
 """The job executor's second loop: it watches the jobs of the hosts whose `host_watches` row it holds. Adoption is nothing but taking the row.
 
 One exec per host and interval looks at all its jobs; pure verdicts (submission/watch.py) say what that means; one transaction ends attempts, moves jobs and tells the facts.
-A job is guarded by its attempt's epoch, so a watcher that was overtaken meets 0 rows. Wall time is enforced here, since a FORK job has no scheduler that would.
+A job is guarded by its attempt's epoch, so a watcher that was overtaken meets 0 rows. Wall time is enforced here, since a FORK job has no scheduler that would; and a job that
+outlives its attempt (a deadline passed) is ended here: nobody else knows of it.
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from app import journal
 from app.errors import Transient
@@ -24,12 +25,13 @@ from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now, t
 from app.workflow import execution
 from app.workflow.attempt import State
 from app.workflow.execution import Failed, Succeeded
+from app.workflow.job import TERMINAL
 from components.task_executors import facts, figures, spans
 from components.task_executors.facts import Place
 from components.task_executors.plugin import TaskType, WorkOrder
 from components.task_executors.slots import Slots
 from components.task_executors.submission import ends
-from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, Seen, Verdict, verdict
+from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, KILLS_MAX, Seen, Verdict, unwanted, verdict
 from components.task_executors.ways import Way, Ways
 from components.task_executors.workers import CommitRequested, Finished, Pool
 from observability import logs, metrics, tracing
@@ -47,7 +49,9 @@ class Watched:
     due_at: float = 0.0
     looking: dict[str, Job] = field(default_factory=dict)
     began: int = 0
-    killing: bool = False
+    after: str = ""  # Where the next look begins: round and round, so that no jobs hold up others.
+    killing: tuple[str, ...] = ()  # The tokens of a kill under way.
+    kills: Counter[str] = field(default_factory=Counter)
     seen: float = field(default_factory=time.monotonic)  # When a look last told something, or this host became ours.
 
 
@@ -102,9 +106,10 @@ class Watcher:
     # ---- look -------------------------------------------------------------------------------------------------------------------------------------------
     def _look(self, host: Watched) -> None:
         with self.unit_of_work("watch.read") as tx:
-            found = jobs.watched_on(tx, host.id, limit=JOBS_PER_LOOK_MAX)
+            found = jobs.watched_on(tx, host.id, after=host.after, limit=JOBS_PER_LOOK_MAX)
             at = now(tx)
             way = self.ways.find(tx, host.id, None, None)
+        host.after = found[-1].id if len(found) == JOBS_PER_LOOK_MAX else ""
         young = any(each.submitted_at is not None and (at - each.submitted_at).total_seconds() < YOUNG_SECONDS for each in found)
         host.due_at = time.monotonic() + (min(self.interval_seconds, YOUNG_INTERVAL_SECONDS) if young else self.interval_seconds)
         if found and way.address is not None:
@@ -129,14 +134,16 @@ class Watcher:
         host = self.hosts.get(host_id)
         if host is None:
             return
+        good = isinstance(event.outcome, Succeeded)
+        if not good:
+            self.log.warning("a look or a kill failed", order=kind, host=host_id, fault=str(getattr(event.outcome, "message", event.outcome))[:300])
         if kind == ends.KILL.name:
-            host.killing, host.due_at = False, 0.0
+            host.kills.update(host.killing if good else ())
+            host.killing, host.due_at = (), 0.0
             return
         found, host.looking = host.looking, {}
-        good = isinstance(event.outcome, Succeeded)
         metrics.count("airavata_job_looks_total", host=host_id, outcome="ok" if good else "failed")
         if not isinstance(event.outcome, Succeeded):
-            self.log.warning("a look failed", host=host_id, fault=str(getattr(event.outcome, "message", event.outcome))[:300])
             return
         host.seen = time.monotonic()
         try:
@@ -148,49 +155,47 @@ class Watcher:
     # ---- what it means ------------------------------------------------------------------------------------------------------------------------------------
     def _apply(self, host: Watched, found: dict[str, Job], outcome: Succeeded) -> None:
         seen = ends.seen_of(outcome)
-        overran: list[Job] = []
+        doomed: list[Job] = []
         with self.unit_of_work("watch.commit") as tx:
             at = now(tx)
             hosts.looked(tx, host.id)
-            told: list[tuple[Job, Any, Verdict]] = []
+            over, told = attempts.over(tx, seen), list[tuple[Job, Seen, Verdict]]()
             for token, each in seen.items():
                 job = found[token]
                 means = verdict(each, wall_time_seconds=job.wall_time_seconds, missing_since=job.missing_since, now=at)
-                if means.kill:
-                    overran.append(job)
-                if means.outcome is not None or means.state != job.state or means.missing_since != job.missing_since:
+                if token in over:
+                    means = unwanted(means, each, was=job.state, stored=job.scheduler_job_id is not None, wall_time_seconds=job.wall_time_seconds, why=over[token])
+                if means.kill and (token not in over or host.kills[token] < KILLS_MAX):
+                    doomed.append(job)
+                if means.state != job.state or means.missing_since != job.missing_since:
                     told.append((job, each, means))
-            changed = self._save(tx, told, at)
+            changed = self._save(tx, told, over, at)
         spans.looked(host.id, began=host.began, asked=len(found), changed=changed)
-        if overran:
-            self._kill(host, overran)
+        if doomed:
+            self._kill(host, doomed, over)
 
-    def _save(self, tx: Transaction, told: Sequence[tuple[Job, Any, Verdict]], at: datetime) -> list[str]:
-        """The spans of the jobs that changed."""
+    def _save(self, tx: Transaction, told: Sequence[tuple[Job, Seen, Verdict]], over: Mapping[str, str], at: datetime) -> list[str]:
+        """The spans of the jobs that changed. `over`: whose attempts had ended; then the job's end ends nothing else."""
         rows = attempts.lock(tx, (job.attempt_id for job, _, _ in told))
         places = processes.places(tx, (job.process_id for job, _, _ in told))
         ended, messages, changed = [], [], []
         for job, seen, means in told:
             row = rows.get(job.attempt_id)
-            if row is None or row.state is not State.RUNNING or row.owner is not None or row.epoch != job.epoch:
+            if row is None or (job.attempt_id not in over and (row.state is not State.RUNNING or row.owner is not None or row.epoch != job.epoch)):
                 continue  # Overtaken: a newer epoch, a cancel, or somebody else's verdict.
+            last = means.state in TERMINAL
+            tails = (seen.stdout_tail, seen.stderr_tail) if last else (None, None)
+            if not jobs.saw(tx, job, means.state, means.reason, exit_code=means.exit_code, missing_since=means.missing_since, evidence=means.evidence, tails=tails, scheduler_job_id=seen.job_id, now=at):
+                continue  # Another watcher of this host was faster.
             place = places[job.process_id]
             subject = Subject(place.gateway_id, place.experiment_id, job.process_id, job.task_id, "JOB_SUBMISSION", row.number, row.epoch)
             where = Place(place.part, place.trace_context)
-            after_commit(tx, partial(journal.write, "verdict", job=job.id, token=job.attempt_id, epoch=row.epoch, answers=_answers(seen, means), conclusion=means.state))
-            last = means.outcome is not None
+            after_commit(tx, partial(journal.write, "verdict", job=job.id, token=job.attempt_id, epoch=row.epoch, answers=list(means.evidence or seen.answers), conclusion=means.state))
             changed.append(trace.skeleton(place.trace_context, "job", job.attempt_id))
             waited = (at - job.submitted_at).total_seconds() - max(seen.ran_seconds, seen.took_seconds) if job.submitted_at else 0.0
             after_commit(tx, partial(figures.seen, job.compute_resource_id, job.state, means.state, waited_seconds=waited, duplicate=seen.duplicate and last))
-            jobs.saw(
-                tx,
-                jobs.Seen(
-                    job, means.state, means.reason, means.exit_code, means.missing_since, means.evidence, seen.stdout_tail if last else None, seen.stderr_tail if last else None,
-                ),
-                now=at,
-            )  # fmt: skip
             if means.state != job.state:
-                body = JobChanged(job.id, job.state, means.state, means.reason, job.scheduler_job_id)
+                body = JobChanged(job.id, job.state, means.state, means.reason, job.scheduler_job_id or seen.job_id)
                 messages.append(facts.fact(self.topics, subject, where, body, name=f"{job.state}{means.state}{at.timestamp()}"))
             if isinstance(means.outcome, Succeeded | Failed):
                 state, body_of = execution.decide(means.outcome)
@@ -202,14 +207,12 @@ class Watcher:
         outbox.append(tx, messages, placement=self.placement, now=at)
         return changed
 
-    def _kill(self, host: Watched, overran: Sequence[Job]) -> None:
+    def _kill(self, host: Watched, doomed: Sequence[Job], over: Mapping[str, str]) -> None:
+        """What overran its wall time, as long as it lives; what outlives its attempt, a few times: while a kill is under way nobody looks."""
         with self.unit_of_work("watch.read") as tx:
             way = self.ways.find(tx, host.id, None, None)
         if way.address is not None:
-            self.log.warning("jobs overran their wall time", host=host.id, jobs=[each.id for each in overran])
-            host.killing = self._send(ends.KILL, host, way, overran)  # Else after the next look.
-
-
-def _answers(seen: Seen, means: Verdict) -> list[str]:
-    """What each source said, in the order in which they were asked."""
-    return list(means.evidence) or [f"receipt: {seen.receipt or 'none'}", f"live: {seen.alive or 'nothing to look for'}", f"exit file: {'none' if seen.code is None else seen.code}"]
+            last = [each.id for each in doomed if each.attempt_id in over and host.kills[each.attempt_id] == KILLS_MAX - 1]
+            self.log.warning("jobs overran their wall time, or outlive their attempts", host=host.id, jobs=[each.id for each in doomed], for_the_last_time=last)
+            if self._send(ends.KILL, host, way, doomed):  # Else after the next look.
+                host.killing = tuple(each.attempt_id for each in doomed)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tests.checker_histories.bad import FORGOTTEN, a_row, late_relay, settle
 from tests.checker_histories.story import Story, good
-from tests.checker_histories.world import EVENTS, GROUPS, JOBS, SCHEDULER
+from tests.checker_histories.world import EVENTS, GATEWAY, GROUPS, JOBS, SCHEDULER
 
 INNOCENT: dict[str, Callable[[Story], None]] = {}
 
@@ -76,4 +76,29 @@ def a_relay_is_taken_over_late_while_another_fault_is_on(s: Story) -> None:
     s.wait(FORGOTTEN)
     s.fault("f3", "N6", "")
     late_relay(s)
+    settle(s)
+
+
+@innocent
+def a_job_outlives_its_deadline_and_its_watcher_ends_it(s: Story) -> None:
+    """It changes after everything that it was for has ended, and the epoch that its attempt ended with is nobody's."""
+    s.launch("three")
+    s.plan_it("three", "f")
+    s.start("three", "f")
+    token = s.runs("f")
+    s.started("f")
+    with s.commit("timer.move", "scheduler/0") as tx:
+        tx.send("DeadlineDue", topic=SCHEDULER, subject=f"{GATEWAY}/exp_three/prc_three////", key="prc_three")
+    s.relay()
+    due = s.find(SCHEDULER, "DeadlineDue")
+    with s.commit("scheduler.commit", s.scheduler) as tx:
+        tx.over("scheduler", due)
+        s.change("attempts", token, state="CANCELED", epoch=2)
+        s.move(tx, "tasks", "tsk_f", "FAILED", dict(due["h"])["mid"], epoch=2)
+        s.finish(tx, "three", dict(due["h"])["mid"], "FAILED")
+    s.relay()
+    for begin, end, more in (("SUBMITTED", "ACTIVE", {}), ("ACTIVE", "CANCELED", {"finished_at": s.wall(s.wait())})):
+        with s.commit("watch.commit", "executor-job/0") as tx:
+            s.change("jobs", f"job_{token}", state=end, **more)
+            s.fact(tx, "JobChanged", "f", body={"job_id": f"job_{token}", "from_state": begin, "to_state": end, "reason": ""})
     settle(s)

@@ -219,6 +219,18 @@ def test_a_job_that_an_older_release_ended_before_its_attempt_is_not_started_by_
     assert (world.job(), world.sent()) == (("FAILED", None), [])
 
 
+def test_a_job_that_was_started_while_its_attempt_was_ended_keeps_its_id_so_that_its_watcher_can_end_it(world: World) -> None:
+    executor, work = world.submitting("one")
+    with world.unit("deadline") as tx:
+        tx.exec_driver_sql("UPDATE attempts SET state = 'CANCELED', epoch = 2, owner = NULL, finished_at = UTC_TIMESTAMP(6)")
+    assert not executor.commit_change(work, SUBMITTING)
+    assert executor.commit_change(work, SUBMITTED)
+    assert (world.job(), world.attempt()) == (("SUBMITTED", "7@b"), ("CANCELED", 2, None))
+    assert [each.body.to_state for each in world.sent()] == ["SUBMITTED"]
+    assert not executor.commit_change(work, SUBMITTED)
+    assert world.sent() == []
+
+
 @pytest.mark.parametrize(("sent", "expected"), [(True, InDoubt), (False, Failed)], ids=["an earlier epoch may have sent it", "nothing was ever sent"])
 def test_an_order_whose_host_may_not_be_asked_is_in_doubt_if_its_job_may_run(world: World, sent: bool, expected: type) -> None:
     _, work = world.submitting("one")

@@ -219,6 +219,18 @@ def test_a_wrapper_that_comes_late_finds_its_guard_barred(place: Place) -> None:
     assert place.starts() == 1
 
 
+def test_a_wrapper_that_is_barred_before_its_receipt_starts_nothing(place: Place) -> None:
+    """Either it sees the tombstone, or whoever wrote that sees its receipt."""
+    scripts.arm([Entry("host.receipt.before", "pause")], {})
+    assert isinstance(place.submit(), InDoubt)
+    scripts.arm((), {})
+    assert place.order("KILL") == Succeeded({})
+    pid = int(str((place.control / "guard.1").readlink()).split(":")[1])
+    assert place.is_ours(pid)
+    os.kill(pid, signal.SIGCONT)
+    assert (place.ended().code, place.starts()) == (98, 0)
+
+
 def test_an_older_epoch_is_refused(place: Place) -> None:
     """Step 2 ii."""
     assert isinstance(place.submit("sleep 1", epoch=3), Submitted)

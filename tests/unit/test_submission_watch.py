@@ -6,7 +6,7 @@ import pytest
 
 from app.workflow.execution import Failed, Succeeded
 from app.workflow.job import State
-from components.task_executors.submission.watch import Seen, Verdict, parse_look, verdict
+from components.task_executors.submission.watch import Seen, Verdict, parse_look, unwanted, verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIPT = "pid=71 start=9 boot=b1 host=h/1 began=5"
@@ -50,6 +50,51 @@ def test_a_program_that_ended_well_just_before_the_kill_has_completed() -> None:
     assert judged(killed=True, code=0).state is State.COMPLETED
 
 
+WHY = "canceled by somebody"
+OVER = f"; its attempt had ended before: {WHY}"
+
+
+@pytest.mark.parametrize(
+    ("seen", "since", "state", "reason", "kill"),
+    [
+        ({"alive": "yes", "ran_seconds": 1}, None, State.ACTIVE, "active", True),
+        ({"alive": "group", "ran_seconds": 1, "killed": True}, None, State.ACTIVE, "active", True),
+        ({"alive": "no", "killed": True}, None, State.CANCELED, "canceled", False),
+        ({"alive": "no", "killed": True, "code": 143, "took_seconds": 100}, None, State.CANCELED, "canceled", False),
+        ({"alive": "no", "killed": True, "code": 143, "took_seconds": 101}, None, State.FAILED, "wall time exceeded", False),
+        ({"alive": "no", "killed": True, "code": 0}, None, State.COMPLETED, "completed", False),
+        ({"alive": "no", "code": 3}, None, State.FAILED, "exit status 3", False),
+        ({"alive": "no"}, None, State.UNKNOWN, "not seen on the host", False),
+        ({"alive": "no"}, NOW - timedelta(seconds=60), State.LOST, "it vanished from its host without leaving an exit status", False),
+        ({"receipt": ""}, None, State.UNKNOWN, "not seen on the host", False),
+        ({"receipt": ""}, NOW - timedelta(seconds=60), State.LOST, "it vanished from its host without leaving an exit status", False),
+    ],
+)  # fmt: skip
+def test_a_job_whose_attempt_ended_before_it_moves_no_task_and_is_killed_while_it_runs(seen: dict[str, object], since: datetime | None, state: State, reason: str, kill: bool) -> None:
+    shown = Seen("att_1", **{"receipt": RECEIPT, **seen})  # type: ignore[arg-type]
+    found = unwanted(judged(since=since, **seen), shown, was=State.SUBMITTED, stored=True, wall_time_seconds=100, why=WHY)
+    assert (found.state, found.reason, found.outcome, found.kill) == (state, reason + OVER, None, kill)
+
+
+@pytest.mark.parametrize(
+    ("was", "seen", "since", "state", "kill", "missing"),
+    [
+        (State.SUBMITTING, {}, None, State.IN_DOUBT, True, None),
+        (State.SUBMITTING, {"alive": "yes", "receipt": RECEIPT}, None, State.IN_DOUBT, True, None),
+        (State.IN_DOUBT, {"alive": "yes", "receipt": RECEIPT}, None, State.ACTIVE, True, None),
+        (State.IN_DOUBT, {}, NOW - timedelta(seconds=999), State.UNKNOWN, True, None),
+        (State.UNKNOWN, {"cancelled": True}, None, State.UNKNOWN, False, NOW),
+        (State.UNKNOWN, {"cancelled": True}, NOW - timedelta(seconds=60), State.CANCELED, False, NOW - timedelta(seconds=60)),
+    ],
+)  # fmt: skip
+def test_a_job_that_may_not_have_started_is_barred_before_its_absence_counts(
+    was: State, seen: dict[str, object], since: datetime | None, *, state: State, kill: bool, missing: datetime | None
+) -> None:
+    shown = Seen("att_1", **seen)  # type: ignore[arg-type]
+    found = unwanted(verdict(shown, wall_time_seconds=100, missing_since=since, now=NOW), shown, was=was, stored=False, wall_time_seconds=100, why=WHY)
+    assert (found.state, found.kill, found.missing_since, found.reason.endswith(OVER)) == (state, kill, missing, True)
+
+
 def test_another_start_that_the_guard_turned_away_is_told_with_the_end() -> None:
     assert judged(code=0, duplicate=True).evidence == ("duplicate_suppressed: its guard turned another start of this job away",)
     assert judged(code=0).evidence == ()
@@ -85,4 +130,4 @@ def test_a_look_is_read_by_its_frame_and_for_the_tokens_asked_only() -> None:
     noise = "Last login: never\nx att_1 code=0 x\nn att_2 code=0 n\n"
     found = parse_look(f"{noise}n {line} n\n".encode(), "n", {"att_1": "/scratch/.airavata/jobs/att_1"})
     assert list(found) == ["att_1"]
-    assert found["att_1"] == Seen("att_1", "no", RECEIPT, rebooted=True, ran_seconds=25, code=3, took_seconds=15, killed=True, stdout_tail=b"out")
+    assert found["att_1"] == Seen("att_1", "no", RECEIPT, "71@b1", rebooted=True, ran_seconds=25, code=3, took_seconds=15, killed=True, stdout_tail=b"out")

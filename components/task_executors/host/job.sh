@@ -26,6 +26,7 @@ leave() {
   fp job.exit.after
   exit "$1"
 }
+[ ! -e "$control/cancelled" ] || leave 98
 cd "$work" || leave 97
 unset LC_ALL
 read -r first <"$control/script.$n"

@@ -1,4 +1,5 @@
 # kill NONCE: end the jobs whose control directories are on stdin: mark why, TERM to each group, KILL what is left after 5 s. Nothing is signalled that is not provably the job.
+# One that has no receipt is barred first: the wrapper looks for the tombstone after it has written its receipt, so either it leaves by itself or its receipt is found here.
 nonce=$1 controls=$(cat)
 owns() { # The receipt names a group of this boot of this host, whose leader is the one it names, or gone and its number not given anew.
   pid= start= host= its= receipt=
@@ -14,7 +15,8 @@ $controls
 END
   return "$any"
 }
-term() { [ ! -f "$control/exit" ] && owns "$control" && { date +%s | keep "$control/killed"; kill -TERM "-$pid" 2>/dev/null; said=killed; }; printf '\n%s %s %s %s\n' "$nonce" "${control##*/}" "${said:-ended}" "$nonce"; said=; }
+bar() { [ -f "$control/receipt" ] || { mkdir -p "$control" && : >"$control/cancelled" && durable "$control/cancelled"; }; }
+term() { bar; [ ! -f "$control/exit" ] && owns "$control" && { date +%s | keep "$control/killed"; kill -TERM "-$pid" 2>/dev/null; said=killed; }; printf '\n%s %s %s %s\n' "$nonce" "${control##*/}" "${said:-ended}" "$nonce"; said=; }
 lives() { [ -e "$control/killed" ] && owns "$control"; }
 end() { lives && kill -KILL "-$pid" 2>/dev/null; }
 each term

@@ -15,7 +15,7 @@ from components.task_executors.layout import control_dir, scratch, work_dir
 from components.task_executors.plugin import Commit, Operation, OperationFailed, Steps, WorkOrder, failed
 from components.task_executors.remote_host import host_fault
 from components.task_executors.submission import render
-from components.task_executors.submission.watch import Seen, look
+from components.task_executors.submission.watch import look
 
 SUBMIT_SECONDS = 45.0  # The helper's own waits end after 20 s for the lock and 10 s for the receipt.
 Asked = Generator[Operation, Any, Outcome]
@@ -99,18 +99,8 @@ def ask(order: WorkOrder, said: str) -> Asked:
         return (yield from doubt("It is not known whether the job was started; the host does not answer.", (said, f"look: {fault.code} {fault.message}")))
     if seen is not None and seen.receipt:
         return (yield from adopt(order, seen.receipt))
-    return (yield from doubt("It is not known whether the job was started; the host is asked again.", (said, *evidence(seen))))
-
-
-def evidence(seen: Seen | None) -> tuple[str, ...]:
-    if seen is None:
-        return ("look: no answer for this token",)
-    return (
-        f"receipt: {seen.receipt or 'none'}",
-        f"guard: {seen.guard or 'none'}",
-        f"live: {seen.alive or 'nothing to look for'}",
-        f"exit file: {'none' if seen.code is None else seen.code}",
-    )
+    answers = seen.answers if seen is not None else ("look: no answer for this token",)
+    return (yield from doubt("It is not known whether the job was started; the host is asked again.", (said, *answers)))
 
 
 def doubt(message: str, found: tuple[str, ...]) -> Asked:

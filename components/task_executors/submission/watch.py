@@ -11,13 +11,13 @@ from typing import Any
 from msgspec import Struct, structs
 
 from app.workflow.execution import Failed, Succeeded
-from app.workflow.job import State
+from app.workflow.job import TERMINAL, State
 from components.task_executors import host
 from components.task_executors.plugin import Operation
 
 LOST_AFTER = timedelta(seconds=60)
 LOOK_SECONDS, KILL_SECONDS = 20.0, 60.0
-JOBS_PER_LOOK_MAX = 500
+JOBS_PER_LOOK_MAX, KILLS_MAX = 500, 5
 Controls = Mapping[str, str]
 
 
@@ -27,6 +27,7 @@ class Seen(Struct, frozen=True):
     token: str
     alive: str = ""
     receipt: str = ""
+    job_id: str | None = None
     guard: str = ""
     rebooted: bool = False
     ran_seconds: int = 0
@@ -38,9 +39,15 @@ class Seen(Struct, frozen=True):
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """What each source said, in the order in which they were asked."""
+        code = "none" if self.code is None else self.code
+        return f"receipt: {self.receipt or 'none'}", f"guard: {self.guard or 'none'}", f"live: {self.alive or 'nothing to look for'}", f"exit file: {code}"
+
 
 class Verdict(Struct, frozen=True):
-    """`state`: the job's next. `outcome`: how its attempt ends, None while it goes on. `kill`: it has overrun its wall time and must be killed now."""
+    """`state`: the job's next. `outcome`: how its attempt ends, None while it goes on. `kill`: it must be killed now."""
 
     state: State
     reason: str = ""
@@ -83,6 +90,7 @@ def _seen(token: str, told: Mapping[str, str]) -> Seen:
         token,
         alive=told.get("alive", ""),
         receipt=receipt,
+        job_id=f"{told['pid']}@{told['receipt_boot']}" if receipt else None,
         guard=told.get("guard", ""),
         rebooted=bool(receipt) and told.get("alive") == "no" and told.get("receipt_boot") != told.get("boot"),
         ran_seconds=max(0, number.get("now", 0) - number.get("began", number.get("now", 0))),
@@ -102,6 +110,18 @@ def verdict(seen: Seen, *, wall_time_seconds: int, missing_since: datetime | Non
     if seen.duplicate and means.outcome is not None:
         return structs.replace(means, evidence=(*means.evidence, "duplicate_suppressed: its guard turned another start of this job away"))
     return means
+
+
+def unwanted(means: Verdict, seen: Seen, *, was: State, stored: bool, wall_time_seconds: int, why: str) -> Verdict:
+    """The same of a job whose attempt ended before it: no task moves, what runs is killed, what may still start is barred. CANCELED: killed in time, or barred and then not seen."""
+    started = stored or bool(seen.receipt)
+    if not started and not seen.cancelled:
+        means = Verdict(State.UNKNOWN, "it may not have started")
+    gone = (seen.killed and means.state is State.FAILED and not 0 < wall_time_seconds < seen.took_seconds) or (means.state is State.LOST and not started)
+    state = State.IN_DOUBT if was is State.SUBMITTING else State.CANCELED if gone else means.state  # Out of a doubt every way leads.
+    reason = f"{means.reason if means.reason and state is means.state else state.lower()}; its attempt had ended before: {why}"
+    kill = state not in TERMINAL and (state is not State.UNKNOWN if started else not seen.cancelled)
+    return structs.replace(means, state=state, reason=reason, outcome=None, kill=kill)
 
 
 def _means(seen: Seen, *, wall_time_seconds: int, missing_since: datetime | None, now: datetime) -> Verdict:
@@ -132,7 +152,7 @@ def _overran(wall_time_seconds: int, code: int | None) -> Verdict:
 
 
 def _vanished(seen: Seen, wall_time_seconds: int, since: datetime, now: datetime) -> Verdict:
-    searched = (f"receipt: {seen.receipt or 'none'}", f"live: {seen.alive or 'nothing to look for'}", "exit file: none", f"searched since {since.isoformat()}")
+    searched = (*seen.answers, f"searched since {since.isoformat()}")
     elsewhere = seen.alive == "unknown"  # Another login node's process: only its wall time bounds the wait.
     window = LOST_AFTER + timedelta(seconds=max(0, wall_time_seconds - seen.ran_seconds)) if elsewhere else LOST_AFTER
     if not seen.rebooted and now - since < window:
