@@ -15,8 +15,10 @@ CAPS: Mapping[str, int] = {
     "descriptors": 256,  # A quarter of the usual soft limit of 1,024. An API server needs most: 100 streams, 32 requests at work, 19 sessions, and its clients' idle connections.
     "threads": 64,  # An API server again: 16 for each of its two faces, 16 that read streams, 4 a face for probes, and a few of its own.
     "mysql_sessions": 2 * COPIES * sum(POOLS.values()) + HARNESS,  # Twice: beside each new one the one whose other end is gone, until the server ends it after 2 to 5 s.
+    "ssh_connections": SSH_CONNECTIONS,  # Of one host, as its sshd counts them.
     "outbox_rows": 100_000,  # A tenth of what launches are refused at (503 `backlog_full`).
 }
+CAPS_OF_RANDOM_RUNS = {**CAPS, "ssh_connections": 2 * SSH_CONNECTIONS}  # Links are cut and executors frozen: sshd still counts a connection whose other end is gone.
 REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "P19": {"answers": 40, "rows": 40, "tenants": 2}, "P20": {"secrets": 12, "bytes": MIB}, "P21": {"refusals": 8}, "P22": {"samples": 10, "capped": 500},
 }  # fmt: skip

@@ -44,7 +44,7 @@ REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12",
 def draw(seed: int, *, seconds: float, kinds: Sequence[str] = (), launches_per_second: float = 0.7) -> Document:
     """`kinds`: the nemeses to draw from, all by their weights if none is named. No two harm the same thing at once, and never are more than three on."""
     plan = workload.draw(seed, count=max(20, int(seconds * launches_per_second)), seconds=seconds)
-    plan |= {"kind": "random", "seconds": seconds, "faults": faults(random.Random(seed + 1), seconds, kinds), "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}, **bounds.REQUIRED}, "caps": dict(bounds.CAPS)}
+    plan |= {"kind": "random", "seconds": seconds, "faults": faults(random.Random(seed + 1), seconds, kinds), "required": {**{each: {} for each in REQUIRED}, "P16": {"committed": 1}, **bounds.REQUIRED}, "caps": bounds.CAPS_OF_RANDOM_RUNS}
     counts = {"faults": len(plan["faults"]), "kinds": len({each["kind"] for each in plan["faults"]})}
     return plan | {"proven_at_least": {what: math.ceil(count * PROVEN_SHARE) for what, count in counts.items()}}
 

@@ -819,6 +819,12 @@ def the_outbox_exceeds_its_cap(s: Story) -> None:
 
 
 @breaks("P22")
+def one_host_has_more_ssh_connections_than_it_allows(s: Story) -> None:
+    s.plan["caps"]["ssh_connections"] = 8
+    s.sampled(ssh_connections={"fork-a": 8, "fork-b": 9})
+
+
+@breaks("P22")
 def a_503_has_no_retry_after(s: Story) -> None:
     s.asks("full-2", "read")
     s.told("full-2", outcome="refused", status=503, code="overloaded")
