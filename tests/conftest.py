@@ -4,17 +4,16 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from app.dev.databases import DatabaseAddress
-from app.dev.process import Daemon, start_time
+from app.dev.process import start_time
 from app.dev.servers import Native
 from observability import metrics
-from tests.support.servers import Containers, Given, InOrder
+from tests.support.servers import Containers, Given, InOrder, end_leftovers
 
 settings.register_profile("busy machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
@@ -47,13 +46,6 @@ def native_servers() -> Iterator[Native]:
     yield native
     native.close()
     shutil.rmtree(BASE, ignore_errors=True)
-
-
-def end_leftovers(base: Path) -> None:
-    """Servers of a run that was killed: recognised by their pid files."""
-    for pid_file in base.glob("*/*.pid"):
-        with suppress(OSError):
-            Daemon(pid_file.stem, pid_file.parent, []).stop()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from tests.bench import instruments, report, telemetry
 from tests.bench.measure import Meter
 from tests.bench.workloads import SHAPES, Bench, at
 from tests.support import takeover
+from tests.support.servers import end_leftovers
 from tests.support.system import WITHOUT_HOSTS, System
 
 BASE = ROOT / ".dev" / "bench"
@@ -116,7 +117,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20, help="0 leaves w3 and take-over out")
     parser.add_argument("--telemetry", action=argparse.BooleanOptionalAction, default=True, help="what tracing costs at each sampling ratio, on twelve systems, and with a collector's bad days")
     arguments = parser.parse_args()
-    Native.end_leftovers(BASE / "servers")
+    end_leftovers(BASE / "servers")
     shutil.rmtree(BASE, ignore_errors=True)
     native = Native(BASE / "servers")
     try:

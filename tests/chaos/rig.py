@@ -28,6 +28,7 @@ from tests.chaos.quiet import await_quiet
 from tests.chaos.senses import Sampler, Tick
 from tests.chaos.tenants import Tenant
 from tests.chaos.workload import LAB, NEIGHBOUR
+from tests.support.servers import end_leftovers
 from tests.support.system import COMPONENTS, System
 
 Document = dict[str, Any]
@@ -67,7 +68,7 @@ def private_servers(kind: str = "mysql") -> Iterator[Native]:
     """Servers of this process alone, gone with it; those of a killed run are ended first."""
     for each in (RUNS / "servers").glob("[0-9]*"):
         if start_time(int(each.name)) is None:
-            Native.end_leftovers(each)
+            end_leftovers(each)
             subprocess.run(["rm", "-rf", str(each)], check=True)
     base = RUNS / "servers" / str(os.getpid())
     native = Native(base)

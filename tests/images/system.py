@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from app import secrets
-from app.dev.process import Daemon
+from app.dev.process import Daemon, keep_private
 from tests.deployment import images
 from tests.deployment.engine import Engine
 from tests.deployment.table import DEPLOYMENTS
@@ -51,7 +51,7 @@ class Images(System):
     def prepare(self) -> None:
         """By the migrations image, as its Job does."""
         self.directory.mkdir(parents=True)
-        self._keep("internal-token", secrets.new_token()[0])
+        keep_private(self.directory / "internal-token", secrets.new_token()[0])
         told = {**self.environment, "AIRAVATA_INTERNAL_TOKEN_FILE": str(self.directory / "internal-token")}
         for name in ("internal-token", "token-key", "master-key"):
             os.chown(self.directory / name, USER, USER)

@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from app.dev.compute_host import SshHost
 from app.dev.databases import DatabaseAddress
+from app.dev.process import Daemon
 from app.dev.servers import Unavailable
 
 T = TypeVar("T")
@@ -86,6 +89,13 @@ class Containers:
         for each in self.running.values():
             each.stop()  # type: ignore[attr-defined]
         self.running.clear()
+
+
+def end_leftovers(base: Path) -> None:
+    """Servers of a run that was killed: recognised by their pid files."""
+    for pid_file in base.glob("*/*.pid"):
+        with suppress(OSError):
+            Daemon(pid_file.stem, pid_file.parent, []).stop()
 
 
 class InOrder:
