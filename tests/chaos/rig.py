@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from app.dev.process import start_time
 from app.dev.servers import ROOT, Native
@@ -105,7 +105,7 @@ class Rig(System):
         self._stack, self._reviving = ExitStack(), threading.RLock()
 
     # ---- life -------------------------------------------------------------------------------------------------------------------------------------
-    def __enter__(self) -> "Rig":
+    def __enter__(self) -> Self:
         super().__enter__()
         self.gateway.close()
         self.gateway = self.client = Client(self.gateway.urls, self.tokens["gateway_token"], tenant=self.tokens["gateway_id"], lines=self.client_lines)

@@ -121,7 +121,7 @@ def test_E1_whose_commit_reply_was_lost_is_taken_up_by_looking(world: World) -> 
     world.launch("a")
     executor = world.executor("one")
     commands = world.to_commands()
-    executor.take = lambda _works: None  # type: ignore[method-assign]  The reply was lost: nobody told us that it began.
+    executor.take = lambda _works: None  # The reply was lost: nobody told us that it began.
     world.give(executor, commands)
     del executor.take
     assert not executor.held

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pymysql
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from sqlalchemy.engine import make_url
 
 from app.dev.process import wait_until

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine
@@ -46,7 +47,7 @@ def described(connection: Connection) -> dict[str, dict[str, object]]:
         return [tuple(row) for row in connection.exec_driver_sql(statement)]
 
     here = "table_schema = DATABASE() AND table_name <> 'alembic_version'"
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, engine_name, collation in ask(f"SELECT table_name, engine, table_collation FROM information_schema.tables WHERE {here}"):
         found[str(name)] = {"engine": engine_name, "collation": collation, "columns": {}, "indexes": {}, "checks": set()}
     columns = f"SELECT table_name, column_name, column_type, is_nullable, collation_name, extra, column_default FROM information_schema.columns WHERE {here}"

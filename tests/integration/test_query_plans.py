@@ -244,7 +244,8 @@ def caught(full: Engine, call: Callable[[Transaction], Any]) -> list[tuple[str, 
 
 
 def explained(connection: Connection, sql: str, values: Any) -> list[dict[str, Any]]:
-    form = "" if connection.dialect.is_mariadb else "FORMAT=TRADITIONAL "
+    dialect: Any = connection.dialect
+    form = "" if dialect.is_mariadb else "FORMAT=TRADITIONAL "
     found = connection.exec_driver_sql(f"EXPLAIN {form}{sql}", values)
     return [dict(row._mapping) for row in found]
 

@@ -234,12 +234,12 @@ def test_R7_overlaps_the_next_batches_which_leave_out_and_name_what_is_in_flight
         assert record is not None
         named = dict(zip(record.ids, record.mids, strict=True))
         assert {row.id: row.mid for row in rows}.items() <= named.items(), "published, not yet deleted, and not named: lost track of"  # A slow commit brings R3, and with it fewer rows.
-        relay.gate.set()
+        SlowToDelete.gate.set()
         until(lambda: delivery.waiting() == 0)
         delivery.shows(put)
         until(lambda: delivery.one("SELECT settled FROM relay_shards WHERE shard = 0") == record.seq)
     finally:
-        relay.gate.set()
+        SlowToDelete.gate.set()
         stop.set()
         running.join(30)
 

@@ -9,6 +9,7 @@ from app.messages.events import ProcessPlanned, TaskFailed
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.workflow import experiment, process, scheduling, task
+from app.workflow.decision import Decision
 from app.workflow.graph import Edge, Experiment, Loaded, Process, Task
 
 NOON = datetime(2026, 11, 23, 12, 0, 0)
@@ -60,7 +61,7 @@ def a_failure(task_name: str, *, transient: bool = False, condition: str | None 
     return a_message(TaskFailed("INTERNAL", "It failed.", transient=transient, condition=condition), task_name, attempt=attempt, mid=mid)
 
 
-def decide(found: Loaded, *messages: Envelope) -> scheduling.Decision:
+def decide(found: Loaded, *messages: Envelope) -> Decision:
     return scheduling.decide(found, messages, now=NOON, topics=TOPICS, placement=PLACEMENT)
 
 

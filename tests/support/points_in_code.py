@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from app.api.resources import INTERNAL, PUBLIC
 
@@ -127,7 +128,7 @@ def _allowed(called: str, where: str) -> bool:
     return where in DRIVERS.get(called, "").split()
 
 
-def _is_hit(node: ast.AST) -> bool:
+def _is_hit(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoint.hit"
 
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from typing import Any
 
 from msgspec import structs
 
@@ -58,8 +59,8 @@ class World:
             outbox.append(tx, made.messages, placement=PLACEMENT, now=at)
         return made.process_id
 
-    def sent(self) -> list[Envelope]:
-        """Takes everything out of the outbox."""
+    def sent(self) -> list[Any]:
+        """Takes everything out of the outbox: envelopes, with bodies of any kind."""
         with self.unit("sent") as tx:
             rows = [row for shard in range(2) for row in outbox.waiting(tx, shard=shard, turn=0, size=1000)]
             outbox.delete(tx, [row.id for row in rows], [row.mid for row in rows])
@@ -69,7 +70,7 @@ class World:
         with self.unit("give") as tx:
             assert not handler(tx, messages, now=now(tx))
 
-    def to_commands(self) -> list[Envelope]:
+    def to_commands(self) -> list[Any]:
         """From a launch to its first commands."""
         self.give(self.generator, [each for each in self.sent() if each.topic == TOPICS.launch])
         self.give(self.scheduler, [each for each in self.sent() if isinstance(each.body, ProcessPlanned)])

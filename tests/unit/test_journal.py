@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def lines(directory: Path) -> list[dict[str, object]]:
+def lines(directory: Path) -> list[dict[str, Any]]:
     (file,) = directory.iterdir()
     return [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]  # Only the last can be torn, by a kill in the middle of its write.
 

@@ -3,7 +3,7 @@
 import pytest
 
 from app.messages.commands import AttemptAbandoned, DeadlineDue, RetryDue, RunTask
-from app.messages.events import ProcessPlanned, TaskInDoubt, TaskStarted, TaskSucceeded
+from app.messages.events import ProcessPlanned, TaskChanged, TaskInDoubt, TaskStarted, TaskSucceeded
 from app.workflow import attempt, experiment, process, retry, scheduling
 from app.workflow.task import MOVES, State
 from tests.support.builders import EXPERIMENT, JITTER_ONE_HALF, NOON, PROCESS, SECOND, a_failure, a_message, decide, loaded, planned
@@ -38,7 +38,7 @@ def test_a_join_waits_for_its_last_predecessor():
 def test_start_and_success_in_one_batch_move_through_both_states():
     found = loaded("a>b", a=State.SCHEDULED)
     decision = decide(found, a_message(TaskStarted(), "a"), a_message(TaskSucceeded(), "a"))
-    moves = [(m.body.from_state, m.body.to_state) for m in decision.messages if type(m.body).__name__ == "TaskChanged" and m.subject.task == "a"]
+    moves = [(m.body.from_state, m.body.to_state) for m in decision.messages if isinstance(m.body, TaskChanged) and m.subject.task == "a"]
     assert moves == [("SCHEDULED", "EXECUTING"), ("EXECUTING", "COMPLETED")]
 
 

@@ -9,6 +9,7 @@ from app.kafka.consumer import Received
 from app.messages import codec, trace
 from app.messages.envelope import Envelope
 from app.messages.events import ExperimentLaunched, TaskSucceeded
+from app.mysql import processes, sweeping
 from app.workflow import generation, process, submission
 from app.workflow.graph import Loaded
 from app.workflow.planners import batch_application
@@ -96,9 +97,9 @@ def test_the_decision_that_met_something_unclean_says_so_on_the_process_row(keep
 
 
 def test_pushes_and_takings_name_the_attempt_too() -> None:
-    stuck = sweeper.sweeping.Stuck("prc_1", EXPERIMENT, "gw_1", 7, REQUEST, "tsk_1", "NOOP", 2, 1)
+    stuck = sweeping.Stuck("prc_1", EXPERIMENT, "gw_1", 7, REQUEST, "tsk_1", "NOOP", 2, 1)
     swept = sweeper.Sweeper.push(object.__new__(_Sweeper), stuck, NOON)
-    taken = timers.TimerLoop.abandoned(object.__new__(_Timers), ("att_1", "tsk_1", "prc_1", 2, 1, "who"), timers.processes.Place(EXPERIMENT, "gw_1", 7, REQUEST))
+    taken = timers.TimerLoop.abandoned(object.__new__(_Timers), ("att_1", "tsk_1", "prc_1", 2, 1, "who"), processes.Place(EXPERIMENT, "gw_1", 7, REQUEST))
     assert swept.traceparent == taken.traceparent == attempt("tsk_1", 2)
 
 
