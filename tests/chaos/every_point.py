@@ -261,12 +261,9 @@ def single(going: Going, case: Document) -> Case:
 
 
 def raise_the_dead(rig: Rig, copies: Sequence[str]) -> None:
-    """Whoever died lives again, and the keeper looks after all of them."""
+    """Whoever died lives again, and the keeper looks after all of them. A provocation may be giving one a new life just now."""
     for each in copies:
-        daemon = rig.daemons[each]
-        if daemon.child is not None and daemon.child.poll() is not None:
-            rig.restart(each)
-        rig.down.discard(each)
+        rig.restart(each)
 
 
 COMMANDS = {  # Points of operators' commands: the command, and what its death leaves.

@@ -243,8 +243,9 @@ class Rig(System):
         """SIGTERM, and a new life at once."""
         alone = name in self.down
         self.down.add(name)
+        child = self.daemons[name].child  # Whose end others may see first, and give it a new life.
         self.signal(name, signal.SIGTERM)
-        self.await_end(name, 60.0)
+        self.await_end(name, 60.0, child)
         self.restart(name, looked_after=not alone)
 
     def strike(self, name: str) -> tuple[float, int]:
@@ -260,9 +261,9 @@ class Rig(System):
             os.close(handle)
         return struck, self.await_end(name)
 
-    def await_end(self, name: str, seconds: float = 30.0) -> int:
+    def await_end(self, name: str, seconds: float = 30.0, child: "subprocess.Popen[bytes] | None" = None) -> int:
         """The wait status of one that is in `down`."""
-        child = self.daemons[name].child
+        child = child or self.daemons[name].child
         assert child is not None
         code = child.wait(seconds)
         self.exits.append(Exit(name, child.pid, code, time.monotonic(), asked=True))
