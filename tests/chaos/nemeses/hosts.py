@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +54,21 @@ def processes_below(directory: Path) -> list[int]:
     return found
 
 
+def stopped(found: Callable[[], set[int]]) -> set[int]:
+    """All of them stand still, and those that were just being made: as when the power fails, none sees another end and tells of it."""
+    seen: set[int] = set()
+    while fresh := found() - seen:
+        signalled(fresh, signal.SIGSTOP)
+        seen |= fresh
+    return seen
+
+
+def signalled(pids: set[int], number: int) -> None:
+    for each in pids:
+        with suppress(ProcessLookupError):
+            os.kill(each, number)
+
+
 class HostDies(OneHost):
     """N25. Variants: it comes back as the same boot, or as a new one (a file bound over boot_id in its own mount namespace)."""
 
@@ -66,15 +82,17 @@ class HostDies(OneHost):
         proven(lambda: running(book) and processes_below(scratch), MET_SECONDS, f"no job ran on {self.target}")
         struck, pid = time.monotonic(), daemon.pid
         rig.hosts_died.add(self.number)
-        victims = set(processes_below(scratch)) | (set(children_of(pid)) if pid else set())
+        victims = stopped(lambda: {*([pid, *children_of(pid)] if pid else []), *processes_below(scratch)})
         daemon.kill()
-        for each in victims | set(processes_below(scratch)):
-            with suppress(ProcessLookupError):
-                os.kill(each, signal.SIGKILL)
-        proven(lambda: not processes_below(scratch) and all(state_of(each) in {"", "Z"} for each in victims), 10.0, "processes of the host live on")
-        left = running(book)
-        if not left:
-            raise Undecided("every job had ended before the host died")
+        signalled(victims, signal.SIGKILL)
+        try:
+            proven(lambda: not processes_below(scratch) and all(state_of(each) in {"", "Z"} for each in victims), 10.0, "processes of the host live on")
+            left = running(book)
+            if not left:
+                raise Undecided("every job had ended before the host died")
+        except Undecided:
+            self.heal(rig)
+            raise
         return Proof(struck, {"processes_gone": len(victims), "started_and_not_ended": sorted(left), "boot": self.variant})
 
     def _namespace(self, daemon: Daemon) -> None:
