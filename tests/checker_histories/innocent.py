@@ -1,5 +1,6 @@
 """Innocent histories: what only looks like a broken promise, because a nemesis made it, or because one transaction shows no more than its net. Nothing may be broken by them."""
 
+import json
 from collections.abc import Callable
 
 from tests.checker_histories.bad import FORGOTTEN, a_row, late_relay, settle
@@ -102,3 +103,32 @@ def a_job_outlives_its_deadline_and_its_watcher_ends_it(s: Story) -> None:
             s.change("jobs", f"job_{token}", state=end, **more)
             s.fact(tx, "JobChanged", "f", body={"job_id": f"job_{token}", "from_state": begin, "to_state": end, "reason": ""})
     settle(s)
+
+
+@innocent
+def a_late_claim_of_a_partition_where_nothing_comes_is_left_alone(s: Story) -> None:
+    """Its owner meets it with the next record, whenever that comes."""
+    woken = s.wait(1.0)
+    s.claims("scheduler/0", "scheduler", SCHEDULER, 4)
+    s.fault("f9", "N2", "scheduler/0", proof={"struck": s.clock, "spare": True, "late_claim": True}, end={"woken": woken})
+    s.wait(60.0)
+
+
+@innocent
+def poison_that_is_there_twice_is_set_aside_twice(s: Story) -> None:
+    """Two records under one mid, and so two copies under one mid, which come in one batch."""
+    log = s.log[SCHEDULER][0]
+    poison = {**log[-1], "h": [*([name, {"mid": "ab" * 16, "subject": "gw_1/exp_none/prc_none////"}.get(name, value)] for name, value in log[-1]["h"]), ["nemesis", "N19"]]}
+    log += [{**poison, "o": log[-1]["o"] + 1}, {**poison, "o": log[-1]["o"] + 2}]
+    for record in log[-2:]:
+        s.set_aside({**record, "topic": SCHEDULER})
+    s.due()
+    copies = [{**each, "topic": SCHEDULER} for each in log[-2:]]
+    with s.commit("scheduler.commit", s.scheduler) as tx:
+        tx.over("scheduler", *copies)
+        for copy in copies:
+            told = dict(copy["h"])
+            tx.timer(told["type"], subject=told["subject"], key=copy["k"], mid="cd" * 16, due_at="2026-11-25 00:00:00.000000", origin={**json.loads(told["origin"]), "tries": 2}, only=told["only"])
+    s.due()
+    for record in log[-2:]:
+        s.dies({**record, "topic": SCHEDULER})

@@ -269,10 +269,10 @@ class SetAside(Promise):
         places = {(record.topic, record.part, record.offset) for group, record in tx.applied if group == copy.only and _tries(record, mid) == tries - 1}
         if tries == 1:
             places |= {(copy.origin["topic"], copy.origin["partition"], copy.origin["offset"])}
-        over = [each for each in places if _over(tx, copy.only, *each)]
+        over = sorted(each for each in places if _over(tx, copy.only, *each))
         if not over:
             self.broken(f"{copy.only} sent a copy of {mid} (try {tries}) in a transaction that did not move over what it copies", tx.place)
-        for each in over[:1]:
+        for each in [place for place in over if not self.successors.get((copy.only, *place))][:1] or over[:1]:  # A record may be there twice, and each copy of it is set aside.
             self.successors[copy.only, *each].append(tx.place)
 
     def conclude(self) -> None:
