@@ -175,6 +175,8 @@ def struck(going: Run, victim: Victim, round_: Document, fault: str) -> Blow | N
                 raise
             proof = None
         else:
+            if victim.fed:
+                going.launch(victim.fed)
             rig.until(lambda: not taken(victim, rig, owned, was), 60.0, lambda: f"not taken over: {taken(victim, rig, owned, was)[:5]}")
     return Blow(copy, owned, share, proof, members.left_at(proof.struck)) if proof is not None else missed(going, victim, copy)
 

@@ -16,13 +16,15 @@ WATCHES = "SELECT compute_resource_id, 0, IF(until > UTC_TIMESTAMP(6), owner, NU
 
 @dataclass(frozen=True)
 class Victim:
-    """`component` is struck. `group`: its consumer group, empty for what is owned otherwise. `busy`: end of the name of the topic whose partitions make it busy; empty: of all."""
+    """`component` is struck. `group`: its consumer group, empty for what is owned otherwise. `busy`: end of the name of the topic whose partitions make it busy; empty: of all.
+    `fed`: launches right after the blow, where nothing else would wait for the successor."""
 
     component: str
     group: str = ""
     busy: str = ""
     owned: str = POSITIONS
     copies: int = 2
+    fed: int = 0
 
     def rows(self, system: System) -> Mapping[Place, tuple[str, int]]:
         """What there is to own → (owner, how far)."""
@@ -56,7 +58,7 @@ class Victim:
 
 VICTIMS: Mapping[str, Victim] = {
     "scheduler": Victim("scheduler", "task-scheduler", busy="event-sink"),
-    "generator": Victim("generator", "workflow-generator"),
+    "generator": Victim("generator", "workflow-generator", fed=8),
     "relay": Victim("relay", owned=SHARDS),
     "executor": Victim("executor-noop", "executor-noop"),
     "watcher": Victim("executor-job", owned=WATCHES),

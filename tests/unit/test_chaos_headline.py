@@ -42,8 +42,8 @@ class AVictim:
 
     component, group = "scheduler", "task-scheduler"
 
-    def __init__(self, *busier: int) -> None:
-        self.copies = list(busier)
+    def __init__(self, *busier: int, fed: int = 0) -> None:
+        self.copies, self.fed = list(busier), fed
 
     def busier(self, _: object) -> tuple[int, dict[Any, int], float]:
         return self.copies.pop(0), {}, 0.9
@@ -61,6 +61,7 @@ def a_try(rig: Any, victim: Any, monkeypatch: pytest.MonkeyPatch, *, missed: int
     going = Run(rig, missed=missed)
     monkeypatch.setattr(going, "top_up", lambda: None)
     monkeypatch.setattr(going, "mid_graph", lambda: None)
+    monkeypatch.setattr(going, "launch", lambda count: rig.did.append(f"{count} launched"))
     return headline.struck(going, victim, ROUND, "h7")
 
 
@@ -69,6 +70,12 @@ def test_a_victim_that_comes_to_its_point_is_struck_and_left_to_the_round(monkey
     blow = a_try(rig, AVictim(0), monkeypatch)
     assert blow is not None
     assert (blow.copy, blow.left_at, rig.did) == (0, 101.0, BEGUN)
+
+
+def test_one_for_whom_nothing_else_would_wait_is_fed_right_after_the_blow(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = ARig(True)
+    assert a_try(rig, AVictim(0, fed=8), monkeypatch) is not None
+    assert rig.did == [*BEGUN, "8 launched"]
 
 
 def test_one_whose_work_went_to_another_missed_and_is_disarmed_looked_after_and_has_its_part_again(monkeypatch: pytest.MonkeyPatch) -> None:
