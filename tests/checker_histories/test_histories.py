@@ -79,3 +79,8 @@ def test_the_page_the_verdict_and_junit_say_the_same(tmp_path: Path) -> None:
 def test_the_exit_code_tells_the_verdict(tmp_path: Path, name: str | None, code: int) -> None:
     (good() if name is None else history(name)).write(tmp_path)
     assert main([str(tmp_path)]) == code
+
+
+def test_work_that_waits_for_the_lease_of_its_owner_is_timed_by_itself(tmp_path: Path) -> None:
+    judged = judge(history("an_executors_work_is_taken_over_too_late").write(tmp_path))
+    assert [(name, len(times)) for name, times in judged.takeover.items() if name.startswith("executor")] == [("executor-job-work", 1)]

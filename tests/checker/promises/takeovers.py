@@ -118,7 +118,7 @@ class TakenOver(Ownership):
                 continue
             after = next((each for each in sorted(starts) if each[0] > struck and each[2] > held[-1][2]), None)
             if after is not None:
-                self._judge(component, after[0] - struck, {**proof, "bound": "executor-work"}, f"attempt {token}", after[3])
+                self._judge(f"{component}-work", after[0] - struck, {**proof, "bound": "executor-work"}, f"attempt {token}", after[3])
 
     def _partition(self, where: Where, component: str, proof: Any, after: list[Claimed]) -> None:
         """Counts only work that waited when the successor claimed: what came later was never kept waiting by the take-over."""
