@@ -256,7 +256,7 @@ class Rig(System):
         handle = os.pidfd_open(child.pid)
         try:
             struck = time.monotonic()
-            signal.pidfd_send_signal(handle, signal.SIGKILL)  # type: ignore[attr-defined]
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
         return struck, self.await_end(name)

@@ -274,7 +274,7 @@ def a_state_moves_without_a_version(s: Story) -> None:
     s.start("three")
     with s.commit("scheduler.commit", "scheduler/1") as tx:
         s.move(tx, "tasks", "tsk_t", "SKIPPED")
-        s.open[0][3]["version"] = 1  # type: ignore[index]
+        s.open[0][3]["version"] = 1
     s.rows["tasks"]["tsk_t"]["version"] = 1
     ended(s, "three")
 

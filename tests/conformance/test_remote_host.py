@@ -37,7 +37,7 @@ def write(host: RemoteHost, path: Path, data: bytes, offset: int = 0) -> None:
 
 def fault_of(act: object) -> OperationFailed:
     with pytest.raises(OperationFailed) as raised:
-        act()  # type: ignore[operator]
+        act()
     return raised.value
 
 

@@ -32,7 +32,7 @@ def test_grafana_finds_its_dashboards_and_its_sources() -> None:
     assert Path(mounts("grafana")[provider["options"]["path"]]) == Path("observability/grafana/dashboards")
     sources = {each["uid"]: each for each in read("grafana/datasources.yaml")["datasources"]}
     for each in sources.values():
-        assert re.match(r"http://(\w+):", each["url"])[1] in services()  # type: ignore[index]
+        assert re.match(r"http://(\w+):", each["url"])[1] in services()
     (destination,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert destination["datasourceUid"] in sources
     assert "trace_id" in PRODUCT
@@ -58,5 +58,5 @@ def test_the_collector_keeps_by_attributes_that_spans_carry() -> None:
     pipeline = told["service"]["pipelines"]["traces"]
     assert set(pipeline["processors"]) <= set(told["processors"])
     assert pipeline["processors"][0] == "memory_limiter", "before anything that remembers"
-    assert re.match(r"http://(\w+):", told["exporters"]["otlphttp"]["endpoint"])[1] in services()  # type: ignore[index]
+    assert re.match(r"http://(\w+):", told["exporters"]["otlphttp"]["endpoint"])[1] in services()
     assert "collector:4318" in (ROOT / "compose.yaml").read_text()

@@ -43,7 +43,7 @@ def unit(database: str) -> Any:
     connected.dispose()
 
 
-def a_pool(owner: str, connected: int = 0) -> Slots:
+def a_pool(owner: str, connected: int = 0) -> Any:
     pool: Any = Pool(connected)
     found = Slots(pool, owner)
     found.sound_since = AT_ONCE
@@ -80,7 +80,7 @@ def test_all_replicas_together_have_no_more_connections_than_the_host_allows(uni
 
 def test_a_lease_that_ran_out_while_mysql_was_away_is_not_taken_from_an_owner_who_could_not_renew_it(unit: Any) -> None:
     one, two = a_pool("one", 2), a_pool("two")
-    one.pool.busy_ones = 0  # type: ignore[attr-defined]
+    one.pool.busy_ones = 0
     assert [may(unit, one, 0), may(unit, one, 1)] == [True, True]
     run_out(unit)
     two.doubt()
@@ -94,11 +94,11 @@ def test_a_lease_that_ran_out_while_mysql_was_away_is_not_taken_from_an_owner_wh
 def test_a_slot_is_renewed_while_used_and_given_back_when_cold(unit: Any) -> None:
     slots = a_pool("one")
     assert may(unit, slots)
-    slots.pool.connected = 1  # type: ignore[attr-defined]
+    slots.pool.connected = 1
     run_out(unit)
     tend(unit, slots)
     assert owners(unit, "until > UTC_TIMESTAMP(6) + INTERVAL 5 SECOND") == ["one"]
-    slots.pool.connected = 0  # type: ignore[attr-defined]
+    slots.pool.connected = 0
     tend(unit, slots)
     assert owners(unit) == [None, None]
 
@@ -108,7 +108,7 @@ def test_what_others_have_by_now_is_ended_and_what_was_claimed_unknown_to_us_is_
     with unit("test.other") as tx:
         tx.exec_driver_sql("INSERT INTO host_slots VALUES ('login1:22', 0, 'two', UTC_TIMESTAMP(6) + INTERVAL 9 SECOND), ('login1:22', 1, 'one', UTC_TIMESTAMP(6))")
     tend(unit, slots)
-    assert (slots.held, slots.pool.kept[-1]) == ({WAY.slot: [1]}, 1)  # type: ignore[attr-defined]
+    assert (slots.held, slots.pool.kept[-1]) == ({WAY.slot: [1]}, 1)
 
 
 def test_who_has_none_for_the_longest_time_is_next_and_who_has_some_gives_one_up(unit: Any) -> None:
@@ -117,11 +117,11 @@ def test_who_has_none_for_the_longest_time_is_next_and_who_has_some_gives_one_up
     assert [may(unit, one, 0), may(unit, one, 1), may(unit, two), may(unit, three)] == [True, True, False, False]
     with unit("test.slow") as tx:  # On a slow machine they would have to look again meanwhile.
         tx.exec_driver_sql("UPDATE host_slots SET until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE WHERE n > 100")
-    one.pool.connected = 2  # type: ignore[attr-defined]
+    one.pool.connected = 2
     tend(unit, one)
-    assert (one.pool.kept[-1], one.allowed(WAY), owners(unit)) == (2, 1, ["one", "one"])  # type: ignore[attr-defined]
+    assert (one.pool.kept[-1], one.allowed(WAY), owners(unit)) == (2, 1, ["one", "one"])
     one.tend(unit)
-    assert (one.pool.kept[-2:], owners(unit)) == ([1, 2], ["one", None])  # type: ignore[attr-defined]
+    assert (one.pool.kept[-2:], owners(unit)) == ([1, 2], ["one", None])
     assert [may(unit, each, planned) for each, planned in ((one, 1), (three, 0), (two, 0))] == [False, False, True]
     assert [each for each in owners(unit, "n > 100") if each] == []
 

@@ -86,7 +86,7 @@ def test_topics_are_read_to_their_ends_by_both_kinds_of_reader(kafka_bootstrap: 
     for number, commit in enumerate((True, False, True)):
         producer.begin_transaction()
         headers = [("mid", bytes([number] * 16)), ("type", b"TaskChanged"), ("raw", b"\xff\xfe")]
-        producer.produce(topic, f"value {number}".encode(), key="prc_é", partition=1, headers=headers, timestamp=1_700_000_000_000 + number)  # type: ignore[arg-type]
+        producer.produce(topic, f"value {number}".encode(), key="prc_é", partition=1, headers=headers, timestamp=1_700_000_000_000 + number)
         producer.flush(30)
         (producer.commit_transaction if commit else producer.abort_transaction)(30)
     noted = collect.topics(tmp_path / "kafka", kafka_bootstrap, topic_prefix)

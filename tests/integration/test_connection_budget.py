@@ -59,13 +59,13 @@ class Site:
         self.peaks = [0] * len(servers)
 
     def executor(self, name: str, *, size: int = 4, unit: Any = None) -> Workers:
-        made = Workers(pool=Pool(size), unit_of_work=unit or self.unit, task_types=remote_orders.TYPES, ways=self.ways, owner=name)  # type: ignore[arg-type]
+        made = Workers(pool=Pool(size), unit_of_work=unit or self.unit, task_types=remote_orders.TYPES, ways=self.ways, owner=name)
         self.executors[name] = made
         return made
 
     def watcher(self) -> Watcher:
         made = Watcher(
-            unit_of_work=self.unit, pool=Pool(2), ways=self.ways, instance="job", topics=Topics(), placement=Placement(4, 4, 2), interval_seconds=0.05, lease_seconds=10,  # type: ignore[arg-type]
+            unit_of_work=self.unit, pool=Pool(2), ways=self.ways, instance="job", topics=Topics(), placement=Placement(4, 4, 2), interval_seconds=0.05, lease_seconds=10,
         )  # fmt: skip
         self.watchers.append(made)
         return made

@@ -149,7 +149,7 @@ def test_E3_repeated_after_an_unknown_outcome_ends_once(world: World) -> None:
                 told.append(1)
                 raise OutcomeUnknown("the answer was lost, the commit was not")
 
-    executor.unit_of_work = Unknown  # type: ignore[assignment]
+    executor.unit_of_work = Unknown
     while executor.held:
         executor.step()
     assert told == [1]
@@ -240,7 +240,7 @@ def test_an_order_whose_host_may_not_be_asked_is_in_doubt_if_its_job_may_run(wor
     ways = SimpleNamespace(find=lambda *_: Way(None, "cmp_1", "crd_1", 1, 0, ("AUTH_REQUIRED", "the key was refused")))
     pool = SimpleNamespace(poll=lambda: (), freed=False)
     task_types = {each.name: replace(each, once=True) for each in TASK_TYPES}
-    workers = Workers(pool=pool, unit_of_work=world.unit, task_types=task_types, ways=ways, owner="two")  # type: ignore[arg-type]
+    workers = Workers(pool=pool, unit_of_work=world.unit, task_types=task_types, ways=ways, owner="two")
     workers.start(replace(work, order=structs.replace(work.order, epoch=2)))
     (happened,) = workers.poll()
     assert isinstance(happened.outcome, expected)

@@ -108,7 +108,7 @@ class Place:
         return seen_of(outcome)["att_1"]
 
     def ended(self) -> Seen:
-        return until(lambda: seen if (seen := self.look()).code is not None else None)  # type: ignore[no-any-return]
+        return until(lambda: seen if (seen := self.look()).code is not None else None)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from app.mysql import engine, instances
 from app.mysql.unit_of_work import unit_of_work
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text()
-USUAL, FURTHER = (found.replace("`", "") for found in re.search(r"`(SELECT[^`]*)` on the schema; `migrations` also `([^`]*)`", PAGE).groups())  # type: ignore[union-attr]
+USUAL, FURTHER = (found.replace("`", "") for found in re.search(r"`(SELECT[^`]*)` on the schema; `migrations` also `([^`]*)`", PAGE).groups())
 
 
 def account(server: DatabaseAddress, url: str, user: str, rights: str) -> str:

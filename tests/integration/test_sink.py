@@ -51,7 +51,7 @@ def sink() -> Sink:
     made = Sink(api=api, group="g", topic=TOPIC, bootstrap="127.0.0.1:9", session_timeout_ms=1000, topic_uuids=dict)
     made.consumer.close()
     made.consumer.held = {(TOPIC, part): Held(1, 0, 0) for part in (0, 1)}
-    made.consumer.client = SimpleNamespace(seek=lambda at: sought.append((at.topic, at.partition, at.offset)))  # type: ignore[assignment]
+    made.consumer.client = SimpleNamespace(seek=lambda at: sought.append((at.topic, at.partition, at.offset)))
     sought: list[tuple[str, int, int]] = []
     made.sought = sought  # type: ignore[attr-defined]
     return made

@@ -28,7 +28,7 @@ def results(prometheus: str, path: str, **query: object) -> list[dict[str, objec
 
 def instant(prometheus: str, expression: str) -> list[tuple[dict[str, str], float]]:
     """(labels, value) of each series now."""
-    return [(each["metric"], float(each["value"][1])) for each in results(prometheus, "query", query=expression)]  # type: ignore[index,misc]
+    return [(each["metric"], float(each["value"][1])) for each in results(prometheus, "query", query=expression)]
 
 
 def series(prometheus: str, shown: Panel, *, start: float, end: float, step: float = 2.0, interval: str = "20s") -> dict[str, Points]:

@@ -60,7 +60,7 @@ def say(system: System, *words: str, token: str = "gateway_token") -> None:
 
 
 def firing(url: str) -> list[str]:
-    return sorted({str(each["labels"]["alertname"]) for each in picture.results(url, "alerts") if each["state"] == "firing"})  # type: ignore[index]
+    return sorted({str(each["labels"]["alertname"]) for each in picture.results(url, "alerts") if each["state"] == "firing"})
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ class Gateway:
         if not hasattr(self._local, "http"):
             self._local.http = httpx2.Client(headers={"Authorization": f"Bearer {self.token}"}, timeout=httpx2.Timeout(75.0, connect=5.0))
             self._opened.append(self._local.http)
-        return self._local.http  # type: ignore[no-any-return]
+        return self._local.http
 
     def close(self) -> None:
         for each in self._opened:

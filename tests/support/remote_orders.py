@@ -107,4 +107,4 @@ def drive(order: WorkOrder, host: Any, *, commits: list[Commit] | None = None) -
             else:
                 operation = steps.send(result)
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        return end.value

@@ -65,7 +65,7 @@ class Containers:
         os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
         if name not in self.running:
             try:
-                self.running[name] = make().start()  # type: ignore[operator]
+                self.running[name] = make().start()
             except Exception as fault:
                 raise Unavailable(f"no container engine with images answers: {type(fault).__name__}") from fault
         return self.running[name]

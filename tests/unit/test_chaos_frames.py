@@ -19,7 +19,7 @@ DONE = {"unit": "timer.move", "outcome": "committed", "process": [SUBJECT.proces
 def frame(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(journal, "write", journal.write)
     monkeypatch.setattr(freeze_frames, "TOLD_SECONDS", 0.0)
-    return Frame(SimpleNamespace(run=tmp_path), SUBJECT, None, time.monotonic(), 0.0, "scheduler-1", 1)  # type: ignore[arg-type]
+    return Frame(SimpleNamespace(run=tmp_path), SUBJECT, None, time.monotonic(), 0.0, "scheduler-1", 1)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,6 @@ def test_a_round_that_missed_begins_anew_under_its_name(monkeypatch: pytest.Monk
     monkeypatch.setattr(headline, "whole_again", lambda *_: None)
     rig: Any = SimpleNamespace(rows=lambda _: [], until=lambda *_: None, tick=SimpleNamespace(lag_ms=lambda _: 1.0), nemesis_lines=SimpleNamespace(write=lambda *_, **told: asked.append(told["fault"])))
     going, victim = Run(rig), AVictim()
-    assert headline.strike(going, victim, {"fault": "h7", "how": "kill"}, 1, say=said.append)  # type: ignore[arg-type]
+    assert headline.strike(going, victim, {"fault": "h7", "how": "kill"}, 1, say=said.append)
     assert (asked, len(going.rounds)) == (["h7.1"] * 4, 1)
     assert said[0] == "round h7.1: its work went to another before it was struck; once more"

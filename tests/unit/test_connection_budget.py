@@ -25,7 +25,7 @@ class WithoutProcesses(Pool):
 
     def begun(self, *addresses: HostAddress, connect: bool = True) -> Sequence[bool]:
         order, task_type = SimpleNamespace(token="t"), SimpleNamespace(deadline_seconds=60, once=False, failure_code="INTERNAL")
-        return [self.start(order, task_type, each, connect=connect) for each in addresses]  # type: ignore[arg-type]
+        return [self.start(order, task_type, each, connect=connect) for each in addresses]
 
     def ends(self) -> None:
         for each in self.workers:
@@ -79,4 +79,4 @@ def test_idle_connections_go_first_and_busy_ones_only_where_they_must() -> None:
     pool.cools()
     assert pool.connections() == {"one:22": 2}
     pool.keep("one:22", 1, end_busy=True)
-    assert (pool.connections(), [each.killed for each in pool.events]) == ({"one:22": 1}, [True])  # type: ignore[union-attr]
+    assert (pool.connections(), [each.killed for each in pool.events]) == ({"one:22": 1}, [True])

@@ -9,14 +9,14 @@ from tests.support.remote_orders import a_snapshot, an_order
 
 
 def outcome_of(steps: object, order: object, ran: Ran | None) -> Outcome:
-    generator = steps(order)  # type: ignore[operator]
+    generator = steps(order)
     try:
         operation = next(generator)
         assert isinstance(operation, Exec)
         assert ran is not None, "nothing may leave"
         generator.send(ran)
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
+        return end.value
     raise AssertionError
 
 

@@ -19,7 +19,7 @@ def at(message: Envelope, milliseconds: int) -> Envelope:
 
 
 def applied(figures: Figures, found: object, *messages: Envelope) -> None:
-    figures.decided(messages, decide(found, *messages), found, NOON)  # type: ignore[arg-type]
+    figures.decided(messages, decide(found, *messages), found, NOON)
 
 
 def hops(le: str) -> float:

@@ -13,7 +13,7 @@ RECEIPT = "pid=71 start=9 boot=b1 host=h/1 began=5"
 
 
 def judged(*, wall: int = 100, since: datetime | None = None, **parts: object) -> Verdict:
-    return verdict(Seen("att_1", **{"receipt": RECEIPT, **parts}), wall_time_seconds=wall, missing_since=since, now=NOW)  # type: ignore[arg-type]
+    return verdict(Seen("att_1", **{"receipt": RECEIPT, **parts}), wall_time_seconds=wall, missing_since=since, now=NOW)
 
 
 def test_an_exit_file_ends_a_job_whatever_else_is_seen() -> None:
@@ -71,7 +71,7 @@ OVER = f"; its attempt had ended before: {WHY}"
     ],
 )  # fmt: skip
 def test_a_job_whose_attempt_ended_before_it_moves_no_task_and_is_killed_while_it_runs(seen: dict[str, object], since: datetime | None, state: State, reason: str, kill: bool) -> None:
-    shown = Seen("att_1", **{"receipt": RECEIPT, **seen})  # type: ignore[arg-type]
+    shown = Seen("att_1", **{"receipt": RECEIPT, **seen})
     found = unwanted(judged(since=since, **seen), shown, was=State.SUBMITTED, stored=True, wall_time_seconds=100, why=WHY)
     assert (found.state, found.reason, found.outcome, found.kill) == (state, reason + OVER, None, kill)
 
@@ -90,7 +90,7 @@ def test_a_job_whose_attempt_ended_before_it_moves_no_task_and_is_killed_while_i
 def test_a_job_that_may_not_have_started_is_barred_before_its_absence_counts(
     was: State, seen: dict[str, object], since: datetime | None, *, state: State, kill: bool, missing: datetime | None
 ) -> None:
-    shown = Seen("att_1", **seen)  # type: ignore[arg-type]
+    shown = Seen("att_1", **seen)
     found = unwanted(verdict(shown, wall_time_seconds=100, missing_since=since, now=NOW), shown, was=was, stored=False, wall_time_seconds=100, why=WHY)
     assert (found.state, found.kill, found.missing_since, found.reason.endswith(OVER)) == (state, kill, missing, True)
 

@@ -38,7 +38,7 @@ class Collected:
 def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Switched on at ratio 0.1, with its whole ration of wishes."""
     TOLD.clear()
-    monkeypatch.setattr(tracing, "_process", tracing._Process(exporting=Collected(), ratio=0.1, granted_at=0.0))  # type: ignore[arg-type]
+    monkeypatch.setattr(tracing, "_process", tracing._Process(exporting=Collected(), ratio=0.1, granted_at=0.0))
     yield
 
 
@@ -159,10 +159,10 @@ class Stuck:
 def test_a_full_queue_drops_counts_and_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "CLOSE_SECONDS", 0.1)
     out = exporting.Exporting("http://127.0.0.1:9/v1/traces", delay_seconds=60.0)
-    out.exporter = Stuck()  # type: ignore[assignment]
+    out.exporter = Stuck()
     before = metrics.value("airavata_spans_total", outcome="queue_full")
     for _ in range(exporting.QUEUE_MAX + exporting.BATCH + 100):
-        out.put(object())  # type: ignore[arg-type]
+        out.put(object())
     assert len(out.queue) <= exporting.QUEUE_MAX
     assert metrics.value("airavata_spans_total", outcome="queue_full") >= before + 100
     out.close()
@@ -235,7 +235,7 @@ GOOD = [("mid", b"m" * 16), ("type", b"TaskStarted"), ("subject", b"gw/exp/prc/t
 
 
 def record(**changed: bytes | None) -> Received:
-    return Received("t", 0, 0, "k", [(name, changed.get(name, value)) for name, value in GOOD], b"{}", 0)  # type: ignore[misc]
+    return Received("t", 0, 0, "k", [(name, changed.get(name, value)) for name, value in GOOD], b"{}", 0)
 
 
 def broken(*_: object, **__: object) -> None:
@@ -256,7 +256,7 @@ def test_who_tells_a_span_and_fails_at_it_has_done_its_work(on: None, monkeypatc
     row = SimpleNamespace(headers=codec.pack_headers(GOOD), topic="t", part=0, mid=b"m" * 16, k="k")
     sending.tell([row], shard=0, outcome="committed", began=0)
     batch = consuming.Batch([record()], group="g", polled=0)
-    batch.decided(SimpleNamespace(info={"step": "s#1", "verdicts": {}}), [record()], datetime(2026, 1, 1))  # type: ignore[arg-type]
+    batch.decided(SimpleNamespace(info={"step": "s#1", "verdicts": {}}), [record()], datetime(2026, 1, 1))
     batch.applied({("t", 0): Held(1, 0, 0)}, without=(), tries=0)
 
 

@@ -49,7 +49,7 @@ def delete_group(kafka: str, group: str) -> bool:
     """Whether it is gone."""
     known = _client(kafka)
     known.delete_consumer_groups([group])[group].result(15.0)
-    return group not in {each.group_id for each in known.list_consumer_groups().result(15.0).valid}  # type: ignore[attr-defined]
+    return group not in {each.group_id for each in known.list_consumer_groups().result(15.0).valid}
 
 
 QUESTIONS = {each.__name__: each for each in (move_offsets, offsets, delete_group)}

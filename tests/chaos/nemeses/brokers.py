@@ -74,7 +74,7 @@ class BrokerDown(Nemesis):
     def _controller(self, rig: Rig, found: dict[str, Daemon]) -> str:
         if len(found) < 3:
             raise Undecided("one broker is its own controller: the variant needs three")
-        number = client(rig).describe_cluster(request_timeout=10.0).result().controller.id  # type: ignore[attr-defined]
+        number = client(rig).describe_cluster(request_timeout=10.0).result().controller.id
         return f"kafka-{number}"
 
     def heal(self, rig: Rig) -> None:

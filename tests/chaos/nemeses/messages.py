@@ -126,7 +126,7 @@ class RebalanceStorm(Nemesis):
             member = reader(through, group, **member_of)
             member.subscribe(topics)
             seen = self._generation(links)
-            wait_until(lambda seen=seen, member=member: member.poll(0.05) is None and self._generation(links) > seen, 5.0)  # type: ignore[misc]
+            wait_until(lambda seen=seen, member=member: member.poll(0.05) is None and self._generation(links) > seen, 5.0)
             member.close()
             first = first or self._generation(links)
             now = self._sum(rig, group)
