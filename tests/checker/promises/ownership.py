@@ -162,7 +162,7 @@ class OneOwner(Ownership):
                 after = [each for each in claims if late.mono < each.mono <= late.mono + self.OVERRULED_SECONDS and each.epoch > late.epoch]
                 waits = [each for each in self.done[where] if each.mono > late.mono]
                 if not after:
-                    if waits and self._waited(where, waits[0], late.mono + self.OVERRULED_SECONDS / 2):
+                    if waits and self._waited(where, waits[0], late.mono + self.OVERRULED_SECONDS / 2):  # It came early enough to be answered within the bound.
                         self.missing(f"{who}'s late claim of {where[1]}[{where[2]}] was not overruled within {self.OVERRULED_SECONDS:.0f} s", late.place, before[-1].place)
                     continue
                 self.count("late_claims")
