@@ -120,6 +120,9 @@ def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[s
 class Consumer:
     """`claim` is C0; `wants` and `group` say which records are ours: others are passed over by their headers.
 
+    The group shares out the first of `topics` alone; who is given a partition of it reads the same number of the others too (docs/decisions/0013-one-topic-leads.md). So all members of a group
+    read the same topics, and of one partition number everything has one reader.
+
     `pending`: what was polled and is not applied. A record leaves it when whoever applies it has committed, or when its partition is lost or read again. `fenced`: partitions that
     somebody else claimed, or of which it is not known where they stand.
     """
@@ -153,11 +156,14 @@ class Consumer:
         self.subscribe()
 
     def subscribe(self) -> None:
-        self.client.subscribe(self.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=partial(self._revoked, why="lost"))
+        self.client.subscribe(self.topics[:1], on_assign=self._assigned, on_revoke=self._revoked, on_lost=partial(self._revoked, why="lost"))
+
+    def _led(self, partitions: Iterable[TopicPartition]) -> list[Partition]:
+        return [(topic, each.partition) for topic in self.topics for each in partitions]
 
     # ---- C0 -------------------------------------------------------------------------------------------------------------------------------------
     def _assigned(self, client: Client, partitions: list[TopicPartition]) -> None:
-        places = [(each.topic, each.partition) for each in partitions]
+        places = self._led(partitions)
         started, delay = time.monotonic(), 0.1
         while True:
             try:
@@ -220,7 +226,7 @@ class Consumer:
         self.pending = [each for each in self.pending if each.place not in places]
 
     def _revoked(self, client: Client, partitions: list[TopicPartition], why: str = "revoked") -> None:
-        places = {(each.topic, each.partition) for each in partitions}
+        places = set(self._led(partitions))
         metrics.count("airavata_rebalances_total", kind=why)
         self.commit_offsets(only=places)
         self._forget(places)
@@ -229,7 +235,7 @@ class Consumer:
             held = self.held.pop(place, None)
             journal.write("partition.release", group=self.group, topic=place[0], partition=place[1], epoch=held.epoch if held else None, why=why)
         failpoint.hit(f"{self.component}.revoke.after")
-        client.incremental_unassign(partitions)
+        client.incremental_unassign([TopicPartition(*place) for place in places])
 
     # ---- C1 -------------------------------------------------------------------------------------------------------------------------------------
     def poll(self, most: int, timeout_seconds: float) -> list[Received]:

@@ -31,6 +31,8 @@ def types_of(names: list[str]) -> dict[str, TaskType]:
     installed = plugins.task_types()
     if unknown := sorted(set(names) - set(installed)):
         raise Misconfigured(f"--types names {', '.join(unknown)}; installed are {', '.join(sorted(installed))}")
+    if (group := sorted(each for each in installed if executor_group(each) == executor_group(names[0]))) != sorted(names):
+        raise Misconfigured(f"--types names {', '.join(names)}: members of a consumer group read the same topics, so {executor_group(names[0])} serves {','.join(group)}")
     return {name: installed[name] for name in names}
 
 
@@ -48,7 +50,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     remote = Workers(pool=pools[0], unit_of_work=unit, task_types=mine, ways=ways, owner=lifecycle.instance) if ways else None
     capacity = LOCAL_CAPACITY if local else settings.capacity or 4 * settings.workers
     executor = Executor(unit_of_work=unit, instance=lifecycle.instance, task_types=mine, topics=topics, placement=settings.placement, capacity=capacity, remote=remote)
-    loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in names], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor, commit="start_commit")
+    loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in sorted(names)], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor, commit="start_commit")
     metrics.known("task_type", names)
     metrics.watch(executor.gauges)
     if remote is not None:

@@ -28,7 +28,7 @@ def work(lifecycle: Lifecycle) -> None:
     lifecycle.wait_for_database(database)
     metrics.known("task_type", plugins.task_types())
     handler = Handler(topics=topics, placement=placement)
-    loop = lifecycle.consume(group=SCHEDULER_GROUP, names=[topics.scheduler, topics.events], wants=scheduling.WANTED, unit_of_work=unit, handler=handler)
+    loop = lifecycle.consume(group=SCHEDULER_GROUP, names=[topics.events, topics.scheduler], wants=scheduling.WANTED, unit_of_work=unit, handler=handler)
     timers = TimerLoop(unit_of_work=unit, placement=placement, topics=topics, lease_seconds=settings.lease_seconds, purge_every_seconds=settings.purge_every_seconds)
     sweeper = Sweeper(unit_of_work=unit, placement=placement, topics=topics, after_seconds=settings.sweep_after_seconds, quiet=loop.quiet)
     lifecycle.facts = lambda: loop.facts() | sweeper.facts()

@@ -37,7 +37,7 @@ class Victim:
         return {place: far for place, (owner, far) in self.rows(system).items() if mark in owner}
 
     def busier(self, system: System) -> tuple[int, dict[Place, int], float]:
-        """The copy that owns more of the busy places, what it owns, and its share. Assignment balances partitions, not the busy ones, and may give a whole topic to one."""
+        """The copy that owns more of the busy places, what it owns, and its share. Assignment balances partitions, not the busy ones."""
         busy = {row[0] for row in system.rows("SELECT DISTINCT part FROM processes WHERE state IN ('CREATED', 'VALIDATED', 'STARTED')")}
         held = {copy: self.holds(system, copy) for copy in range(self.copies)}
         count = {copy: sum(1 for place in places if not self.group or (place[1] in busy and place[0].endswith(self.busy))) for copy, places in held.items()}
@@ -45,13 +45,14 @@ class Victim:
         return copy, held[copy], count[copy] / max(1, sum(count.values()))
 
     def balanced(self, system: System) -> Callable[[], object]:
-        """Every copy is ready and, where the group shares partitions, none has more than half of them and one."""
+        """Every copy is ready and, where the group shares partition numbers, none has one more than another and one."""
 
         def look() -> bool:
             if any(system.ready(f"{self.component}-{copy}") is not None for copy in range(self.copies)):
                 return False
-            held = [len(self.holds(system, copy)) for copy in range(self.copies)]
-            return sum(held) == len(self.rows(system)) and (not self.group or max(held) - min(held) <= 1)
+            held = [self.holds(system, copy) for copy in range(self.copies)]
+            numbers = [len({number for _, number in each}) for each in held]
+            return sum(map(len, held)) == len(self.rows(system)) and (not self.group or max(numbers) - min(numbers) <= 1)
 
         return look
 

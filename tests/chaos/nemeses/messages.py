@@ -115,7 +115,7 @@ class RebalanceStorm(Nemesis):
 
     def strike(self, rig: Rig, rng: Random) -> Proof:
         group = str(rig.one("SELECT DISTINCT consumer_group FROM positions WHERE consumer_group LIKE '%%task-scheduler'"))
-        topics = [row[0] for row in rig.rows("SELECT DISTINCT topic FROM positions WHERE consumer_group = %s", group)]
+        topics = [row[0] for row in rig.rows("SELECT DISTINCT topic FROM positions WHERE consumer_group = %s AND topic LIKE '%%event-sink'", group)]  # What its members share out.
         links = rig.links.proxy.kafka("rogue", rig.kafka)
         through, member_of = ",".join(each.address for each in links), {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": int(rig.settings.get("SESSION_TIMEOUT_MS", "1000"))}
         struck = last = time.monotonic()
