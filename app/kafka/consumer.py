@@ -366,6 +366,12 @@ class Consumer:
             if live:
                 (self.client.pause if paused else self.client.resume)(live)
 
+    def quiet(self, seconds: float) -> list[int]:
+        """Partition numbers held here of which the end was seen in every topic, with nothing read behind it, for that long."""
+        line = time.monotonic() - seconds
+        loud = {part for (_, part), held in self.held.items() if held.quiet_since is None or held.quiet_since >= line}
+        return [] if self.pending else sorted({part for _, part in self.held} - loud)
+
     @property
     def missing(self) -> str | None:
         """What keeps it from being ready."""

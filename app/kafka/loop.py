@@ -220,15 +220,6 @@ class ConsumerLoop:
         return claims
 
     # ---- what others ask ----------------------------------------------------------------------------------------------------------------------------
-    def quiet(self, seconds: float) -> dict[str, list[int]]:
-        """Topic → partitions held here whose end was seen, with nothing read behind it, for that long."""
-        line = time.monotonic() - seconds
-        found: dict[str, list[int]] = {topic: [] for topic in self.consumer.topics}
-        for (topic, part), held in sorted(self.consumer.held.items()):
-            if held.quiet_since is not None and held.quiet_since < line and not self.consumer.pending:
-                found[topic].append(part)
-        return found
-
     def facts(self) -> dict[str, object]:
         """For the instance row: what operators see."""
         held = self.consumer.held

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from app.mysql.rows import among, from_json, to_json
+from app.mysql.rows import among, to_json
 from app.mysql.unit_of_work import Transaction
 
 _BEAT = """INSERT INTO instances (id, component, version, started_at, heartbeat_at, document) VALUES (%s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
@@ -29,12 +29,6 @@ def remove(tx: Transaction, instance: str) -> None:
 def all_rows(tx: Transaction) -> list[Any]:
     """(id, component, version, started_at, heartbeat_at, document, now)."""
     return list(tx.exec_driver_sql("SELECT id, component, version, started_at, heartbeat_at, document, UTC_TIMESTAMP(6) FROM instances ORDER BY component, id LIMIT 1000").all())
-
-
-def told(tx: Transaction, component: str, *, within_seconds: int) -> list[dict[str, Any]]:
-    """What each instance of a component said of itself with a heartbeat as young as that."""
-    statement = "SELECT document FROM instances WHERE component = %s AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
-    return [from_json(row[0]) for row in tx.exec_driver_sql(statement, (component, within_seconds)).all()]
 
 
 def purge(tx: Transaction, *, before: datetime, limit: int) -> int:

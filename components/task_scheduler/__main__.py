@@ -30,8 +30,7 @@ def work(lifecycle: Lifecycle) -> None:
     handler = Handler(topics=topics, placement=placement)
     loop = lifecycle.consume(group=SCHEDULER_GROUP, names=[topics.events, topics.scheduler], wants=scheduling.WANTED, unit_of_work=unit, handler=handler)
     timers = TimerLoop(unit_of_work=unit, placement=placement, topics=topics, lease_seconds=settings.lease_seconds, purge_every_seconds=settings.purge_every_seconds)
-    sweeper = Sweeper(unit_of_work=unit, placement=placement, topics=topics, after_seconds=settings.sweep_after_seconds, quiet=loop.quiet)
-    lifecycle.facts = lambda: loop.facts() | sweeper.facts()
+    sweeper = Sweeper(unit_of_work=unit, placement=placement, topics=topics, after_seconds=settings.sweep_after_seconds, quiet=loop.consumer.quiet)
     thread = threading.Thread(target=timers.run, args=(lifecycle.stop.wait,), name="timers", daemon=True)
     thread.start()
     if tracing.on():

@@ -1,11 +1,10 @@
 """The sweeper: pushes on a process that nothing will ever push again. There should be none: every rescue is counted, and the count staying 0 is a health metric.
 
 It acts only if nothing can still be on its way: the process's partition end was seen on both topics for 60 s, and the process has no open attempt, no timer, no outbox row
-and no change for 60 s. Assignment does not co-locate topics, so one scheduler may hold all facts and another all timers: each tells with its heartbeat where it is quiet, and
-the one that holds the scheduler topic's partition acts.
+and no change for 60 s. Both topics' partitions of one number have one reader, which alone acts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from app import journal
@@ -16,31 +15,18 @@ from app.messages.envelope import Envelope, Subject
 from app.messages.events import ProcessPlanned
 from app.messages.placement import Placement
 from app.messages.topics import Topics
-from app.mysql import instances, outbox, sweeping
-from app.mysql.unit_of_work import Transaction, UnitOfWork, now
+from app.mysql import outbox, sweeping
+from app.mysql.unit_of_work import UnitOfWork, now
 from observability import logs, metrics
-
-TOLD_WITHIN_SECONDS = 3  # Heartbeats of the schedulers whose word counts.
-Quiet = Mapping[str, Sequence[int]]  # Topic → partitions.
 
 
 class Sweeper:
-    """`quiet(seconds)`: where this instance has seen the end for that long; `facts` tells it to the others."""
+    """`quiet(seconds)`: the partition numbers of which this instance has seen the end of both topics for that long."""
 
-    def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, after_seconds: int, quiet: Callable[[float], Quiet]) -> None:
+    def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, after_seconds: int, quiet: Callable[[float], Sequence[int]]) -> None:
         self.unit_of_work, self.placement, self.topics = unit_of_work, placement, topics
         self.after_seconds, self.quiet = after_seconds, quiet
         self.log = logs.logger("sweeper")
-
-    def facts(self) -> dict[str, Quiet]:
-        """For the heartbeat."""
-        return {"quiet": self.quiet(float(self.after_seconds))}
-
-    def quiet_on_both(self, tx: Transaction, mine: Sequence[int]) -> list[int]:
-        """Those of my partitions whose facts somebody has seen the end of. A word too many does no harm: a needless push is late."""
-        facts = self.quiet(float(self.after_seconds))[self.topics.events]
-        told = [each.get("quiet", {}).get(self.topics.events, ()) for each in instances.told(tx, "scheduler", within_seconds=TOLD_WITHIN_SECONDS)]
-        return sorted(set(mine) & {part for parts in (facts, *told) for part in parts})
 
     def try_sweep(self) -> None:
         """A store that is away is not the sweeper's problem: it looks again."""
@@ -51,12 +37,11 @@ class Sweeper:
 
     def sweep(self) -> int:
         """One look; returns how many were pushed on. The push is a message like any other, so a needless one is late and moves nothing."""
-        mine = self.quiet(float(self.after_seconds))[self.topics.scheduler]
-        if not mine:
+        partitions = self.quiet(float(self.after_seconds))
+        if not partitions:
             return 0
         with self.unit_of_work("sweeper.rescue") as tx:
-            partitions = self.quiet_on_both(tx, mine)
-            stuck = sweeping.stuck(tx, partitions=partitions, after_seconds=self.after_seconds, limit=50) if partitions else []
+            stuck = sweeping.stuck(tx, partitions=partitions, after_seconds=self.after_seconds, limit=50)
             at = now(tx)
             outbox.append(tx, [self.push(each, at) for each in stuck], placement=self.placement, now=at)
         if stuck:

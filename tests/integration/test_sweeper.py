@@ -1,6 +1,6 @@
-"""The sweeper pushes on what nothing else will, also where its two topics lie with two schedulers; it leaves alone whatever may still be pushed."""
+"""The sweeper pushes on what nothing else will; it leaves alone whatever may still be pushed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from app.messages.placement import Placement
 from app.messages.topics import Topics
-from app.mysql import engine, instances, outbox, shards
+from app.mysql import engine, outbox, shards
 from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from components.task_scheduler.sweeper import Sweeper
 from observability import metrics
@@ -34,14 +34,9 @@ def store(database: str) -> Iterator[Engine]:
     made.dispose()
 
 
-def a_sweeper(unit: UnitOfWork, *, timers: Sequence[int], facts: Sequence[int], told: bool = True, name: str = "a") -> Sweeper:
-    """Quiet on these partitions of the scheduler's topic and of the facts; `told`: with its heartbeat."""
-    quiet = {TOPICS.scheduler: list(timers), TOPICS.events: list(facts)}
-    made = Sweeper(unit_of_work=unit, placement=PLACEMENT, topics=TOPICS, after_seconds=AFTER_SECONDS, quiet=lambda _: quiet)
-    if told:
-        with unit("test.beat") as tx:
-            instances.beat(tx, f"scheduler-{name}", component="scheduler", version="0", facts=made.facts())
-    return made
+def a_sweeper(unit: UnitOfWork, *quiet: int) -> Sweeper:
+    """`quiet`: partition numbers whose ends were seen."""
+    return Sweeper(unit_of_work=unit, placement=PLACEMENT, topics=TOPICS, after_seconds=AFTER_SECONDS, quiet=lambda _: quiet)
 
 
 def waiting(unit: UnitOfWork) -> list[Any]:
@@ -49,9 +44,9 @@ def waiting(unit: UnitOfWork) -> list[Any]:
         return list(outbox.waiting(tx, shard=PART % PLACEMENT.shards, turn=0, size=10))
 
 
-def test_one_scheduler_with_both_topics_pushes_on_what_stands_still_once(store: Engine) -> None:
+def test_what_stands_still_is_pushed_on_once(store: Engine) -> None:
     unit = unit_of_work(store)
-    sweeper = a_sweeper(unit, timers=[PART], facts=[PART])
+    sweeper = a_sweeper(unit, PART)
     assert (sweeper.sweep(), sweeper.sweep()) == (1, 0)
     assert metrics.value("airavata_rescued_total", kind="task") == 1
     (row,) = waiting(unit)
@@ -60,7 +55,7 @@ def test_one_scheduler_with_both_topics_pushes_on_what_stands_still_once(store: 
 
 def test_a_push_that_moved_nothing_is_followed_by_another_message_and_not_by_a_copy(store: Engine) -> None:
     unit, mids = unit_of_work(store), set[bytes]()
-    sweeper = a_sweeper(unit, timers=[PART], facts=[PART])
+    sweeper = a_sweeper(unit, PART)
     for _ in range(2):
         assert sweeper.sweep() == 1
         (row,) = waiting(unit)
@@ -70,21 +65,9 @@ def test_a_push_that_moved_nothing_is_followed_by_another_message_and_not_by_a_c
     assert len(mids) == 2
 
 
-def test_of_two_schedulers_with_one_topic_each_the_one_that_holds_the_timers_pushes(store: Engine) -> None:
+def test_nothing_is_pushed_where_the_ends_were_not_seen(store: Engine) -> None:
     unit = unit_of_work(store)
-    timers, facts = a_sweeper(unit, timers=[PART], facts=[], name="a"), a_sweeper(unit, timers=[], facts=[PART], name="b")
-    assert (facts.sweep(), timers.sweep()) == (0, 1)
-    assert len(waiting(unit)) == 1
-
-
-def test_nothing_is_pushed_where_nobody_says_that_the_facts_are_read(store: Engine) -> None:
-    unit = unit_of_work(store)
-    timers = a_sweeper(unit, timers=[PART], facts=[], name="a")
-    a_sweeper(unit, timers=[], facts=[PART], name="b")
-    unit_ended = "UPDATE instances SET heartbeat_at = heartbeat_at - INTERVAL 10 SECOND WHERE id = 'scheduler-b'"
-    with unit("test.silent") as tx:
-        tx.exec_driver_sql(unit_ended)
-    assert timers.sweep() == 0
+    assert (a_sweeper(unit).sweep(), a_sweeper(unit, PART - 1).sweep()) == (0, 0)
 
 
 @pytest.mark.parametrize("still_pushed", [TIMER, "UPDATE processes SET updated_at = UTC_TIMESTAMP(6)", "UPDATE tasks SET state = 'SCHEDULED'"])
@@ -92,4 +75,4 @@ def test_what_may_still_be_pushed_is_left_alone(store: Engine, still_pushed: str
     unit = unit_of_work(store)
     with unit("test.pushed") as tx:
         tx.exec_driver_sql(still_pushed)
-    assert a_sweeper(unit, timers=[PART], facts=[PART]).sweep() == 0
+    assert a_sweeper(unit, PART).sweep() == 0

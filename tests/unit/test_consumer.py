@@ -1,5 +1,6 @@
 """What a consumer holds in memory, and how it leaves it: without a broker, the library's client replaced by one that remembers what it was told."""
 
+import time
 from typing import Any
 
 import pytest
@@ -91,3 +92,12 @@ def test_a_partition_lost_to_another_takes_what_was_read_of_it_along(consumer: C
     consumer.fenced = {ONE}
     consumer._revoked(client, [TopicPartition(*ONE)])
     assert (places(consumer), consumer.fenced, set(consumer.held)) == ({OTHER}, set(), {OTHER})
+
+
+def test_a_number_is_quiet_when_the_end_was_seen_in_every_topic_and_nothing_waits(consumer: Consumer) -> None:
+    long_ago = time.monotonic() - 60
+    consumer.held = {(topic, part): Held(1, 5, 5, quiet_since=long_ago) for topic in ("t", "u") for part in (1, 2, 3)}
+    consumer.held["t", 2].quiet_since, consumer.held["u", 3].quiet_since = None, time.monotonic()
+    assert consumer.quiet(30) == []
+    consumer.pending.clear()
+    assert consumer.quiet(30) == [1]
