@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from app.errors import Misconfigured
 from app.messages.codec import SCHEMA_VERSION, SCHEMA_VERSION_BEFORE
@@ -59,21 +59,51 @@ def _listen(text: str) -> tuple[str, int]:
 
 def _address(text: str) -> str:
     """A host name and port, host:port"""
-    _listen(text)
+    host, _, port = text.rpartition(":")
+    _host(host)
+    _number(1, 65535)(port)
+    return text
+
+
+def _host(name: str | None) -> None:
+    if not name or any(each in name for each in "/@?# \t\r\n"):
+        raise ValueError
+    name.encode("idna")  # As a look-up will: a label that is empty or too long raises by itself.
+
+
+def _brokers(text: str) -> str:
+    """Host names and ports separated by commas, host:port,host:port"""
+    return ",".join(_address(each.strip()) for each in text.split(","))
+
+
+def _url(text: str, *schemes: str) -> SplitResult:
+    """With a scheme and a host. A port that is none raises by itself."""
+    url = urlsplit(text)
+    _host(url.hostname)
+    if url.scheme not in schemes or url.port == 0 or text.split() != [text]:  # urlsplit forgets the ends of lines.
+        raise ValueError
+    return url
+
+
+def _web(text: str) -> str:
+    """A URL http://host:port or https://host:port"""
+    url = _url(text, "http", "https")
+    if url.username is not None or url.query or url.fragment:
+        raise ValueError
     return text
 
 
 def _endpoint(text: str) -> str:
     """A URL http://host:port/path or https://host:port/path, or nothing"""
-    url = urlsplit(text)
-    if text and not (url.scheme in {"http", "https"} and url.hostname and url.port and url.path.strip("/")):  # A port beyond 65535 raises by itself.
+    if text and not ((url := _url(text, "http", "https")).port and url.path.strip("/")):
         raise ValueError
     return text
 
 
 def _mysql(text: str) -> str:
     """A URL mysql://user:password@host:port/database"""
-    if not text.startswith(("mysql://", "mysql+pymysql://")) or text.count("/") < 3:
+    url = _url(text, "mysql", "mysql+pymysql")
+    if not url.username or url.path.count("/") != 1 or url.path == "/":
         raise ValueError
     return text
 
@@ -117,7 +147,7 @@ class Settings:
 
     environment: str = setting(_text, "development")  # Prefix of transactional ids and consumer groups; `production` refuses fail points and journal.
     mysql_url: str = setting(_mysql, "", secret=True)
-    kafka: str = setting(_text, "127.0.0.1:9092")
+    kafka: str = setting(_brokers, "127.0.0.1:9092")
     topic_prefix: str = setting(_text, "")
     partitions: int = setting(_number(1, 1000), 100)
     placement_width: int = setting(_number(1, 1000), 16)
@@ -128,7 +158,7 @@ class Settings:
     admin_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 9464))
     public_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 8080))
     internal_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 8081))
-    internal_url: str = setting(_text, "http://127.0.0.1:8081")
+    internal_url: str = setting(_web, "http://127.0.0.1:8081")
     internal_token: str = setting(_text, "", secret=True)
     nudge_listen: tuple[str, int] = setting(_listen, ("127.0.0.1", 9465))
     nudge_to: str = setting(_address, "127.0.0.1:9465")
@@ -182,7 +212,7 @@ def read(environ: Mapping[str, str], *, database: bool = True) -> Settings:
         try:
             values[name.lower()] = reader(text if key in known else _content(Path(text), secret=known[name].metadata["secret"]))
         except ValueError:
-            came = "***" if known[name].metadata["secret"] else repr(text)
+            came = "***" if known[name].metadata["secret"] or "@" in text else repr(text)  # Before an @ stands a password.
             faults.append(f"{PREFIX}{key}: expected {reader.__doc__}, got {came}")
         except OSError as fault:
             faults.append(f"{PREFIX}{key}: {fault.strerror}: {text}")

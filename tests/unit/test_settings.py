@@ -64,3 +64,57 @@ def test_an_endpoint_that_no_span_would_ever_reach_is_refused_at_the_start(endpo
     with pytest.raises(Misconfigured) as fault:
         read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_OTLP_ENDPOINT": endpoint})
     assert str(fault.value) == f"AIRAVATA_OTLP_ENDPOINT: expected A URL http://host:port/path or https://host:port/path, or nothing, got '{endpoint}'"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("INTERNAL_URL", "api-internal:8081", "A URL http://host:port or https://host:port"),
+        ("INTERNAL_URL", "http://:8081", "A URL http://host:port or https://host:port"),
+        ("INTERNAL_URL", "http://api:0", "A URL http://host:port or https://host:port"),
+        ("INTERNAL_URL", "http://api:80811", "A URL http://host:port or https://host:port"),
+        ("INTERNAL_URL", "http://api:8081?x=1", "A URL http://host:port or https://host:port"),
+        ("INTERNAL_URL", "http://a\npi:8081", "A URL http://host:port or https://host:port"),
+        ("INTERNAL_URL", "http://api..internal:8081", "A URL http://host:port or https://host:port"),
+        ("KAFKA", "", "Host names and ports separated by commas, host:port,host:port"),
+        ("KAFKA", "kafka", "Host names and ports separated by commas, host:port,host:port"),
+        ("KAFKA", "kafka:9092,,other:9092", "Host names and ports separated by commas, host:port,host:port"),
+        ("KAFKA", "PLAINTEXT://kafka:9092", "Host names and ports separated by commas, host:port,host:port"),
+        ("NUDGE_TO", ":9465", "A host name and port, host:port"),
+        ("NUDGE_TO", "relay:0", "A host name and port, host:port"),
+        ("NUDGE_TO", f"{'r' * 64}:9465", "A host name and port, host:port"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused_at_the_start_on_one_line(name: str, text: str, wanted: str) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_MYSQL_URL": URL, f"AIRAVATA_{name}": text})
+    assert str(fault.value) == f"AIRAVATA_{name}: expected {wanted}, got {text!r}"
+
+
+@pytest.mark.parametrize("url", ["mysql://db.example:3306/airavata", "mysql://u:hunter2@/airavata", "mysql://u:hunter2@db.example:99999/airavata", "mysql://u:hunter2@db.example", "mysql://u:hunter2@db.example/", "mysql://u:hunter2@db.example/a/b", "postgresql://u:hunter2@db.example/a"])
+def test_a_database_that_cannot_be_one_is_refused_and_its_password_not_shown(url: str) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_MYSQL_URL": url})
+    assert str(fault.value) == "AIRAVATA_MYSQL_URL: expected A URL mysql://user:password@host:port/database, got ***"
+
+
+@pytest.mark.parametrize(("name", "text"), [("INTERNAL_URL", "http://u:hunter2@api:8081"), ("OTLP_ENDPOINT", "grpc://u:hunter2@collector:4317/v1/traces"), ("KAFKA", "u:hunter2@kafka:9092")])
+def test_a_password_in_an_address_is_not_shown_either(name: str, text: str) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_MYSQL_URL": URL, f"AIRAVATA_{name}": text})
+    assert str(fault.value).endswith("got ***")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("INTERNAL_URL", "https://api.example.org/airavata"),
+        ("INTERNAL_URL", "http://[::1]:8081"),
+        ("KAFKA", "a.example:9092, b.example:9092,[::1]:9092"),
+        ("NUDGE_TO", "outbox_relay.example.org:9465"),
+        ("MYSQL_URL", "mysql+pymysql://root@127.0.0.1:1/t1_0?ssl_disabled=1"),
+        ("MYSQL_URL", "mysql://u:p%40w%2F@[::1]:3306/airavata"),
+    ],
+)
+def test_addresses_as_they_are_used_are_taken(name: str, text: str) -> None:
+    assert getattr(read({"AIRAVATA_MYSQL_URL": URL, f"AIRAVATA_{name}": text}), name.lower()) == text.replace(" ", "")
