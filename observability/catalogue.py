@@ -99,6 +99,7 @@ _TABLE = (
     _gauge("http_server_active_requests", "How many requests are being served?", API),
     _counter("airavata_launches_total", "Do launches get in, and are repeats absorbed?", API, outcome=("accepted", "replayed", "conflict", "refused")),
     _counter("airavata_rate_limited_total", "Which gateways are turned away for asking too much?", API, gateway=GATEWAY),
+    _counter("airavata_overloads_total", "Which bound of a copy turns requests away, whoever sends them?", API, bound=("connections", "bodies", "work")),
     _gauge("airavata_sse_streams", "How many clients follow a stream?", API)._replace(later="there is no server-sent event stream yet; clients hold long polls"),
     _counter("airavata_webhook_deliveries_total", "Do receivers answer?", API, outcome=("delivered", "refused", "failed", "given_up"))._replace(later="webhooks are not built yet"),
     _histogram("airavata_event_delay_seconds", HOP, "How long from a committed fact until clients can see it?", API),

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import resource
 import signal
 import socket
 import threading
@@ -17,6 +19,7 @@ from app.api.access import Tokens
 from app.api.application import Face, Services
 from app.api.gate import HEADER_BYTES_MAX
 from app.api.operations import Cursors
+from app.api.problems import Problem
 from app.api.sampler import Sampler
 from app.api.waiting import Waiter
 from app.errors import Misconfigured, Transient
@@ -27,14 +30,17 @@ from app.nudge import Nudge
 from observability import metrics
 
 THREADS, BACKLOG = 16, 512
+CONNECTIONS_MAX = 2048  # Of a face: each may hold a descriptor, 128 KiB of headers and a task.
 HEADERS_SECONDS = 10.0
 DRAIN_SECONDS, STOP_ACCEPTING_AFTER_SECONDS = 20.0, 5.0
 CLOCK_SKEW_SECONDS, PING_SECONDS = 1.0, 1.0
 SAMPLER_IDLE_SECONDS = 30  # Its session only reads, so no writer waits for it.
+_FULL = json.dumps(Problem("overloaded", "too many connections to this copy: try again").document(instance="", trace_id=None)).encode()  # No request was read that could have an id.
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_FULL), _FULL)
 
 
 class Protocol(HttpToolsProtocol):
-    """Closes a connection whose headers do not end within 10 s, or grow beyond every bound: the parser itself would wait for ever.
+    """Refuses a connection too many. Closes a connection whose headers do not end within 10 s, or grow beyond every bound: the parser itself would wait for ever.
 
     The clock runs from the connection, and from the first byte of each later request on it. Bytes are counted after parsing: one read may bring headers and body.
     """
@@ -42,6 +48,10 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._await_headers()
+        if len(self.connections) > CONNECTIONS_MAX:
+            metrics.count("airavata_overloads_total", bound="connections")
+            transport.write(FULL)
+            transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -117,6 +127,8 @@ def work(lifecycle: Lifecycle) -> None:
     unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, spans=True, compatibility=settings.compatibility)
     lifecycle.wait_for_database(database)
     token_key = settings.token_key.encode()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 3 * CONNECTIONS_MAX), most))  # Two faces' connections, MySQL's and files; 1,024 are usual.
     services = Services(
         unit_of_work=unit, tokens=Tokens(unit, token_key), cursors=Cursors(token_key), placement=settings.placement, topics=settings.topics,
         planners=plugins.planners(settings.enabled_planners), master_key=master, token_key=token_key, live_experiments_max=settings.live_experiments_max,

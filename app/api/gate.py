@@ -23,6 +23,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 URL_BYTES_MAX, HEADER_BYTES_MAX = 8192, 16_384
+BODIES_BYTES_MAX = 32 << 20  # Of a face: its bodies that arrive, wait or are at work. They are read before anybody knows who sends.
 BODY_SECONDS = 10.0
 STREAMS_MAX, STREAM_THREADS, STREAM_SECONDS = 100, 16, 3600.0
 AT_WORK_MAX, QUEUE_SECONDS = 32, 2.0
@@ -37,7 +38,7 @@ class Gate:
     def __init__(self, inner: Callable[["Request"], Awaitable["Response"]], *, body_bytes_max: Callable[[str], int]) -> None:
         self.inner, self.body_bytes_max = inner, body_bytes_max
         self.at_work = asyncio.Semaphore(AT_WORK_MAX)
-        self.streams, self.active, self.reading = 0, 0, anyio.CapacityLimiter(STREAM_THREADS)
+        self.streams, self.active, self.bodies, self.reading = 0, 0, 0, anyio.CapacityLimiter(STREAM_THREADS)
         self.log = logs.logger("api")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +54,7 @@ class Gate:
     async def _answer(self, request: "Request", receive: Receive, send: Send) -> None:
         try:
             self._check_size(request.scope)
-            request.body = await self._read(receive, self.body_bytes_max(request.path))
+            await self._read(request, receive, self.body_bytes_max(request.path))
             response = await self._work(request)
             if response.pieces is not None and self.streams >= STREAMS_MAX:
                 raise Problem("too_many_streams", f"{STREAMS_MAX} downloads run from this copy: try again")
@@ -65,6 +66,7 @@ class Gate:
         except Exception as fault:
             self.log.error("bug", request=request.id, path=request.path, gateway_id=request.gateway or None, exc_info=fault)
             response = Response.of_problem(Problem("internal", "A bug on our side; the request id finds it in our logs"), request)
+        self._drop_body(request)
         _measure(request, response.status, (tracing.now_ns() - request.began) / 1e9, replayed="Idempotency-Replayed" in response.headers)
         try:
             if response.pieces is None or request.method == "HEAD":
@@ -76,12 +78,14 @@ class Gate:
                 spans.tell(request, response)
 
     async def _work(self, request: "Request") -> "Response":
-        if request.waits or request.path in PROBES:  # Long-polls hold no place, they wait for a shared reader; and a busy copy is alive.
+        if request.waits or request.path in PROBES:  # Long-polls hold no place and no body, they wait for a shared reader; and a busy copy is alive.
+            self._drop_body(request)
             return await self.inner(request)
         try:
             async with asyncio.timeout(QUEUE_SECONDS):  # Not wait_for, which makes a task of what mostly needs no wait.
                 await self.at_work.acquire()
         except TimeoutError:
+            metrics.count("airavata_overloads_total", bound="work")
             raise Problem("overloaded", f"{AT_WORK_MAX} requests are at work in this copy: try again") from None
         try:
             return await self.inner(request)
@@ -113,8 +117,11 @@ class Gate:
         if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) > HEADER_BYTES_MAX:
             raise Problem("headers_too_large", f"at most {HEADER_BYTES_MAX} bytes")
 
-    @staticmethod
-    async def _read(receive: Receive, most: int) -> bytes:
+    def _drop_body(self, request: "Request") -> None:
+        self.bodies -= request.held
+        request.body, request.held = b"", 0
+
+    async def _read(self, request: "Request", receive: Receive, most: int) -> None:
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_SECONDS):
@@ -123,13 +130,17 @@ class Gate:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise Problem("request_timeout", "the client went away")
-                    body.extend(message.get("body", b""))
+                    body.extend(piece := message.get("body", b""))
+                    self.bodies, request.held = self.bodies + len(piece), request.held + len(piece)
                     more = message.get("more_body", False)
                     if len(body) > most:
                         raise Problem("body_too_large", f"at most {most} bytes")
+                    if piece and self.bodies > BODIES_BYTES_MAX:
+                        metrics.count("airavata_overloads_total", bound="bodies")
+                        raise Problem("overloaded", "too much is being sent to this copy: try again", headers={"Connection": "close"})
         except TimeoutError:
             raise Problem("request_timeout", f"the body must arrive within {BODY_SECONDS:.0f} s") from None
-        return bytes(body)
+        request.body = bytes(body)
 
 
 class Request:
@@ -140,7 +151,7 @@ class Request:
         self.path: str = scope["path"]
         self.query: str = scope["query_string"].decode("latin-1")
         self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        self.body = b""
+        self.body, self.held = b"", 0
         self.route, self.gateway, self.launches, self.refused = "", "", False, ""  # Found on the way, for whoever measures.
         given = self.headers.get("x-request-id", "")
         self.id = given if _REQUEST_ID.fullmatch(given) else instance.fresh_id("req")

@@ -6,13 +6,16 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 
+from app.api import __main__ as server
 from app.api import gate
+from observability import metrics
 from tests.support.rest import Client, Rest, a_shape, fresh, problem, serving, until
 
 pytestmark = pytest.mark.mysql
@@ -194,6 +197,42 @@ def test_endless_headers_are_cut_off_by_their_size(raw: Raw) -> None:
     began = time.monotonic()
     assert raw.ask(b"GET /livez HTTP/1.1\r\n", *[b"X-%d: " % number + b"a" * 8000 + b"\r\n" for number in range(200)]) == b""
     assert time.monotonic() - began < 9.0
+
+
+def test_bodies_of_whomever_have_a_bound_in_common_and_make_room_when_they_are_answered(shared_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "BODIES_BYTES_MAX", 1_000_000)
+    before = metrics.value("airavata_overloads_total", bound="bodies")
+    with serving(shared_database) as rest, rest.client(rest.gateway()) as client, closing(Raw(rest.public, "nobody's")) as stranger, closing(Raw(rest.public, "nobody's")) as other:
+        body = b'{"name":"a"}' + b" " * 600_000
+        stranger.socket.sendall(b"POST /v1/projects HTTP/1.1\r\nConnection: close\r\n" + stranger.head + b"Content-Length: %d\r\n\r\n" % (len(body) + 1) + body)
+        answer = other.ask(b"POST /v1/projects HTTP/1.1\r\n" + other.head + b"Content-Length: %d\r\n\r\n" % (len(body) + 1), body)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b'"code": "overloaded"' in answer
+        assert b"retry-after: 1\r\n" in answer.lower()
+        assert b"connection: close\r\n" in answer.lower()
+        assert client.get("/v1/me").status_code == 200, "what has no body is not turned away"
+        assert stranger.ask(b" ").startswith(b"HTTP/1.1 401 ")
+        for each in (b"b", b"c", b"d"):
+            assert client.post("/v1/projects", content=body.replace(b'"a"', b'"%s"' % each), headers={"Content-Type": "application/json"}).status_code == 201
+    assert metrics.value("airavata_overloads_total", bound="bodies") == before + 1
+
+
+def test_a_connection_too_many_is_told_so_and_closed(shared_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 3)
+    before = metrics.value("airavata_overloads_total", bound="connections")
+    with serving(shared_database) as rest:
+        idle = [Raw(rest.public, "") for _ in range(3)]
+        with closing(Raw(rest.public, "")) as another:
+            refused = another.ask()
+        head, _, body = refused.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1" in head
+        assert json.loads(body)["code"] == "overloaded"
+        assert httpx2.get(f"{rest.internal}/livez").status_code == 200, "the other face has its own"
+        for each in idle:
+            each.close()
+        until(lambda: httpx2.get(f"{rest.public}/livez").status_code == 200)
+    assert metrics.value("airavata_overloads_total", bound="connections") > before
 
 
 def test_a_copy_with_too_much_at_work_says_so_and_is_alive(shared_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
