@@ -28,7 +28,7 @@ class TimerLoop:
     def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, lease_seconds: int, purge_every_seconds: int = 3600) -> None:
         self.unit_of_work, self.placement, self.topics, self.lease_seconds, self.purge_every_seconds = unit_of_work, placement, topics, lease_seconds, purge_every_seconds
         self.log = logs.logger("timers")
-        self.purged = time.monotonic()
+        self.purged, self.purged_to = time.monotonic(), purge.FIRST
         self.looked_for_silent = 0.0
 
     def run(self, stopped: Callable[[float], bool]) -> None:
@@ -84,6 +84,8 @@ class TimerLoop:
         if time.monotonic() - self.purged < self.purge_every_seconds:
             return
         with self.unit_of_work("purge") as tx:
-            taken = purge.bite(tx, now=now(tx)) + instances.purge(tx, before=now(tx) - timedelta(hours=1), limit=BATCH)
+            taken, to = purge.bite(tx, self.purged_to, now=now(tx))
+            taken += instances.purge(tx, before=now(tx) - timedelta(hours=1), limit=BATCH)
+        self.purged_to = to
         if taken == 0:
             self.purged = time.monotonic()

@@ -70,7 +70,7 @@ SORTS_FEW = {  # What is sorted is returned whole, or nearly, and has a bound of
     "explaining.tails": "the jobs of an experiment",
     "explaining.living": "a row per process",
     "outputs.of_experiment": "at most 100 outputs",
-    "jobs.watched_on": "the open jobs of a host, at most its `limits.jobs`",
+    "jobs.watched_on": "a page of the open jobs of a host, at most 500",
     "attempts.take_from_silent": "what executors hold, at most their capacity",
 }
 MINE = experiments.Mine(gateway(1))
@@ -174,7 +174,7 @@ HOT: dict[str, Callable[[Transaction], Any]] = {
     "explaining.host": lambda tx: explaining.host(tx, {"id": "c", "name": "h", "host": "host-1", "port": 22, "limits": {"connections": 4}}),
     "explaining.tails": lambda tx: explaining.tails(tx, EXPERIMENTS[0], TASKS[0]),
     "explaining.stage": lambda tx: explaining.stage(tx, TASKS[0]),
-    "purge.bite": lambda tx: purge.bite(tx, now=NOW - timedelta(days=1)),
+    "purge.bite": lambda tx: purge.bite(tx, purge.FIRST, now=NOW + timedelta(days=80)),
     "sampling.outbox": lambda tx: sampling.outbox(tx, 1),
     "sampling.processes": sampling.processes,
     "sampling.tasks": sampling.tasks,
@@ -217,8 +217,25 @@ def test_a_hot_statement_reads_by_index(full: Engine, statement: str) -> None:
 def test_a_purge_takes_a_bounded_bite_however_long_a_history_is(full: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(purge, "EVENTS_BITE", 3)
     with full.connect() as connection:
-        assert purge._events(connection, NOW + timedelta(days=365)) == 3
+        assert purge._events(connection, purge.FIRST, NOW + timedelta(days=365)) == (3 + purge.RUNS, purge.FIRST)
         connection.rollback()
+
+
+def test_a_purge_ends_and_then_passes_by_no_old_experiment_again(full: Engine) -> None:
+    at, place = NOW + timedelta(days=365), purge.FIRST
+    with full.connect() as connection:
+        connection.exec_driver_sql("UPDATE experiments SET finished_at = %s WHERE id < %s", (NOW, name("exp", 250)))  # Pages end among those that ended at once.
+        while (took := purge._events(connection, place, at))[0]:
+            place = took[1]
+        assert connection.exec_driver_sql("SELECT COUNT(*) FROM events").scalar_one() == 0
+        read = rows_read(connection)
+        assert purge._events(connection, place, at) == (0, place)
+        assert rows_read(connection) - read < 10, "it walks the runs whose history has gone"
+        connection.rollback()
+
+
+def rows_read(connection: Connection) -> int:
+    return sum(int(row[1]) for row in connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read%%'").all() if not row[0].startswith("Handler_read_rnd"))
 
 
 def caught(full: Engine, call: Callable[[Transaction], Any]) -> list[tuple[str, Any]]:
