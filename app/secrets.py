@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 import secrets as chance
 from dataclasses import dataclass, field
 
@@ -19,7 +20,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from app.errors import Misconfigured
 from app.messages.ids import ALPHABET
 
-TEXT_MAX = 65_536
+TEXT_MAX = 4096  # Of a key's text: one of RSA_BITS_MAX has 3,500 characters. Reading one costs time with the cube of its size.
+RSA_BITS_MAX, BCRYPT_ROUNDS_MAX, PBKDF2_ITERATIONS_MAX = 4096, 100, 1_000_000  # About a second each.
+_ONE_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----\n((?:Proc-Type: [^\n-]*\nDEK-Info: [A-Z0-9-]+,[0-9A-F]+\n)?[^-]*)-----END \1PRIVATE KEY-----\n")
+_PBES2 = re.compile(rb"\x30(?>\x82..|\x81.|.)\x30.\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d\x30.\x30.\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0c\x30.\x04(.)", re.DOTALL)
 LOOKUP, SECRET = 12, 52
 
 
@@ -79,22 +83,47 @@ def generate_ssh_key(comment: str) -> SshKey:
 
 
 def import_ssh_key(text: str, passphrase: str | None, comment: str) -> SshKey:
-    """Ed25519, ECDSA and RSA of 2048 to 8192 bits, OpenSSH or PEM. Raises BadKey."""
+    """Ed25519, ECDSA and RSA of 2048 to 4096 bits, OpenSSH or PEM. What reading it would cost is known before it is read. Raises BadKey."""
     if len(text) > TEXT_MAX:
         raise BadKey("too_long", f"at most {TEXT_MAX} characters")
     if "PRIVATE KEY" not in text:
         raise BadKey("bad_format", "a private key is wanted (OpenSSH or PEM); a public key is not one")
-    raw, password = text.strip().encode() + b"\n", passphrase.encode() if passphrase else None
+    raw, password = "".join(f"{line}\n" for line in text.strip().splitlines()).encode(), passphrase.encode() if passphrase else None
     load = serialization.load_ssh_private_key if b"OPENSSH" in raw else serialization.load_pem_private_key
     try:
+        _refuse_costly(raw)
         key = load(raw, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except BadKey:
+        raise
+    except (IndexError, ValueError, TypeError, UnsupportedAlgorithm):
         raise BadKey("bad_format", "the key cannot be read: is it whole, and is the passphrase right?") from None
-    if isinstance(key, rsa.RSAPrivateKey) and not 2048 <= key.key_size <= 8192:
-        raise BadKey("not_allowed", "RSA keys have 2048 to 8192 bits here")
+    if isinstance(key, rsa.RSAPrivateKey) and not 2048 <= key.key_size <= RSA_BITS_MAX:
+        raise BadKey("not_allowed", f"RSA keys have 2048 to {RSA_BITS_MAX} bits here")
     if not isinstance(key, ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadKey("not_allowed", "Ed25519, ECDSA or RSA is wanted")
     return _described(key, comment)
+
+
+def _refuse_costly(raw: bytes) -> None:
+    """How often a passphrase is hashed stands in the key, and its sender chose it. One block, as `ssh-keygen` and `openssl` write it, so that we read what the library will. Raises BadKey, ValueError."""
+    if (found := _ONE_BLOCK.fullmatch(raw)) is None:
+        raise ValueError("not one block")
+    kind, bare = found[1], b"".join(found[2].split())
+    if kind == b"OPENSSH ":
+        blob, at, options = base64.b64decode(bare, validate=True), len(b"openssh-key-v1\0"), b""
+        for _cipher_kdf_options in range(3):
+            size = int.from_bytes(blob[at : at + 4])
+            options, at = blob[at + 4 : at + 4 + size], at + 4 + size
+        times, most = int.from_bytes(options[-4:]), BCRYPT_ROUNDS_MAX
+    elif kind == b"ENCRYPTED ":
+        der = base64.b64decode(bare, validate=True)
+        if (head := _PBES2.match(der)) is None or der[(at := head.end() + head[1][0])] != 2:  # An INTEGER follows the salt.
+            raise BadKey("not_allowed", "a passphrase is taken as PBES2 with PBKDF2 (what `ssh-keygen` and `openssl` write)")
+        times, most = int.from_bytes(der[at + 2 : at + 2 + der[at + 1]]), PBKDF2_ITERATIONS_MAX
+    else:
+        return
+    if times > most:
+        raise BadKey("not_allowed", f"its passphrase is hashed {times} times, at most {most} are taken")
 
 
 def _described(key: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, comment: str) -> SshKey:

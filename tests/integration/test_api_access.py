@@ -156,13 +156,14 @@ def test_a_generated_key_shows_its_public_half_only(rest: Rest, admin: Client, u
 
 
 def test_keys_of_every_good_kind_come_in(admin: Client) -> None:
-    for name, key in (("rsa", rsa.generate_private_key(65537, 2048)), ("ecdsa", ec.generate_private_key(ec.SECP256R1()))):
+    for name, key in (("rsa", rsa.generate_private_key(65537, 4096)), ("ecdsa", ec.generate_private_key(ec.SECP256R1()))):
         made = admin.made("/v1/credentials", {"name": name, "source": "IMPORT", "private_key": pem(key, "pass word"), "passphrase": "pass word"})
         assert made["public_key"].startswith({"rsa": "ssh-rsa ", "ecdsa": "ecdsa-sha2-nistp256 "}[name])
 
 
 SEALED = pem(ec.generate_private_key(ec.SECP256R1()), "right")
 PUBLIC = HOST_KEY
+RSA_4160 = pem(rsa.generate_private_key(65537, 4160))
 RSA_1024 = pem(rsa.generate_private_key(65537, 1024))  # Too short on purpose.
 DSA = dsa.generate_private_key(2048).private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, NONE).decode()
 
@@ -174,6 +175,7 @@ DSA = dsa.generate_private_key(2048).private_bytes(serialization.Encoding.PEM, s
         ({"private_key": SEALED}, ("/private_key", "bad_format")),
         ({"private_key": PUBLIC}, ("/private_key", "bad_format")),
         ({"private_key": RSA_1024}, ("/private_key", "not_allowed")),
+        ({"private_key": RSA_4160}, ("/private_key", "not_allowed")),
         ({"private_key": DSA}, ("/private_key", "not_allowed")),
         ({"private_key": "-----BEGIN PRIVATE KEY-----\n" + "A" * 900_000}, ("/private_key", "too_long")),
         ({"private_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nsecret-garbage\n-----END OPENSSH PRIVATE KEY-----"}, ("/private_key", "bad_format")),
