@@ -179,6 +179,7 @@ def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = T
         metrics.watch(lifecycle.gauges)
         watch(settings, component, lifecycle.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
+            lost=lambda: metrics.count("airavata_log_lines_lost_total"),
             signal.signal(number, lambda *_: lifecycle.stop.set())
         _serve_admin(lifecycle)
         lifecycle.log.info("started")

@@ -90,6 +90,7 @@ _TABLE = (
     _counter("airavata_spans_total", "Do spans reach the collector, or are they lost?", ALL, outcome=("exported", "queue_full", "export_failed", "given_up")),
     _gauge("airavata_span_queue", "How many spans wait to be exported?", ALL),
     _counter("airavata_log_lines_suppressed_total", "Which repeated warnings were held back?", ALL, event=Open(40)),
+    _counter("airavata_log_lines_lost_total", "Are there lines that could not be written?", ALL),
     _counter("airavata_context_invalid_total", "Who sends broken trace contexts?", ALL, from_=("request", "message", "event")),
     _counter("airavata_invariant_violations_total", "Was something seen that the protocol excludes?", ALL, invariant=("position_gap", "sink_position_above", "relay_state", "check"))._replace(zero=True),
     _counter("airavata_fenced_total", "Which zombies were met and stopped?", ALL, what=("relay", "partition", "attempt", "remote_epoch")),

@@ -7,7 +7,9 @@ A repeated warning is written once a second, with how many were `suppressed`. Li
 
 import json
 import logging
+import os
 import re
+import select
 import sys
 import threading
 import time
@@ -24,6 +26,7 @@ from app.messages.envelope import Subject
 Event: TypeAlias = MutableMapping[str, Any]
 FIXED = ("ts", "level", "event", "component", "instance", "version")
 LINE_BYTES_MAX, ERROR_CHARACTERS_MAX, REPEAT_SECONDS = 8192, 500, 1.0
+WRITE_SECONDS = 1.0
 LOOKED_AT_MAX = 16_384  # Characters of a value: what is beyond is not looked at, and not written.
 _CUTS = (4000, 1000, 200, 40)  # Characters of a value; the longest of these with which a line has its size.
 MASK = "***"
@@ -165,6 +168,45 @@ def processors(form: str, repeats: Repeats, under_way: Callable[[], str] = str) 
     ]  # fmt: skip
 
 
+class Lines:
+    """Whole lines on stderr. One that cannot be written, or not soon, is lost and counted: nothing that is said about the work may end it or hold it up."""
+
+    def __init__(self) -> None:
+        self.lost: Callable[[], None] = lambda: None
+        self.lock, self.stuck, self.cut = threading.Lock(), False, False
+
+    def msg(self, line: str) -> None:
+        told = False
+        if self.lock.acquire(timeout=WRITE_SECONDS):
+            try:
+                told = self._write((b"\n" if self.cut else b"") + line.encode("utf-8", "backslashreplace") + b"\n")
+            finally:
+                self.lock.release()
+        if not told:
+            self.lost()
+
+    def _write(self, data: bytes) -> bool:
+        """In pieces that a pipe takes whole as soon as it takes anything. Who reads and does not, is waited for once."""
+        whole = len(data)
+        try:
+            while data:
+                if not select.select([], [sys.stderr], [], 0.0 if self.stuck else WRITE_SECONDS)[1]:
+                    self.stuck = True
+                    break
+                data = data[os.write(sys.stderr.fileno(), data[: select.PIPE_BUF]) :]
+                self.stuck = False
+        except (OSError, ValueError, TypeError):  # Nobody reads any more, the disk is full, it is closed, it never was there.
+            pass
+        self.cut = self.cut and len(data) == whole or 0 < len(data) < whole
+        return not data
+
+    log = debug = info = warn = warning = error = critical = exception = msg
+
+
+_lines = Lines()
+say = _lines.msg  # For people: what ends a process before it, and its logs, are set up.
+
+
 class _Libraries(logging.Handler):
     """The standard library's loggers, through the same pipeline."""
 
@@ -174,15 +216,17 @@ class _Libraries(logging.Handler):
 
 # ---- for everybody --------------------------------------------------------------------------------------------------------------------------------------
 def configure(
-    *, component: str, instance: str, version: str = "", level: str = "info", form: str = "json", under_way: Callable[[], str] = str, suppressed: Callable[[str], None] = lambda _: None
+    *, component: str, instance: str, version: str = "", level: str = "info", form: str = "json", under_way: Callable[[], str] = str, suppressed: Callable[[str], None] = lambda _: None,
+    lost: Callable[[], None] = lambda: None,
 ) -> None:
-    """Once, by the life cycle. `under_way`: the traceparent of the span that is; `suppressed` counts by event. Libraries (uvicorn, paramiko, sqlalchemy, librdkafka) are heard at warning and above."""
+    """Once, by the life cycle. `under_way`: the traceparent of the span that is; `suppressed` counts by event, `lost` what could not be written. Libraries (uvicorn, paramiko, sqlalchemy, librdkafka) are heard at warning and above."""
     structlog.configure(
         processors=processors(form, Repeats(count=suppressed), under_way),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _lines,
         cache_logger_on_first_use=True,
     )
+    _lines.lost = lost
     structlog.contextvars.clear_contextvars()
     _process.update(component=component, instance=instance, version=version)
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)

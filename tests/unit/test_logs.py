@@ -3,6 +3,7 @@
 import ast
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -194,3 +195,40 @@ def test_libraries_are_heard_from_warning_on_and_paramiko_only_when_all_is_lost(
     ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert ended.stderr == ""
     assert logging.getLogger("x") is logs.library("x")
+
+
+SPEAKS = (
+    "import sys\nfrom observability import logs\nlost = []\nlogs.configure(component='x', instance='x-1', form=sys.argv[1], lost=lambda: lost.append(1))\n"
+    "for n in range(40):\n    logs.logger('a').error('said \\ud800', value='y' * 3000 + '\\udfff', more='z' * 3000, n=n)\nprint(len(lost))"
+)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(("stderr", "lost"), [("reader gone", 40), ("reader stuck", 29), ("2>/dev/full", 40), ("2>&-", 40), ("2>/dev/null", 0)])
+def test_a_line_that_cannot_be_written_is_lost_and_counted_and_stops_nothing(form: str, stderr: str, lost: int) -> None:
+    reading, writing = os.pipe()
+    if stderr == "reader gone":
+        os.close(reading)
+    ended = subprocess.run(
+        ["sh", "-c", f'exec "$0" "$@" {stderr if stderr.startswith("2") else ""}', sys.executable, "-c", SPEAKS, form], cwd=ROOT, stdout=subprocess.PIPE, stderr=writing, timeout=300, check=True
+    )
+    assert int(ended.stdout) >= lost
+    assert lost or int(ended.stdout) == 0
+    if stderr == "reader stuck":
+        assert 40 - int(ended.stdout) > 4, "what the pipe had room for is there"
+        os.close(reading)
+    os.close(writing)
+
+
+def test_a_reader_that_reads_again_finds_whole_lines() -> None:
+    program = SPEAKS + "\nsys.stdout.flush()\nsys.stdin.readline()\nlogs.logger('a').error('again')"
+    with subprocess.Popen([sys.executable, "-c", program, "json"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert int(child.stdout.readline()) > 0
+        first, *_ = child.stderr.readline(), child.stdin.write("\n"), child.stdin.close()
+        lines = [first, *child.stderr.read().splitlines()]
+    assert child.returncode == 0
+    assert json.loads(lines[-1])["event"] == "again"
+    assert len([line for line in lines if line.startswith("{") and line.rstrip().endswith("}")]) >= len(lines) - 1, "at most the last before the stop is half a line"
