@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Engine
 
@@ -165,40 +165,46 @@ def watch(settings: Settings, component: str, name: str) -> None:
 
 
 def run(component: str, work: Callable[[Lifecycle], None], *, database: bool = True) -> None:
-    """A component's whole life, exit code included. `work` builds everything by hand, returns when `stop` is set and it has drained."""
-    faulthandler.enable()  # A client library that aborts says where we were.
+    """A component's whole life, exit code included. `work` builds everything by hand, returns when `stop` is set and it has drained. A thread that dies ends it, too: what it did, nobody does."""
+    if sys.stderr is not None:  # It may be closed.
+        faulthandler.enable()  # A client library that aborts says where we were.
+    threading.excepthook = lambda died: _end(component, died.exc_value)
+    stopped: Exception | None = None
     try:
         settings = read(os.environ, database=database)  # noqa: TID251  Configuration is read here, once, for every component.
         lifecycle = Lifecycle(component, settings)
         logs.configure(
             component=component, instance=lifecycle.instance, version=VERSION, level=settings.log_level, form=settings.log_format, under_way=tracing.under_way,
             suppressed=lambda event: metrics.count("airavata_log_lines_suppressed_total", event=event),
+            lost=lambda: metrics.count("airavata_log_lines_lost_total"),
         )  # fmt: skip
         instruments(settings, component, lifecycle.instance)
         metrics.begin(component, topic_prefix=settings.topics.prefix)
         metrics.watch(lifecycle.gauges)
         watch(settings, component, lifecycle.instance)
         for number in (signal.SIGTERM, signal.SIGINT):
-            lost=lambda: metrics.count("airavata_log_lines_lost_total"),
             signal.signal(number, lambda *_: lifecycle.stop.set())
         _serve_admin(lifecycle)
         lifecycle.log.info("started")
         work(lifecycle)
         lifecycle.log.info("stopped")
-        code, why = EXIT_OK, "asked to"
-    except Misconfigured as fault:
-        print(f"{component}: {fault}", file=sys.stderr, flush=True)
-        code, why = EXIT_MISCONFIGURED, str(fault)[:2000]
-    except Fenced as fault:
-        print(f"{component}: {fault}", file=sys.stderr, flush=True)
-        code, why = EXIT_FENCED, str(fault)[:2000]
     except Exception as fault:
-        logs.logger(component).error("bug", exc_info=fault)
-        code, why = EXIT_BUG, repr(fault)[:2000]
-    tracing.close()  # The last thing: the group is left, the leases are given up.
-    journal.write("life.stop", why=why, code=code)
-    sys.stderr.flush()
-    os._exit(code)  # Threads of client libraries must not keep a finished process alive.
+        stopped = fault
+    _end(component, stopped)
+
+
+def _end(component: str, fault: BaseException | None) -> NoReturn:
+    """Says why, and exits by the kind of fault, whatever fails on the way: by `_exit`, for threads of client libraries must not keep a finished process alive."""
+    code = EXIT_OK if fault is None else EXIT_MISCONFIGURED if isinstance(fault, Misconfigured) else EXIT_FENCED if isinstance(fault, Fenced) else EXIT_BUG
+    try:
+        if code == EXIT_BUG:
+            logs.logger(component).error("bug", exc_info=fault, thread=threading.current_thread().name)
+        elif fault is not None:
+            logs.say(f"{component}: {fault}")
+        tracing.close()  # The last thing: the group is left, the leases are given up.
+        journal.write("life.stop", why="asked to" if fault is None else repr(fault)[:2000] if code == EXIT_BUG else str(fault)[:2000], code=code)
+    finally:
+        os._exit(code)
 
 
 def _serve_admin(lifecycle: Lifecycle) -> None:

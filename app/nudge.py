@@ -38,5 +38,5 @@ class Nudge:
         self.looking.start()
 
     def _resolve(self) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnicodeError):  # The second: of a name that is none.
             self.addresses = sorted({found[4][:2] for found in self.resolve(self.host, self.port, socket.AF_INET, socket.SOCK_DGRAM)})

@@ -29,8 +29,8 @@ class SkeletonLoop:
         while not stopped(0.0 if busy else IDLE_SECONDS):
             try:
                 busy = self.turn() == EXPERIMENTS
-            except Transient as fault:
-                self.log.warning("skeletons wait", fault=str(fault))
+            except Exception as fault:  # Watching can never stop the work; it can only stop watching.
+                self.log.warning("skeletons wait", fault=fault, exc_info=not isinstance(fault, Transient))
                 busy = False
 
     def turn(self) -> int:
