@@ -8,10 +8,12 @@ import faulthandler
 import hashlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
@@ -28,6 +30,7 @@ from observability import logs, metrics, tracing
 
 LIVE_SECONDS = 30.0
 HEARTBEAT_SECONDS = 1.0
+ADMIN_CONNECTIONS_MAX = 32
 
 
 class Lifecycle:
@@ -207,6 +210,31 @@ def _end(component: str, fault: BaseException | None) -> NoReturn:
         os._exit(code)
 
 
+class _AdminServer(ThreadingHTTPServer):
+    """A thread per connection, so few of them: the oldest makes room for a new one, which may be a probe."""
+
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self.connections: list[Any] = []
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.append(request)
+        if len(self.connections) > ADMIN_CONNECTIONS_MAX:
+            with suppress(OSError):
+                self.connections.pop(0).shutdown(socket.SHUT_RDWR)  # Its thread meets an end, and goes.
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with suppress(ValueError):
+            self.connections.remove(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, *_: object) -> None:
+        logs.logger("admin").warning("request broken off", exc_info=True)
+
+
 def _serve_admin(lifecycle: Lifecycle) -> None:
     """/metrics, /livez, /readyz, /startupz on the admin port, from a thread that touches nothing else."""
 
@@ -235,8 +263,7 @@ def _serve_admin(lifecycle: Lifecycle) -> None:
             pass
 
     try:
-        server = ThreadingHTTPServer(lifecycle.settings.admin_listen, Handler)
+        server = _AdminServer(lifecycle.settings.admin_listen, Handler)
     except OSError as fault:
         raise Misconfigured(f"AIRAVATA_ADMIN_LISTEN: {fault.strerror}: {lifecycle.settings.admin_listen}") from fault
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="admin", daemon=True).start()

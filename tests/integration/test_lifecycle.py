@@ -1,6 +1,7 @@
-"""How a process ends: by the kind of what stopped it, also when that was a thread, and also when nobody hears its last words."""
+"""How a process ends: by the kind of what stopped it, also when that was a thread, and also when nobody hears its last words; and what its admin port bears."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,22 @@ def test_a_thread_that_dies_ends_its_process_as_the_main_one_would(fault: str, c
 @pytest.mark.parametrize(("work", "code"), [("None", 0), ("dies(Misconfigured('set it'))", 78), ("dies(ValueError('a bug'))", 70), ("in_a_thread(lifecycle, ValueError('a bug'))", 70)])
 def test_last_words_that_nobody_hears_change_no_exit_code(redirection: str, work: str, code: int) -> None:
     assert a_life(work, redirection)[0] == code
+
+
+def test_idle_connections_keep_no_probe_from_the_admin_port() -> None:
+    program = f"{A_LIFE}import app.lifecycle as life\nmade = life._AdminServer.__init__\ndef told(self, *given):\n    made(self, *given)\n    print(self.server_address[1], flush=True)\nlife._AdminServer.__init__ = told\nrun('relay', lambda lifecycle: lifecycle.stop.wait(600.0), database=False)"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        port = int(child.stdout.readline())
+        idle = [socket.create_connection(("127.0.0.1", port), 300) for _ in range(200)]
+        with socket.create_connection(("127.0.0.1", port), 300) as probe:
+            probe.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert probe.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+        idle[0].settimeout(300)
+        assert idle[0].recv(1) == b"", "the oldest made room"
+        assert len(list(Path(f"/proc/{child.pid}/task").iterdir())) < 60
+        for each in idle:
+            each.close()
+        child.terminate()
+        child.communicate(timeout=300)
+    assert child.returncode == 0
