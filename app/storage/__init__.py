@@ -1,9 +1,12 @@
 """DOOR to where inputs come from and outputs go to: a mounted POSIX root, S3, or a `data:` URI. Faults of each become a small closed set."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 CHUNK_BYTES = 256 << 10
+NAME_BYTES_MAX = 255
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # Surrogates: what was no UTF-8.
 
 
 class StorageFault(Exception):
@@ -31,7 +34,7 @@ class Full(StorageFault):
 
 
 class Storage(Protocol):
-    """Files by relative path. Blocking, one thread at a time; nothing half is ever visible under a path."""
+    """Files by relative path. Raises Unsafe for one that `names` refuses. Blocking, one thread at a time; nothing half is ever visible under a path."""
 
     def size(self, path: str) -> int:
         """Bytes. Raises NotFound."""
@@ -44,6 +47,15 @@ class Storage(Protocol):
 
         If `pieces` raises, nothing becomes visible and the exception passes through.
         """
+
+
+def names(path: str) -> list[str]:
+    """The path's components. Raises Unsafe where one leads elsewhere or cannot be the name of a file."""
+    found = path.split("/")
+    for each in found:
+        if each in {"", ".", ".."} or _CONTROL.search(each) or len(each.encode()) > NAME_BYTES_MAX:
+            raise Unsafe(f"{path.encode('ascii', 'backslashreplace')[:200]!r} leaves its storage, or holds a name that is empty, beyond {NAME_BYTES_MAX} bytes, or of characters that names must not have.")
+    return found
 
 
 def open_storage(description: Mapping[str, Any], secret: bytes | None = None) -> Storage:

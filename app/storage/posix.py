@@ -2,10 +2,11 @@
 
 import os
 import stat
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from app.storage import CHUNK_BYTES, AccessDenied, Full, NotFound, Unavailable, Unsafe
+from app.storage import CHUNK_BYTES, AccessDenied, Full, NotFound, Unavailable, Unsafe, names
 
 _FULL = {28, 122}  # ENOSPC, EDQUOT
 _DENIED = {1, 13, 30}  # EPERM, EACCES, EROFS
@@ -26,10 +27,10 @@ class PosixStorage:
                 yield piece
 
     def write(self, path: str, pieces: Iterable[bytes], *, part: str) -> int:
-        *parents, name = path.split("/")
+        *parents, name = names(path)
         total = 0
         with self._translated(path), self._directory(parents, make=True) as directory:
-            hidden = f".{name}.part.{part}"
+            hidden = f".{zlib.crc32(name.encode()):08x}.part.{part}"  # The name itself may be as long as names can be.
             descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640, dir_fd=directory)
             try:
                 for piece in pieces:
@@ -50,7 +51,7 @@ class PosixStorage:
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:
-        *parents, name = path.split("/")
+        *parents, name = names(path)
         with self._directory(parents) as directory:
             descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
             try:
@@ -67,8 +68,6 @@ class PosixStorage:
         descriptor = os.open(self.root, flags)
         try:
             for each in parents:
-                if each in {"", ".", ".."}:
-                    raise Unsafe("The path may not leave its storage.")
                 if make:
                     with suppress(FileExistsError):
                         os.mkdir(each, 0o750, dir_fd=descriptor)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from app.storage import CHUNK_BYTES, AccessDenied, Full, NotFound, Unavailable
+from app.storage import CHUNK_BYTES, AccessDenied, Full, NotFound, Unavailable, names
 
 PART_BYTES, PARTS_OF_A_SIZE = 8 << 20, 2000  # An upload may have 10,000 parts: they double in size every 2,000, so that half a terabyte fits.
 
@@ -23,7 +23,7 @@ class S3Storage:
         self.bucket, self.prefix = bucket, prefix.strip("/")
 
     def _key(self, path: str) -> str:
-        return f"{self.prefix}/{path}" if self.prefix else path
+        return "/".join([*filter(None, [self.prefix]), *names(path)])
 
     def size(self, path: str) -> int:
         with _translated(path):

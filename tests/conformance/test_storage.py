@@ -14,7 +14,7 @@ import pytest
 
 from app.dev.process import Daemon
 from app.dev.servers import free_port
-from app.storage import AccessDenied, NotFound, Storage, Unavailable, open_storage
+from app.storage import AccessDenied, NotFound, Storage, Unavailable, Unsafe, open_storage
 from app.storage.inline import InlineStorage
 
 KEYS = b"lab:lablablab"
@@ -109,6 +109,21 @@ def test_what_is_not_there_is_not_found(storage: Storage) -> None:
         storage.size("none")
     with pytest.raises(NotFound):
         next(iter(storage.open_read("none")))
+
+
+@pytest.mark.parametrize("path", ["", "..", "../x", "a/../x", "a/..", "/etc/passwd", "a//b", "a/", "./x", "a\0b", "a\nb", "a/\x1b[2J", "n" * 256, "é" * 128, f"{'n' * 256}/x", "\udcff", "a/\ud800"])
+def test_what_is_no_name_below_the_storage_is_unsafe_and_touches_nothing(storage: Storage, tmp_path: Path, path: str) -> None:
+    for act in (lambda: storage.size(path), lambda: next(iter(storage.open_read(path))), lambda: storage.write(path, iter([b"x"]), part="att_1.1")):
+        with pytest.raises(Unsafe) as caught:
+            act()
+        assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "mit Leerzeichen", "-rf", "a%2F..%2Fb", ".hidden", "..."])
+def test_odd_names_are_names(storage: Storage, name: str) -> None:
+    assert storage.write(f"odd/{name}", iter([b"x"]), part=f"att_{'0' * 26}.1") == 1
+    assert b"".join(storage.open_read(f"odd/{name}")) == b"x"
 
 
 def test_a_wrong_key_is_refused(s3: str) -> None:
