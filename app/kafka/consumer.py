@@ -50,7 +50,11 @@ class Held:
     quiet_since: float | None = None
     halted: str | None = None
     reason: str = ""  # Why it is halted, as the metric says it.
-    moved: float = field(default_factory=time.monotonic)  # When something was last applied here.
+    moved: float = field(default_factory=time.monotonic)  # When something was last applied here, or nothing waited to be read.
+
+    def unread(self, end: int) -> int:
+        """What lies before the last stable offset and was not polled. Behind the last record lie marks of transactions, until the end was seen."""
+        return max(0, end - max(self.read, self.end_seen or 0))
 
 
 class _PartitionFigures(msgspec.Struct):
@@ -310,9 +314,12 @@ class Consumer:
 
     @metrics.measuring
     def _on_statistics(self, text: str) -> None:
-        """The library's own figures: between log end and last stable offset lies somebody's open transaction."""
+        """The library's own figures: between log end and last stable offset lies somebody's open transaction. Of a partition not yet fetched it may know one of them, or none."""
         topics = msgspec.json.decode(text, type=_Statistics).topics
-        self.ends = {(topic, int(part)): (each.hi_offset, each.ls_offset) for topic, told in topics.items() for part, each in told.partitions.items() if each.hi_offset >= 0}
+        self.ends = {(topic, int(part)): (each.hi_offset, each.ls_offset) for topic, told in topics.items() for part, each in told.partitions.items() if min(each.hi_offset, each.ls_offset) >= 0}
+        for place, held in self.held.items():
+            if not held.unread(self.ends.get(place, (0, 0))[1]):
+                held.moved = time.monotonic()
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
@@ -325,7 +332,7 @@ class Consumer:
         held = self.held.get(place)
         if held is not None:
             held.applied = held.read = held.given = offset
-            held.quiet_since = None
+            held.quiet_since = held.end_seen = None
             try:
                 self.client.seek(TopicPartition(*place, offset))
             except KafkaException:  # Not fetching yet: begin there.

@@ -27,19 +27,25 @@ def committed(fresh: Sequence[Received], refused: Sequence[Culprit], verdicts: M
     metrics.observe("airavata_batch_messages", len(fresh))
 
 
+def lag(consumer: Consumer, topic: str) -> tuple[int, float]:
+    """How many messages are not applied, and the age of the oldest: what was polled and is not applied, and what lies before the last stable offset. It copies, and asks nobody: any thread may ask."""
+    ends, now = consumer.ends, time.monotonic()
+    waiting = [each.timestamp_ms for each in list(consumer.pending) if each.topic == topic]
+    unread = [(rows, now - each.moved) for place, each in dict(consumer.held).items() if place[0] == topic and (rows := each.unread(ends.get(place, (0, 0))[1]))]
+    age = clock.utc_now().timestamp() - min(waiting) / 1000 if waiting else max((age for _, age in unread), default=0.0)
+    return len(waiting) + sum(rows for rows, _ in unread), max(0.0, age)
+
+
 def readings(consumer: Consumer, partitions: int) -> Iterator[metrics.Reading]:
-    """By topic. Runs in the thread that is scraped: it copies, and asks nobody. Lag is what was polled and is not applied, and what lies before the last stable offset."""
+    """By topic. Runs in the thread that is scraped."""
     held, ends, group = dict(consumer.held), consumer.ends, consumer.group.rpartition(".")[2]
     for topic in consumer.topics:
         mine = {place: each for place, each in held.items() if place[0] == topic}
-        unread = {place: max(0, ends.get(place, (0, 0))[1] - each.read) for place, each in mine.items() if each.quiet_since is None}
-        waiting = [each.timestamp_ms for each in list(consumer.pending) if each.topic == topic]
-        idle = [time.monotonic() - mine[place].moved for place, rows in unread.items() if rows]
-        age = clock.utc_now().timestamp() - min(waiting) / 1000 if waiting else max(idle, default=0.0)
+        rows, age = lag(consumer, topic)
         yield "airavata_partitions_held", len(mine), {"topic": topic}
         yield "airavata_partitions_total", partitions, {"topic": topic}
         for reason in HALTED:
             yield "airavata_partition_halted", sum(each.halted is not None and each.reason == reason for each in mine.values()), {"topic": topic, "reason": reason}
-        yield "airavata_consumer_lag_rows", len(waiting) + sum(unread.values()), {"group": group, "topic": topic}
-        yield "airavata_consumer_oldest_age_seconds", max(0.0, age), {"group": group, "topic": topic}
+        yield "airavata_consumer_lag_rows", rows, {"group": group, "topic": topic}
+        yield "airavata_consumer_oldest_age_seconds", age, {"group": group, "topic": topic}
         yield "airavata_consumer_blocked_offsets", sum(max(0, high - stable) for place, (high, stable) in ends.items() if place in mine), {"group": group, "topic": topic}

@@ -11,6 +11,7 @@ from typing import Any
 
 from app import failpoint
 from app.errors import Transient, Unreadable
+from app.kafka import figures
 from app.kafka.consumer import Claim, Consumer, Partition, Received
 from app.messages import codec
 from app.workflow import history
@@ -114,8 +115,8 @@ class Sink:
         return {"offset": record.offset, "event": history.document(envelope)}
 
     def _lag(self) -> dict[str, Any]:
-        behind = sum(1 for each in self.consumer.held.values() if each.quiet_since is None)
-        return {"topic": self.topic, "rows": len(self.consumer.pending) if behind else 0, "oldest_age_seconds": 0.0}
+        rows, age = figures.lag(self.consumer, self.topic)
+        return {"topic": self.topic, "rows": rows, "oldest_age_seconds": age}
 
     def _claim(self, places: list[Partition]) -> dict[Partition, Claim]:
         failpoint.hit("sink.claim.before")

@@ -1,5 +1,6 @@
 """What a consumer holds in memory, and how it leaves it: without a broker, the library's client replaced by one that remembers what it was told."""
 
+import json
 import time
 from typing import Any
 
@@ -7,7 +8,9 @@ import pytest
 from confluent_kafka import TopicPartition
 
 from app.errors import StoreUnavailable
+from app.kafka import figures
 from app.kafka.consumer import Claim, Consumer, Held, Partition, Received
+from components.event_sink.handler import Sink
 
 ONE, OTHER = ("t", 1), ("t", 2)
 
@@ -101,3 +104,62 @@ def test_a_number_is_quiet_when_the_end_was_seen_in_every_topic_and_nothing_wait
     assert consumer.quiet(30) == []
     consumer.pending.clear()
     assert consumer.quiet(30) == [1]
+
+
+def told(high: int, stable: int, place: Partition = ONE) -> str:
+    """As the library tells it every few seconds."""
+    return json.dumps({"topics": {place[0]: {"partitions": {str(place[1]): {"hi_offset": high, "ls_offset": stable}}}}})
+
+
+def shown(consumer: Consumer) -> dict[str, float]:
+    return {name: value for name, value, labels in figures.readings(consumer, 2) if "reason" not in labels}
+
+
+@pytest.fixture
+def alone(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> Consumer:
+    """One partition, nothing polled that waits; an hour after the start."""
+    consumer.held, consumer.pending = {ONE: Held(1, 5, 5, moved=0.0)}, []
+    monkeypatch.setattr("time.monotonic", lambda: 3600.0)
+    return consumer
+
+
+def test_a_partition_whose_end_was_seen_has_lag_again_when_rows_come_that_are_not_polled(alone: Consumer) -> None:
+    """As while a batch waits for its store: fetching is paused, and no record tells that there are more."""
+    alone.held[ONE].quiet_since, alone.held[ONE].end_seen = 1.0, 6  # Behind the last record, at 4, lies a mark.
+    alone._on_statistics(told(6, 6))
+    assert (shown(alone)["airavata_consumer_lag_rows"], shown(alone)["airavata_consumer_oldest_age_seconds"]) == (0, 0.0)
+    alone._on_statistics(told(9, 9))
+    assert shown(alone)["airavata_consumer_lag_rows"] == 3
+
+
+def test_rows_on_a_partition_that_was_idle_are_not_as_old_as_its_idleness(alone: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone._on_statistics(told(5, 5))  # Idle for an hour.
+    monkeypatch.setattr("time.monotonic", lambda: 3605.0)
+    alone._on_statistics(told(7, 7))
+    assert (shown(alone)["airavata_consumer_lag_rows"], shown(alone)["airavata_consumer_oldest_age_seconds"]) == (2, 5.0)
+
+
+def test_what_the_library_does_not_know_yet_after_a_rebalance_is_no_figure(alone: Consumer) -> None:
+    for high, stable in ((-1001, -1001), (9, -1001), (-1001, 9)):
+        alone._on_statistics(told(high, stable))
+        assert (shown(alone)["airavata_consumer_lag_rows"], shown(alone)["airavata_consumer_blocked_offsets"]) == (0, 0)
+    alone._on_statistics(told(9, 7))
+    assert (shown(alone)["airavata_consumer_lag_rows"], shown(alone)["airavata_consumer_blocked_offsets"]) == (2, 2)
+
+
+def test_what_is_read_again_counts_again(alone: Consumer) -> None:
+    alone.held[ONE].read, alone.held[ONE].quiet_since, alone.held[ONE].end_seen = 9, 1.0, 9
+    alone._on_statistics(told(9, 9))
+    alone.seek(ONE, 2)
+    assert shown(alone)["airavata_consumer_lag_rows"] == 7
+
+
+def test_the_sink_tells_the_api_the_lag_that_it_shows(alone: Consumer) -> None:
+    sink = object.__new__(Sink)
+    sink.consumer, sink.topic = alone, "t"
+    alone._on_statistics(told(5, 5))
+    alone._on_statistics(told(8, 8))
+    assert sink._lag() == {"topic": "t", "rows": 3, "oldest_age_seconds": 0.0}
+    alone.held[ONE].quiet_since, alone.pending = 1.0, [Received(*ONE, 5, "k", None, b"", 0)]
+    assert sink._lag()["rows"] == 4
+    assert sink._lag()["oldest_age_seconds"] > 1_000_000_000, "its record says since when it waits"
