@@ -118,7 +118,7 @@ def reach_kafka(bootstrap: str) -> None:
 
 
 def topics(settings: Settings, task_types: Iterable[str], *, apply: bool, say: Say) -> "Difference":
-    """What Kafka and the position rows lack; with `apply`, what still is wrong after everything missing was made."""
+    """Where Kafka and the position rows differ from what is declared; with `apply`, what still is wrong after everything missing was made and set."""
     from app.kafka import topics as declared
 
     wanted = declared.desired(
@@ -129,7 +129,7 @@ def topics(settings: Settings, task_types: Iterable[str], *, apply: bool, say: S
     with opened(settings) as begin:
         if apply:
             return declared.apply(client, wanted, begin, replication=settings.replication, say=say)
-        return declared.difference(client, wanted, begin)
+        return declared.difference(client, wanted, begin, replication=settings.replication)
 
 
 def relay_state(settings: Settings, *, settle: int | None = None) -> list[dict[str, Any]]:

@@ -100,8 +100,8 @@ def migrate() -> None:
 
 
 @admin.command("topics")
-def topics(apply: Annotated[bool, typer.Option("--apply", help="Make what is missing.")] = False) -> None:
-    """The difference between Kafka and what is declared; makes topics and position rows."""
+def topics(apply: Annotated[bool, typer.Option("--apply", help="Make what is missing, set what is set otherwise.")] = False) -> None:
+    """The difference between Kafka and what is declared, topics' settings included; makes topics and position rows."""
     from app import admin as acts
     from app import plugins
 

@@ -1,14 +1,16 @@
-"""Topics as they must be: declared here, compared by `airavata admin topics`, made by `--apply` together with the position rows of every group that reads them.
+"""Topics as they must be: declared here, compared by `airavata admin topics`, made and set by `--apply` together with the position rows of every group that reads them.
 
-Partitions are never added to a live topic: order and shard mapping hang on the number. Replication is a setting.
+Partitions are never added to a live topic: order and shard mapping hang on the number. Replication is a setting. Of a topic's own settings those stand here that what we promise hangs on;
+whoever wants another value changes it here, not on the cluster.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from app import failpoint
 from app.errors import Misconfigured, StoreUnavailable
@@ -42,8 +44,13 @@ def desired(topics: Topics, *, environment: str, partitions: int, shards: int, t
         (topics.events, (SCHEDULER_GROUP, SINK_GROUP)),
         *((topics.task(each), (executor_group(each),)) for each in sorted(task_types)),
     ]
-    found = [Desired(name, partitions, {"retention.ms": str(7 * 86_400_000)}, tuple(full_group(environment, each) for each in groups)) for name, groups in readers]
+    found = [Desired(name, partitions, {"cleanup.policy": "delete", "retention.ms": str(7 * 86_400_000)}, tuple(full_group(environment, each) for each in groups)) for name, groups in readers]
     return [*found, Desired(topics.relay_state, shards, {"cleanup.policy": "compact"})]
+
+
+def configuration(wanted: Desired, replication: int) -> dict[str, str]:
+    """Its own, and what keeps an answered write."""
+    return {**wanted.configuration, "min.insync.replicas": str(max(1, replication - 1)), "unclean.leader.election.enable": "false"}
 
 
 @dataclass
@@ -54,13 +61,15 @@ class Difference:
     wrong: list[str] = field(default_factory=list)
     positions_missing: list[tuple[str, str, int]] = field(default_factory=list)
     recreated: list[str] = field(default_factory=list)
+    unset: list[tuple[str, str, str, str]] = field(default_factory=list)  # Topic, setting, what it is, what it must be.
 
     @property
     def none(self) -> bool:
-        return not (self.missing or self.wrong or self.positions_missing or self.recreated)
+        return not (self.missing or self.wrong or self.positions_missing or self.recreated or self.unset)
 
     def lines(self) -> list[str]:
         told = [f"topic {each.name} is missing ({each.partitions} partitions)" for each in self.missing] + self.wrong + self.recreated
+        told += [f"topic {name}: {setting} is {is_now}, must be {must}" for name, setting, is_now, must in self.unset]
         return told + ([f"{len(self.positions_missing)} position rows are missing"] if self.positions_missing else [])
 
 
@@ -70,12 +79,23 @@ def admin(bootstrap: str) -> AdminClient:
 
 def described(client: AdminClient, names: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Topic → (UUID, partitions), of those that exist. Raises StoreUnavailable."""
+    told = _answers(lambda: client.describe_topics(TopicCollection(list(names)), request_timeout=ADMIN_TIMEOUT_SECONDS))
+    return {name: (str(each.topic_id), len(each.partitions)) for name, each in told.items()}
+
+
+def configured(client: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Topic → its settings in force, defaults included, of those that exist. Raises StoreUnavailable."""
+    told = _answers(lambda: client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=ADMIN_TIMEOUT_SECONDS))
+    return {each.name: {name: entry.value for name, entry in settings.items()} for each, settings in told.items()}
+
+
+def _answers(ask: Callable[[], Mapping[Any, Any]]) -> dict[Any, Any]:
+    """What was answered for each, but for topics that are not there, or not yet on the broker that was asked."""
     found = {}
     try:
-        for name, future in client.describe_topics(TopicCollection(list(names)), request_timeout=ADMIN_TIMEOUT_SECONDS).items():
+        for each, future in ask().items():
             try:
-                told = future.result(ADMIN_TIMEOUT_SECONDS)
-                found[name] = (str(told.topic_id), len(told.partitions))
+                found[each] = future.result(ADMIN_TIMEOUT_SECONDS)
             except KafkaException as fault:
                 if fault.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
                     raise
@@ -84,9 +104,10 @@ def described(client: AdminClient, names: Sequence[str]) -> dict[str, tuple[str,
     return found
 
 
-def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork) -> Difference:
+def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork, *, replication: int) -> Difference:
     """Kafka and the position rows against what is declared."""
     there = described(client, [each.name for each in wanted])
+    settings = configured(client, there) if there else {}
     with unit_of_work("topics.difference.read") as tx:
         rows = {(group, topic, part): row for group, topic, part, row in positions.all_rows(tx)}
     told = Difference()
@@ -98,6 +119,8 @@ def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: Uni
         if count != each.partitions:
             told.wrong.append(f"topic {each.name} has {count} partitions, must have {each.partitions}: partitions are never changed on a live topic")
             continue
+        now, must = settings.get(each.name, {}), configuration(each, replication)
+        told.unset += [(each.name, name, now[name], value) for name, value in must.items() if now.get(name, value) != value]
         for group in each.groups:
             for part in range(each.partitions):
                 row = rows.get((group, each.name, part))
@@ -109,19 +132,22 @@ def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: Uni
 
 
 def apply(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork, *, replication: int, say: Callable[[str], None] = lambda _: None) -> Difference:
-    """Makes missing topics, then missing position rows at the topic's log start. What is wrong is left and told. Repeatable."""
-    before = difference(client, wanted, unit_of_work)
-    durable = {"min.insync.replicas": str(max(1, replication - 1)), "unclean.leader.election.enable": "false"}
-    new = [NewTopic(each.name, each.partitions, replication, config={**each.configuration, **durable}) for each in before.missing]
+    """Makes missing topics, sets what is set otherwise, then makes missing position rows at the topic's log start. What is wrong is left and told. Repeatable."""
+    before = difference(client, wanted, unit_of_work, replication=replication)
+    new = [NewTopic(each.name, each.partitions, replication, config=configuration(each, replication)) for each in before.missing]
     if new:
         make(client, new, say)
-        _await_topics(client, [each.name for each in before.missing])
+        names = [each.name for each in before.missing]
+        _await(lambda: len(described(client, names)) == len(names))
         failpoint.hit("topics.apply.after")
-    after = difference(client, wanted, unit_of_work)
+    if before.unset:
+        alter(client, before.unset, say)
+        _await(lambda: not difference(client, wanted, unit_of_work, replication=replication).unset)
+    after = difference(client, wanted, unit_of_work, replication=replication)
     if after.positions_missing:
         _make_positions(client, after.positions_missing, unit_of_work)
         say(f"made {len(after.positions_missing)} position rows")
-    return difference(client, wanted, unit_of_work)
+    return difference(client, wanted, unit_of_work, replication=replication)
 
 
 def make(client: AdminClient, new: Sequence[NewTopic], say: Callable[[str], None]) -> None:
@@ -135,11 +161,21 @@ def make(client: AdminClient, new: Sequence[NewTopic], say: Callable[[str], None
                 raise StoreUnavailable(f"Kafka: topic {name}: {fault}") from fault
 
 
-def _await_topics(client: AdminClient, names: Sequence[str]) -> None:
+def alter(client: AdminClient, unset: Sequence[tuple[str, str, str, str]], say: Callable[[str], None]) -> None:
+    """Raises StoreUnavailable."""
+    entries: dict[str, list[ConfigEntry]] = {}
+    for name, setting, _, must in unset:
+        entries.setdefault(name, []).append(ConfigEntry(setting, must, incremental_operation=AlterConfigOpType.SET))
+    asked = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=some) for name, some in entries.items()]
+    for each in _answers(lambda: client.incremental_alter_configs(asked, request_timeout=ADMIN_TIMEOUT_SECONDS)):
+        say(f"set topic {each.name}")
+
+
+def _await(shown: Callable[[], bool]) -> None:
     deadline = time.monotonic() + ADMIN_TIMEOUT_SECONDS
-    while len(described(client, names)) < len(names):
+    while not shown():
         if time.monotonic() > deadline:
-            raise StoreUnavailable("Kafka accepted new topics but does not show them yet: run the command again")
+            raise StoreUnavailable("Kafka accepted the change but does not show it yet: run the command again")
         time.sleep(0.05)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType  # type: ignore[attr-defined]
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
 
@@ -106,6 +106,22 @@ def test_a_recreated_topic_is_told_and_mended_as_its_runbook_says(airavata: Aira
     with root_of.connect() as connection:
         connection.exec_driver_sql(delete.replace("<topic>", topic))
     assert airavata("admin", "topics", "--apply").returncode == 0
+    assert examined(airavata) == {}
+
+
+def test_a_topic_that_is_set_otherwise_is_told_and_set(airavata: Airavata, kafka_bootstrap: str, topic_prefix: str) -> None:
+    """Compacted, the orders of a key that nobody has read yet would be thrown away."""
+    made_whole(airavata)
+    topic, kafka = f"{topic_prefix}airavata-scheduler", AdminClient({"bootstrap.servers": kafka_bootstrap})
+    changed = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in (("retention.ms", "60000"), ("cleanup.policy", "compact"))]
+    (done,) = kafka.incremental_alter_configs([ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changed)]).values()
+    done.result(30)
+    until(lambda: f"topic {topic}: retention.ms is 60000, must be 604800000" in airavata("admin", "topics").stdout)
+    told = airavata("admin", "topics")
+    assert (told.returncode, told.stdout.count("\n"), f"topic {topic}: cleanup.policy is compact, must be delete" in told.stdout) == (78, 2, True)
+    assert examined(airavata)["topics"]["fix"] == "run `airavata admin topics --apply`"
+    mended = airavata("admin", "topics", "--apply")
+    assert (mended.returncode, mended.stderr) == (0, f"set topic {topic}\ntopics and positions are as declared\n")
     assert examined(airavata) == {}
 
 
