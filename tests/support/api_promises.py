@@ -1,12 +1,14 @@
 """What an OpenAPI document promises to clients, a line each, and which promises a later document breaks: `python -m tests.support.api_promises > tests/unit/golden/<release>/api.txt`.
 
-`GET /v1/x answers 200/items/[]/id` · `POST /v1/x takes body/name: string` · `POST /v1/x wants body/name` (it is refused without). Kinds of answers and bounds of what is taken are not told.
+`GET /v1/x answers 200/items/[]/id` · `… answers 200 as application/json` · `… gives 200/id: string` (where its kind is told) · `POST /v1/x takes body/name: string` · `… takes body/name within maxLength=63` ·
+`… wants body/name` (it is refused without).
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 Schema = Mapping[str, Any]
+LOWER, UPPER = ("minimum", "exclusiveMinimum", "minLength", "minItems"), ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 
 
 def promises(document: Schema) -> set[str]:
@@ -15,10 +17,36 @@ def promises(document: Schema) -> set[str]:
 
 
 def broken(before: set[str], after: set[str]) -> list[str]:
-    """What is gone; and what must be sent now, of which nothing was said: in an operation, or a part of its body, that was there before."""
+    """What is gone; what must be sent now, of which nothing was said; what is taken within closer bounds, and given in more kinds: in an operation, or a part of it, that was there before."""
     known = {" ".join(each.split(" ")[:2]) for each in before} | {each.partition(": ")[0] for each in before}
     wanted = [each for each in after - before if " wants " in each and _whole(each) in known]
-    return sorted([*(f"gone: {each}" for each in before - after if " wants " not in each), *(f"now wanted: {each}" for each in wanted)])
+    gone = [each for each in before - after if not any(verb in each for verb in (" wants ", " within ", " gives "))]
+    told = [*(f"gone: {each}" for each in gone), *(f"now wanted: {each}" for each in wanted), *(f"closer: {each}" for each in after - before if _closer(each, before, known))]
+    return sorted([*told, *(f"now also: {each}" for each in _more_kinds(before, after))])
+
+
+def _closer(line: str, before: set[str], known: set[str]) -> bool:
+    """A bound of what was taken before, and was taken without it or within a wider one."""
+    part, _, bound = line.partition(" within ")
+    name, _, value = bound.partition("=")
+    if not bound or part not in known:
+        return False
+    old = next((each.partition("=")[2] for each in before if each.startswith(f"{part} within {name}=")), None)
+    return old is None or (name not in LOWER + UPPER) or (float(value) > float(old) if name in LOWER else float(value) < float(old))
+
+
+def _more_kinds(before: set[str], after: set[str]) -> list[str]:
+    """What was given in kinds that were told, and is given in others now, or in whatever there is."""
+    kinds, now = _kinds(before), _kinds(after)
+    still = [each for each in kinds if each.replace(" gives ", " answers ", 1) in after]
+    return [f"{each}: {', '.join(sorted(now.get(each, {'any'}) - kinds[each]))}" for each in still if now.get(each, {"any"}) - kinds[each]]
+
+
+def _kinds(lines: set[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for part, _, kind in (each.partition(": ") for each in lines if " gives " in each):
+        found.setdefault(part, set()).add(kind)
+    return found
 
 
 def _whole(line: str) -> str:
@@ -36,8 +64,12 @@ def _operation(told: Schema, schemas: Schema) -> Iterator[str]:
         yield from _fields(content["schema"], "body", schemas, required=told["requestBody"]["required"])
     for status, answer in ((status, answer) for status, answer in told["responses"].items() if status < "400"):
         yield f"answers {status}"
-        for content in answer.get("content", {}).values():
-            yield from (line.partition(": ")[0].replace("takes ", "answers ", 1) for line in _fields(content["schema"], status, schemas) if line.startswith("takes "))
+        for kind, content in answer.get("content", {}).items():
+            yield f"answers {status} as {kind}"
+            for line in _fields(content["schema"], status, schemas):
+                if line.startswith("takes ") and " within " not in line:
+                    yield line.partition(": ")[0].replace("takes ", "answers ", 1)
+                    yield from [] if line.endswith(": any") else [line.replace("takes ", "gives ", 1)]
 
 
 def _fields(schema: Schema, at: str, schemas: Schema, *, required: bool = False, within: tuple[str, ...] = ()) -> Iterator[str]:
@@ -49,6 +81,7 @@ def _fields(schema: Schema, at: str, schemas: Schema, *, required: bool = False,
         yield from _fields(each, at, schemas, within=within)
     kinds = schema.get("enum") or [schema.get("const", schema.get("type", "any"))]
     yield from (f"takes {at}: {kind}" for kind in kinds if not {"$ref", "anyOf"} & set(schema))
+    yield from (f"takes {at} within {name}={schema[name]}" for name in (*LOWER, *UPPER, "pattern", "format") if name in schema)
     for name, each in schema.get("properties", {}).items():
         yield from _fields(each, f"{at}/{name}", schemas, required=name in schema.get("required", ()), within=within)
     for part, sign in (("items", "[]"), ("additionalProperties", "{}")):

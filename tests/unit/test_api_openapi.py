@@ -84,6 +84,21 @@ def _body(document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _limit(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(each["schema"] for each in document["paths"]["/v1/experiments"]["get"]["parameters"] if each["name"] == "limit")
+    return found
+
+
+def _answer(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["paths"]["/v1/experiments"]["post"]["responses"]["201"]["content"]
+    return found
+
+
+def _listed(document: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = document["components"]["schemas"]["ProjectList"]["properties"]["items"]
+    return found
+
+
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
@@ -96,6 +111,14 @@ def _body(document: dict[str, Any]) -> dict[str, Any]:
         (lambda d: _body(d)["properties"]["description"].update(type="integer"), f"gone: {CREATE} takes body/description: string"),
         (lambda d: _body(d)["properties"]["cleanup_strategy"]["enum"].remove("ALWAYS"), f"gone: {CREATE} takes body/cleanup_strategy: ALWAYS"),
         (lambda d: d["components"]["schemas"]["Experiment"]["properties"].pop("outcome"), f"gone: {CREATE} answers 201/outcome"),
+        (lambda d: _body(d)["properties"]["name"].update(maxLength=199), f"closer: {CREATE} takes body/name within maxLength=199"),
+        (lambda d: _body(d)["properties"]["name"].update(minLength=2), f"closer: {CREATE} takes body/name within minLength=2"),
+        (lambda d: _body(d)["properties"]["name"].update(pattern="^x"), f"closer: {CREATE} takes body/name within pattern=^x"),
+        (lambda d: _body(d)["properties"]["inputs"].update(maxProperties=7), f"closer: {CREATE} takes body/inputs within maxProperties=7"),
+        (lambda d: _limit(d).update(maximum=100), "closer: GET /v1/experiments takes query.limit within maximum=100"),
+        (lambda d: _answer(d).update({"text/plain": _answer(d).pop("application/json")}), f"gone: {CREATE} answers 201 as application/json"),
+        (lambda d: _listed(d).update(type="string"), "now also: GET /v1/projects gives 200/items: string"),
+        (lambda d: _listed(d).pop("type"), "now also: GET /v1/projects gives 200/items: any"),
         (lambda d: d["paths"]["/v1/projects"]["get"].update(requestBody={"required": True, "content": {"application/json": {"schema": {}}}}), "now wanted: GET /v1/projects wants body"),
     ],
 )
@@ -112,6 +135,10 @@ def test_a_change_that_breaks_a_client_is_told(edit: Callable[[dict[str, Any]], 
         lambda d: _body(d)["properties"].update(colour={"type": "object", "required": ["hue"], "properties": {"hue": {"type": "string"}}}),
         lambda d: _body(d)["properties"]["cleanup_strategy"]["enum"].append("LATER"),
         lambda d: _body(d)["required"].remove("name"),
+        lambda d: _body(d)["properties"]["name"].update(maxLength=201),
+        lambda d: _body(d)["properties"]["name"].pop("minLength"),
+        lambda d: _body(d)["properties"].update(colour={"type": "string", "maxLength": 3}),
+        lambda d: _limit(d).update(maximum=1000, minimum=0),
         lambda d: d["components"]["schemas"]["Experiment"]["properties"].update(colour={"type": "string"}),
         lambda d: d["components"]["schemas"]["Experiment"]["properties"]["state"].update(type="string"),
     ],
