@@ -98,6 +98,9 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
 
 
+NOT_ENFORCED = "Kept and shown; not enforced yet."
+
+
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -216,7 +219,7 @@ class QueueBody(Model):
     max_wall_time_seconds: Seconds | None = None
     max_nodes: Count | None = None
     max_cpus: Count | None = None
-    max_jobs: Count | None = None
+    max_jobs: Count | None = Field(default=None, description=NOT_ENFORCED)
     max_memory_mib: int | None = Field(default=None, ge=1, le=1 << 40)
     is_default: bool = False
 
@@ -248,8 +251,8 @@ class FileSystems(Model):
 
 class HostLimits(Model):
     connections: int = Field(default=4, ge=1, le=100)
-    connections_per_minute: int = Field(default=60, ge=1, le=10_000)
-    jobs: int = Field(default=1000, ge=1, le=1_000_000)
+    connections_per_minute: int = Field(default=60, ge=1, le=10_000, description=NOT_ENFORCED)
+    jobs: int = Field(default=1000, ge=1, le=1_000_000, description=NOT_ENFORCED)
 
 
 class ComputeResource(Model):
