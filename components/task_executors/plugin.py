@@ -82,7 +82,6 @@ class Sleep(Struct, frozen=True):
 
 
 Operation: TypeAlias = Exec | Transfer | Commit | Sleep
-Result: TypeAlias = Ran | Transferred | None
 Steps: TypeAlias = Generator[Operation, Any, Outcome]
 
 
@@ -92,13 +91,6 @@ class OperationFailed(Exception):
     def __init__(self, code: str, message: str, *, certain: bool, raw: str = "") -> None:
         super().__init__(message)
         self.code, self.message, self.certain, self.raw = code, message, certain, raw
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.code, self.message, self.certain, self.raw)
-
-
-def _rebuild(code: str, message: str, certain: bool, raw: str) -> OperationFailed:
-    return OperationFailed(code, message, certain=certain, raw=raw)
 
 
 @dataclass(frozen=True)

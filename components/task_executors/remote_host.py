@@ -1,10 +1,9 @@
 """The port to a compute host: run a command, read and write files by range, put a finished file in its place. Workers own one; plug-ins never see it.
 
-Everything is a POSIX command with a quoted argv (no SFTP subsystem, no login shell's dialect): `PosixHost` says the verbs once over one primitive, `open`, which the SSH
+Everything is a POSIX command with a quoted argv (no SFTP subsystem, no login shell's dialect): `RemoteHost` says the verbs once over one primitive, `open`, which the SSH
 door (ssh.py) and the tests' double provide. What goes wrong is OperationFailed (plugin.py); its `certain` says that surely nothing happened.
 """
 
-import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,41 +52,15 @@ class Stream(Protocol):
         """Let go, also in the middle. May be called twice."""
 
 
-class Writer(Protocol):
-    def write(self, data: bytes) -> None: ...
-
-
-class RemoteHost(Protocol):
+class RemoteHost(ABC):
     """What transfers and plug-in operations need of a host. Calls block up to `timeout_seconds`. Paths are absolute; a symlink as last component is refused."""
-
-    def run(self, argv: Sequence[str], stdin: bytes = b"", *, timeout_seconds: float = 30.0) -> Ran:
-        """Run to the end. Any exit status is a result, not a fault."""
-
-    def size(self, path: str) -> int | None:
-        """Bytes of a regular file; None if there is none. NOT_SAFE for anything else."""
-
-    def digest(self, path: str, *, timeout_seconds: float = 600.0) -> tuple[int, str]:
-        """(size, SHA-256 in hex) as the host reads them back. NOT_FOUND."""
-
-    def open_read(self, path: str, offset: int = 0, *, timeout_seconds: float = 3600.0) -> Iterator[bytes]:
-        """The file's bytes from `offset`, in pieces. NOT_FOUND; a read that was cut raises, it never ends early in silence."""
-
-    @contextmanager
-    def open_write(self, path: str, offset: int = 0, *, timeout_seconds: float = 3600.0) -> Iterator[Writer]:
-        """Write from `offset` on: 0 makes the file anew (mode 0600), else it must be exactly that long. Leaving the block confirms that the host took every byte; not yet fsync."""
-
-    def publish(self, part: str, target: str) -> None:
-        """Fsync `part`, rename it to `target` (replacing it), fsync the directory. May be repeated once `target` is there and `part` is gone."""
-
-
-class PosixHost(ABC):
-    """RemoteHost over one primitive."""
 
     @abstractmethod
     def open(self, argv: Sequence[str], timeout_seconds: float) -> Stream:
         """Start a command. Raises SSH_CONNECT (certain) and its like."""
 
     def run(self, argv: Sequence[str], stdin: bytes = b"", *, timeout_seconds: float = 30.0) -> Ran:
+        """Run to the end. Any exit status is a result, not a fault."""
         with self._opened(argv, timeout_seconds) as stream:
             stream.send(stdin)
             stream.end_input()
@@ -98,17 +71,20 @@ class PosixHost(ABC):
         return Ran(status, bytes(kept), stderr)
 
     def size(self, path: str) -> int | None:
+        """Bytes of a regular file; None if there is none. NOT_SAFE for anything else."""
         ran = self._script('[ -h "$1" ] && exit 97; [ -e "$1" ] || exit 98; [ -f "$1" ] || exit 97; wc -c <"$1"', path)
         if ran.exit_status == _ABSENT:
             return None
         return int(_good(ran, path).stdout)
 
     def digest(self, path: str, *, timeout_seconds: float = 600.0) -> tuple[int, str]:
+        """(size, SHA-256 in hex) as the host reads them back. NOT_FOUND."""
         script = '[ -h "$1" ] && exit 97; [ -f "$1" ] || exit 98; wc -c <"$1" && sha256sum <"$1"'
         size, sha256, _ = _good(self._script(script, path, timeout_seconds=timeout_seconds), path).stdout.split()
         return int(size), sha256.decode()
 
     def open_read(self, path: str, offset: int = 0, *, timeout_seconds: float = 3600.0) -> Iterator[bytes]:
+        """The file's bytes from `offset`, in pieces. NOT_FOUND; a read that was cut raises, it never ends early in silence."""
         script = '[ -h "$1" ] && exit 97; [ -f "$1" ] || exit 98; exec tail -c "+$2" <"$1"'
         with self._opened(_sh(script, path, str(offset + 1)), timeout_seconds) as stream:
             stream.end_input()
@@ -118,11 +94,11 @@ class PosixHost(ABC):
         _good(Ran(status, b"", stderr), path)
 
     @contextmanager
-    def open_write(self, path: str, offset: int = 0, *, timeout_seconds: float = 3600.0) -> Iterator[Writer]:
+    def open_write(self, path: str, offset: int = 0, *, timeout_seconds: float = 3600.0) -> Iterator[Stream]:
+        """`send` from `offset` on: 0 makes the file anew (mode 0600), else it must be exactly that long. Leaving the block confirms that the host took every byte; not yet fsync."""
         script = 'umask 077; [ -h "$1" ] && exit 97; if [ "$2" = 0 ]; then exec cat >"$1"; fi; [ -f "$1" ] || exit 98; [ "$(wc -c <"$1")" -eq "$2" ] || exit 95; exec cat >>"$1"'
         with self._opened(_sh(script, path, str(offset)), timeout_seconds) as stream:
-            writer = _Sender(stream)
-            yield writer
+            yield stream
             stream.end_input()
             while stream.receive():
                 pass
@@ -130,6 +106,7 @@ class PosixHost(ABC):
         _good(Ran(status, b"", stderr), path)
 
     def publish(self, part: str, target: str) -> None:
+        """Fsync `part`, rename it to `target` (replacing it), fsync the directory. May be repeated once `target` is there and `part` is gone."""
         script = (
             '[ -d "$2" ] && exit 97; d=${2%/*}; f() { sync "$1" 2>/dev/null || dd if=/dev/null of="$1" conv=fsync,notrunc 2>/dev/null; }; '
             'if [ ! -e "$1" ]; then [ -f "$2" ] && exit 0; exit 98; fi; f "$1" && mv -f "$1" "$2" && { sync "$d" 2>/dev/null || sync; }'
@@ -146,19 +123,6 @@ class PosixHost(ABC):
             yield stream
         finally:
             stream.close()
-
-
-@dataclass(frozen=True)
-class _Sender:
-    stream: Stream
-
-    def write(self, data: bytes) -> None:
-        self.stream.send(data)
-
-
-def quoted(argv: Sequence[str]) -> str:
-    """The one way from an argv to a shell's words."""
-    return shlex.join(argv)
 
 
 def _sh(script: str, *parameters: str) -> tuple[str, ...]:

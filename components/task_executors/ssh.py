@@ -7,6 +7,7 @@ The host's key must equal a pinned one before any credential is sent; there is n
 import io
 import logging
 import select
+import shlex
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ import paramiko
 
 from app import clock, failpoint
 from components.task_executors.plugin import OperationFailed
-from components.task_executors.remote_host import CHUNK_BYTES, OUTPUT_BYTES_MAX, HostAddress, PosixHost, Stream, quoted
+from components.task_executors.remote_host import CHUNK_BYTES, OUTPUT_BYTES_MAX, HostAddress, RemoteHost, Stream
 
 CONNECT_SECONDS = 10.0
 AGE_SECONDS_MAX = 900.0  # Renewed between operations: hosts end old sessions, and credentials are withdrawn.
@@ -28,7 +29,7 @@ _KEYS = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # Its faults become ours; its lines would name hosts and users.
 
 
-class SshHost(PosixHost):
+class SshHost(RemoteHost):
     """RemoteHost over SSH. Connects with the first command, stays connected until `close`, its maximum age, or a fault."""
 
     def __init__(self, address: HostAddress, *, connected: Callable[[int, OperationFailed | None], None] = lambda _began, _fault: None) -> None:
@@ -44,7 +45,7 @@ class SshHost(PosixHost):
         failpoint.hit("ssh.exec.before", host=self.address.host)
         try:
             channel.settimeout(max(0.1, deadline - time.monotonic()))
-            channel.exec_command(quoted(argv))
+            channel.exec_command(shlex.join(argv))
         except (paramiko.SSHException, OSError, EOFError) as fault:
             self.close()
             raise _lost(self.address, fault) from fault

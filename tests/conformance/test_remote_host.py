@@ -30,9 +30,9 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RemoteHost]
 
 
 def write(host: RemoteHost, path: Path, data: bytes, offset: int = 0) -> None:
-    with host.open_write(str(path), offset) as writer:
+    with host.open_write(str(path), offset) as file:
         for start in range(0, len(data), 100_000):
-            writer.write(data[start : start + 100_000])
+            file.send(data[start : start + 100_000])
 
 
 def fault_of(act: object) -> OperationFailed:

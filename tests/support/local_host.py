@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import shlex
 import signal
 import subprocess
 import time
@@ -9,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.task_executors.plugin import OperationFailed
-from components.task_executors.remote_host import CHUNK_BYTES, OUTPUT_BYTES_MAX, PosixHost, Stream, quoted
+from components.task_executors.remote_host import CHUNK_BYTES, OUTPUT_BYTES_MAX, RemoteHost, Stream
 
 
-class LocalHost(PosixHost):
+class LocalHost(RemoteHost):
     """`root` is its home."""
 
     def __init__(self, root: Path) -> None:
@@ -26,7 +27,7 @@ class _LocalStream:
     def __init__(self, argv: Sequence[str], root: Path, deadline: float) -> None:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            ["sh", "-c", quoted(argv)], stdin=pipe, stdout=pipe, stderr=pipe, cwd=root, env={"HOME": str(root), "PATH": os.defpath}, start_new_session=True
+            ["sh", "-c", shlex.join(argv)], stdin=pipe, stdout=pipe, stderr=pipe, cwd=root, env={"HOME": str(root), "PATH": os.defpath}, start_new_session=True
         )
         self.deadline, self.stderr = deadline, bytearray()
         assert self.process.stdin is not None and self.process.stdout is not None and self.process.stderr is not None

@@ -59,9 +59,9 @@ def _to_host(storage: Storage, path: str, host: RemoteHost, target: str, *, part
     begun = _begin(host, target, mine, token, size)
     if begun:
         begun = begun if _digest(_first(storage.open_read(path), begun)) == host.digest(mine)[1] else 0  # What a predecessor left is trusted only if it is equal.
-    with host.open_write(mine, begun) as writer:
+    with host.open_write(mine, begun) as file:
         for piece in storage.open_read(path, begun):
-            writer.write(piece)
+            file.send(piece)
             failpoint.hit("staging.part.after")
     if host.digest(mine) != (size, source):
         host.run(("rm", "-f", mine))
