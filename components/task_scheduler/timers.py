@@ -15,6 +15,7 @@ from app.messages.envelope import Envelope, Subject
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, instances, outbox, processes, purge, timers
+from app.mysql.answering import Answering
 from app.mysql.unit_of_work import UnitOfWork, after_commit, now
 from components.task_scheduler import figures
 from observability import logs
@@ -26,7 +27,7 @@ class TimerLoop:
     """Runs in a thread of its own with a connection of its own."""
 
     def __init__(self, *, unit_of_work: UnitOfWork, placement: Placement, topics: Topics, lease_seconds: int, purge_every_seconds: int = 3600) -> None:
-        self.unit_of_work, self.placement, self.topics, self.lease_seconds, self.purge_every_seconds = unit_of_work, placement, topics, lease_seconds, purge_every_seconds
+        self.unit_of_work, self.placement, self.topics, self.lease_seconds, self.purge_every_seconds = Answering(unit_of_work, gap_seconds=lease_seconds / 2), placement, topics, lease_seconds, purge_every_seconds
         self.log = logs.logger("timers")
         self.purged, self.purged_to = time.monotonic(), purge.FIRST
         self.looked_for_silent = 0.0
@@ -38,7 +39,8 @@ class TimerLoop:
                 busy = self.move_due() >= BATCH
                 if time.monotonic() - self.looked_for_silent > 1.0:
                     self.looked_for_silent = time.monotonic()
-                    self.take_from_silent()
+                    if self.unit_of_work.for_as_long_as(self.lease_seconds):  # After an outage everybody is silent: a lease's time to beat again.
+                        self.take_from_silent()
                     self.purge()
             except Transient as fault:
                 self.log.warning("timers wait", fault=fault)

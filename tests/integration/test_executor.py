@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from app import failpoint
-from app.errors import OutcomeUnknown
+from app.errors import OutcomeUnknown, StoreUnavailable
 from app.messages.commands import AttemptAbandoned, RunTask
 from app.mysql import instances
 from app.workflow.attempt import State
@@ -168,6 +169,33 @@ def test_a_frozen_owner_is_silent_only_after_its_lease(world: World) -> None:
         tx.exec_driver_sql("UPDATE instances SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 11 SECOND")
     loop.take_from_silent()
     assert world.attempt() == ("RUNNING", 1, None)
+
+
+def test_after_an_outage_of_mysql_everybody_has_a_lease_to_beat_again(world: World) -> None:
+    world.launch("a", "a:sleep_ms=60000")
+    world.give(world.executor("one"), world.to_commands())
+    with world.unit("old") as tx:
+        tx.exec_driver_sql("UPDATE instances SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 11 SECOND")
+    faults: list[Exception] = []
+
+    def away(name: str) -> Any:
+        if faults:
+            raise faults.pop()
+        return world.unit(name)
+
+    loop = TimerLoop(unit_of_work=away, placement=PLACEMENT, topics=TOPICS, lease_seconds=10)
+
+    def turn() -> str | None:
+        loop.looked_for_silent = loop.unit_of_work.away_until = 0.0
+        loop.run(lambda _: True)
+        return world.attempt()[2]
+
+    assert turn() == "one"  # Just begun: MySQL may have been away until now.
+    loop.unit_of_work.since = 0.0
+    faults.append(StoreUnavailable("MySQL is away"))
+    assert [turn(), turn()] == ["one", "one"]
+    loop.unit_of_work.since = 0.0  # A lease later.
+    assert turn() is None
 
 
 @pytest.mark.parametrize("unknown", ["submit.intent_commit", "doubt.verdict", "submit.id_commit"])
