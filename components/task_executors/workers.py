@@ -1,7 +1,7 @@
 """The pool of worker processes, seen from the executor's loop: start orders, poll for what happened, never block, kill what takes too long.
 
-Workers come from a fork server that loaded paramiko before any thread (sockets and threads do not survive a fork). One that overruns its order's or its operation's deadline
-is killed, and so is the order's certainty: a task type that must happen `once` is then IN_DOUBT, any other has failed for now. One thread uses a Pool.
+Workers come from a fork server that loaded paramiko before any thread (sockets and threads do not survive a fork). One that overruns its order's deadline, or has not said in time
+what comes next, is killed, and so is the order's certainty: a task type that must happen `once` is then IN_DOUBT, any other has failed for now. One thread uses a Pool.
 """
 
 import multiprocessing
@@ -19,10 +19,12 @@ from components.task_executors import figures, spans, worker
 from components.task_executors.diary import Did
 from components.task_executors.plugin import Commit, TaskType, WorkOrder
 from components.task_executors.remote_host import HostAddress
-from components.task_executors.worker import Arming, Began, Cooled, Task
+from components.task_executors.worker import IDLE_SECONDS, Arming, Began, Cooled, Task
 from observability import metrics
 
-GRACE_SECONDS = 5.0  # A worker ends its operations by itself; this is for those that hang below Python.
+GRACE_SECONDS = 5.0  # A worker ends its operations and its idle connection by itself; this is for those that hang below Python, or are frozen.
+START_SECONDS = 30.0  # From an order, or an answer, to the next operation: a moment, but on a machine that does too much.
+NEVER = float("inf")
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,18 @@ WorkerEvent: TypeAlias = CommitRequested | Finished
 
 
 @dataclass
-class _Job:
-    task: Task
-    ends_at: float
-    operation_ends_at: float = float("inf")
-
-    @property
-    def overdue(self) -> bool:
-        return time.monotonic() > min(self.ends_at, self.operation_ends_at)
-
-
-@dataclass
 class _Worker:
     process: Any
     pipe: Connection
     address: HostAddress | None = None  # Of the connection it holds, or is about to hold.
     parting: HostAddress | None = None  # Of the one it was told to end, until it says so.
-    job: _Job | None = None
+    job: Task | None = None
+    ends_at: float = NEVER  # When its order must be done.
+    speaks_by: float = NEVER  # When the next word of it is due: while it has an order or a connection.
+
+    @property
+    def overdue(self) -> bool:
+        return time.monotonic() > min(self.speaks_by, self.ends_at)
 
     @property
     def slots(self) -> set[str]:
@@ -83,24 +80,25 @@ class Pool:
     def start(self, order: WorkOrder, task_type: TaskType, address: HostAddress, storages: Any = None, *, connect: bool = True) -> bool:
         """Begin the order on a free worker, preferably one with a warm connection to this address; `connect`: one more to its host may be opened. False: there is none."""
         while (free := self._free_for(address, connect)) is not None:
-            job = _Job(Task(order, task_type, address, storages), time.monotonic() + task_type.deadline_seconds)
+            job = Task(order, task_type, address, storages)
             try:
-                free.pipe.send(job.task)
+                free.pipe.send(job)
             except OSError:  # It died while idle: nothing was begun.
                 self._discard(free)
                 continue
             if free.address != address:
                 free.address, free.parting = address, free.address or free.parting
-            free.job = job
+            now = time.monotonic()
+            free.job, free.ends_at, free.speaks_by = job, now + task_type.deadline_seconds, now + START_SECONDS
             return True
         return False
 
     def poll(self) -> list[WorkerEvent]:
         """What happened since the last call."""
-        readable = set(connection.wait([each.pipe for each in self.workers], 0)) if self.workers else set()
-        for each in [each for each in self.workers if each.pipe in readable]:
-            self._hear(each)
-        for each in [each for each in self.workers if each.job is not None and each.job.overdue]:
+        while readable := set(connection.wait([each.pipe for each in self.workers], 0)):
+            for each in [each for each in self.workers if each.pipe in readable]:
+                self._hear(each)
+        for each in [each for each in self.workers if each.overdue]:
             metrics.count("airavata_ssh_worker_kills_total", reason="overdue")
             self._end(each, "It took longer than it may; its worker was ended.")
         events, self.events = self.events, []
@@ -108,7 +106,7 @@ class Pool:
 
     def abandon(self, token: str) -> None:
         """Forget an order, whatever it is doing; it is never heard of again."""
-        for each in [each for each in self.workers if each.job and each.job.task.order.token == token]:
+        for each in [each for each in self.workers if each.job and each.job.order.token == token]:
             each.job = None
             self._discard(each)
 
@@ -120,7 +118,7 @@ class Pool:
                 if end_busy:
                     self._end(each, "Its connection had become another's; its worker was ended.")
                 continue
-            each.address, each.parting = None, each.address
+            each.address, each.parting, each.speaks_by = None, each.address, time.monotonic() + GRACE_SECONDS
             with suppress(OSError):  # It died while idle: `poll` will find out.
                 each.pipe.send(None)
 
@@ -182,42 +180,43 @@ class Pool:
                 each.parting = None
             elif job is None:  # Else it has just been given a new order, and connects again.
                 each.address = None
+            if job is None:
+                each.speaks_by = NEVER
         elif job is None:
             return
         elif isinstance(told, Began):
-            job.operation_ends_at = time.monotonic() + told.seconds + GRACE_SECONDS
+            each.speaks_by = time.monotonic() + told.seconds + GRACE_SECONDS
         elif isinstance(told, Did):
             figures.did(told)
             if told.span:
-                spans.tell(job.task.order, job.task.address, told)
+                spans.tell(job.order, job.address, told)
         elif isinstance(told, Commit):
             self._ask(each, job, told)
         else:
-            each.job, self.freed = None, True
-            self.events.append(Finished(job.task.order.token, told))
+            each.job, each.ends_at, each.speaks_by, self.freed = None, NEVER, time.monotonic() + IDLE_SECONDS + GRACE_SECONDS, True
+            self.events.append(Finished(job.order.token, told))
 
-    def _ask(self, each: _Worker, job: _Job, change: Commit) -> None:
-        left = job.ends_at - time.monotonic()
-        job.ends_at = job.operation_ends_at = float("inf")
+    def _ask(self, each: _Worker, job: Task, change: Commit) -> None:
+        left = each.ends_at - time.monotonic()
+        each.ends_at = each.speaks_by = NEVER
 
         def answer(yes: bool) -> None:
-            job.ends_at = time.monotonic() + left
+            each.ends_at, each.speaks_by = time.monotonic() + left, time.monotonic() + START_SECONDS
             try:
                 each.pipe.send(yes)
             except OSError:  # It died meanwhile: `poll` will find out.
                 return
 
-        self.events.append(CommitRequested(job.task.order.token, change, answer))
+        self.events.append(CommitRequested(job.order.token, change, answer))
 
     def _end(self, each: _Worker, why: str) -> None:
         """Its order's outcome is unknown."""
         job, each.job = each.job, None
         self._discard(each)
         if job is not None:
-            order = job.task.order
             unknown = InDoubt(f"It is not known whether the job was started. {why}", (why,))
-            failed = Failed(job.task.task_type.failure_code, f"The work was cut off. {why}", transient=True)
-            self.events.append(Finished(order.token, unknown if job.task.task_type.once else failed, killed=True))
+            failed = Failed(job.task_type.failure_code, f"The work was cut off. {why}", transient=True)
+            self.events.append(Finished(job.order.token, unknown if job.task_type.once else failed, killed=True))
 
     def _discard(self, each: _Worker) -> None:
         self.workers.remove(each)

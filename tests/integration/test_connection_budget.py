@@ -156,7 +156,7 @@ def test_workers_that_die_leave_no_connection_uncounted(site: Site) -> None:
     tokens = [site.order(name, "NAP", f"{name}-{n}", seconds=0.1) for n in range(9) for name in ("environment", "data")]
 
     def at_work() -> list[int]:
-        return [each.process.pid for pool in pools for each in pool.workers if each.job is not None and each.job.task.order.token in long]
+        return [each.process.pid for pool in pools for each in pool.workers if each.job is not None and each.job.order.token in long]
 
     site.until(lambda: len(at_work()) == 2)
     for pid in at_work():

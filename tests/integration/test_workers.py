@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from app.messages import trace
-from app.workflow.execution import Failed, InDoubt, Submitted, Succeeded
+from app.workflow.execution import Failed, InDoubt, Outcome, Submitted, Succeeded
 from app.workflow.job import State
+from components.task_executors import workers
 from components.task_executors.layout import control_dir
 from components.task_executors.plugin import Steps, TaskType, WorkOrder
 from components.task_executors.remote_host import HostAddress
@@ -237,6 +238,26 @@ def test_more_orders_than_workers_wait_their_turn(server: SshServer, executor: E
         executor.start(an_order("ENV_SETUP", token=each, snapshot=a_snapshot(server.scratch, process=f"prc_{each}")), server.address())
     assert all(isinstance(each, Succeeded) for each in executor.wait(tokens))
     assert executor.pool.connections() == {f"127.0.0.1:{server.port}": 2}
+
+
+def test_a_worker_that_is_frozen_while_idle_gives_its_connection_back(server: SshServer, executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "GRACE_SECONDS", 1.0)
+    executor.run(an_order("ENV_SETUP", snapshot=a_snapshot(server.scratch)), server.address())
+    (frozen,) = executor.pool.workers
+    os.kill(frozen.process.pid, signal.SIGSTOP)
+    until(lambda: executor.turn() or not executor.pool.workers)
+    until(lambda: not server.connections)
+    assert isinstance(executor.run(an_order("ENV_SETUP", token="next", snapshot=a_snapshot(server.scratch)), server.address()), Succeeded)
+
+
+@pytest.mark.parametrize(("task_type", "expected"), [("ENV_SETUP", Failed), ("JOB_SUBMISSION", InDoubt)])
+def test_an_order_given_to_a_frozen_worker_does_not_wait_for_its_deadline(executor: Executor, monkeypatch: pytest.MonkeyPatch, task_type: str, expected: type[Outcome]) -> None:
+    monkeypatch.setattr(workers, "START_SECONDS", 0.5)
+    os.kill(executor.pool._new().process.pid, signal.SIGSTOP)
+    outcome = executor.run(an_order(task_type), HostAddress("h", 22, "u", (), b""))
+    assert isinstance(outcome, expected)
+    assert executor.outcomes["att_1"].killed
+    assert executor.pool.free == 2
 
 
 def test_an_abandoned_order_is_never_heard_of_again(server: SshServer, executor: Executor) -> None:
