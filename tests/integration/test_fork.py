@@ -295,6 +295,24 @@ def test_no_receipt_however_wrong_makes_kill_signal_a_stranger(place: Place, pid
     assert not noted.exists() or not [each for each in noted.read_text().splitlines() if not each.startswith("-0 ")]
 
 
+@pytest.mark.parametrize("forgery", ["a link", "too long"])
+def test_a_receipt_that_is_a_link_or_too_long_is_refused_by_name_and_starts_nothing_again(place: Place, forgery: str) -> None:
+    place.submit("sleep 60")
+    until(place.starts)
+    receipt = place.control / "receipt"
+    text = receipt.read_text()
+    if forgery == "a link":
+        receipt.rename(place.scratch / "elsewhere")
+        receipt.symlink_to(place.scratch / "elsewhere")
+    else:
+        receipt.write_text(f"{text.strip()} {'x' * (2 << 20)}\n")
+    assert place.look().answers[0] == "receipt: refused, it is broken or forged"
+    outcome = place.submit("sleep 60", epoch=2)
+    assert isinstance(outcome, InDoubt)
+    assert "CANNOT_TELL the receipt is broken or forged" in outcome.evidence[0]
+    assert place.starts() == 1
+
+
 def test_a_process_with_the_jobs_number_but_another_start_is_not_killed(place: Place) -> None:
     place.submit()
     place.ended()

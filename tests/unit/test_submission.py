@@ -66,6 +66,21 @@ def test_what_is_not_framed_is_not_believed(noise: str) -> None:
     assert committed == ["SUBMITTING", "IN_DOUBT"]
 
 
+FORGED = [
+    "", "pid=71", "pid=1 start=9 boot=b1 host=h/1 began=5", "pid=-71 start=9 boot=b1 host=h/1 began=5", "pid=71 start=9 boot=b\u00e91 host=h/1 began=5", f"{RECEIPT} began={9 * 10**40}",
+    f"pid=71 start=9 boot={'b' * 200} host=h/1 began=5", "pid=\u0662 start=9 boot=b1 host=h/1 began=5", '{"pid": 71}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("receipt", FORGED)
+def test_a_receipt_that_no_wrapper_of_ours_wrote_is_refused_by_name_and_believed_by_nobody(receipt: str) -> None:
+    order = an_order()
+    outcome, committed, _ = answered(order, [said(order, f"RECEIPT {receipt}")])
+    assert isinstance(outcome, InDoubt)
+    assert outcome.message == "The receipt of the job on its host is broken or forged, and is not believed."
+    assert committed == ["SUBMITTING", "IN_DOUBT"]
+
+
 def test_a_lost_answer_is_asked_for_and_what_is_found_is_adopted() -> None:
     order = an_order()
     seen = said(order, "att_1 boot=b1 here=h/1 now=9 pid=71 start=9 began=5 host=h/1 receipt_boot=b1 alive=yes", "look")

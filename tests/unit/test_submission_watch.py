@@ -131,3 +131,27 @@ def test_a_look_is_read_by_its_frame_and_for_the_tokens_asked_only() -> None:
     found = parse_look(f"{noise}n {line} n\n".encode(), "n", {"att_1": "/scratch/.airavata/jobs/att_1"})
     assert list(found) == ["att_1"]
     assert found["att_1"] == Seen("att_1", "no", RECEIPT, "71@b1", rebooted=True, ran_seconds=25, code=3, took_seconds=15, killed=True, stdout_tail=b"out")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pid=71 start=9 began=5 host=h/1 receipt_boot=b\u00e91 alive=yes",
+        f"pid=71 start=9 began={'9' * 4400} host=h/1 receipt_boot=b1 alive=yes",
+        "pid=71 alive=yes",
+        "pid=1 start=9 began=5 host=h/1 receipt_boot=b1 alive=no",
+        f"pid=71 start=9 began=5 host=h/1 receipt_boot={'b' * 200} alive=yes",
+        "refused=1",
+    ],
+)
+def test_a_receipt_that_no_wrapper_of_ours_wrote_is_none_and_hides_no_other_job(words: str) -> None:
+    lines = [f"att_1 boot=b1 here=h/1 now=30 {words}", "att_2 boot=b1 here=h/1 now=30 pid=72 start=9 began=5 host=h/1 receipt_boot=b1 alive=yes"]
+    seen = parse_look("".join(f"\nn {each} n\n" for each in lines).encode(), "n", {"att_1": "/c/att_1", "att_2": "/c/att_2"})
+    assert (seen["att_1"].receipt, seen["att_1"].job_id, seen["att_1"].answers[0]) == ("", None, "receipt: refused, it is broken or forged")
+    assert seen["att_2"].job_id == "72@b1"
+
+
+@pytest.mark.parametrize("code", ["\u00b2", "9" * 5000, "-1", "1000"])
+def test_an_exit_file_that_no_wrapper_of_ours_wrote_is_none(code: str) -> None:
+    (seen,) = parse_look(f"\nn att_1 boot=b1 now=30 code={code} n\n".encode(), "n", {"att_1": "/c/att_1"}).values()
+    assert seen.code is None

@@ -9,7 +9,9 @@ while IFS= read -r control; do
   [ ! -e "$control/killed" ] || told="$told killed=1"
   [ ! -e "$control/duplicate" ] || told="$told duplicate=1"
   [ ! -e "$control/intent" ] || told="$told intent=1"
-  if [ -f "$control/receipt" ] && read -r receipt <"$control/receipt"; then
+  if [ -h "$control/receipt" ] || { [ -f "$control/receipt" ] && read -r receipt <"$control/receipt" && [ "${#receipt}" -gt 500 ]; }; then
+    told="$told refused=1" # A link, or longer than any of ours: others' lines must not be cut for it.
+  elif [ -n "$receipt" ]; then
     for word in $receipt; do case $word in pid=*) pid=${word#*=} ;; start=*) start=${word#*=} ;; host=*) host=${word#*=} ;; boot=*) its=${word#*=} ;; began=*) began=${word#*=} ;; esac; done
     dead "$host:$pid:$start:$its"
     case $? in 0) alive=no ;; 1) alive=yes ;; *) alive=unknown ;; esac
@@ -19,7 +21,7 @@ while IFS= read -r control; do
   elif [ -d "$control" ]; then
     for guard in "$control"/guard.*; do [ ! -h "$guard" ] || told="$told guard=$(readlink "$guard")"; done
   fi
-  if [ -f "$control/exit" ] && read -r exit <"$control/exit"; then
+  if [ -f "$control/exit" ] && read -r exit <"$control/exit" && [ "${#exit}" -le 4000 ]; then
     told="$told $exit"
     for name in stdout stderr; do told="$told $name=$(tail -c 4096 "$control/work/$name" 2>/dev/null | base64 | tr -d '\n')"; done
   fi

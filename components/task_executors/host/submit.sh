@@ -7,6 +7,10 @@ answer() {
   [ -z "$held" ] || ln -s given "$control/free.$held" 2>/dev/null
   exit 0
 }
+tell() { # tell [again=1]: of the receipt, unless it is a link or longer than any of ours.
+  [ ! -h "$control/receipt" ] && [ "$(wc -c <"$control/receipt")" -le 500 ] || answer CANNOT_TELL "the receipt is broken or forged: a link, or too long"
+  answer RECEIPT "$(cat "$control/receipt")${1:+ $1}"
+}
 held=
 error=$(mkdir -p "$control" 2>&1) || { [ -d "$control" ] && answer CANNOT_TELL "$error" || answer ABSENT "$error"; }
 fault=$(cat 2>&1 >"$control/script.$epoch.$$") || fault=${fault:-cannot keep the script}
@@ -30,7 +34,7 @@ known=0
 [ "$known" -le "$epoch" ] || answer REFUSED "NEWER_EPOCH $known"
 [ "$known" -eq "$epoch" ] || echo "$epoch" | keep "$control/epoch" || fault=${fault:-cannot keep the epoch}
 fp host.epoch.after
-[ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt") again=1"
+[ ! -f "$control/receipt" ] || tell again=1
 [ ! -e "$control/cancelled" ] || answer REFUSED CANCELLED
 
 # Whoever was started under an earlier lock is barred, has died before its receipt, or is waited for.
@@ -39,13 +43,13 @@ while [ "$k" -lt "$n" ]; do
   ln -s barred "$control/guard.$k" 2>/dev/null
   until guard=$(readlink "$control/guard.$k") && { [ "$guard" = barred ] || dead "$guard"; }; do
     [ -n "$guard" ] || answer CANNOT_TELL "guard $k can be neither taken nor read"
-    [ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt") again=1"
+    [ ! -f "$control/receipt" ] || tell again=1
     [ "$(date +%s)" -lt "$give_up" ] || answer CANNOT_TELL "guard $k is held by $guard, without a receipt"
     sleep 0.05 2>/dev/null || sleep 1
   done
   k=$((k + 1))
 done
-[ ! -f "$control/receipt" ] || answer RECEIPT "$(cat "$control/receipt") again=1"
+[ ! -f "$control/receipt" ] || tell again=1
 
 # (v) From here on nothing was started. What would make a start useless is said now.
 [ -z "$fault" ] || answer ABSENT "$fault"
@@ -71,4 +75,4 @@ until [ -f "$control/receipt" ]; do
   fi
   sleep 0.02 2>/dev/null || sleep 1
 done
-answer RECEIPT "$(cat "$control/receipt")"
+tell

@@ -15,7 +15,7 @@ from components.task_executors.layout import control_dir, scratch, work_dir
 from components.task_executors.plugin import Commit, Operation, OperationFailed, Steps, WorkOrder, failed
 from components.task_executors.remote_host import host_fault
 from components.task_executors.submission import render
-from components.task_executors.submission.watch import look
+from components.task_executors.submission.watch import look, receipt_of
 
 SUBMIT_SECONDS = 45.0  # The helper's own waits end after 20 s for the lock and 10 s for the receipt.
 Asked = Generator[Operation, Any, Outcome]
@@ -69,7 +69,9 @@ def nonce_of(order: WorkOrder, purpose: str) -> str:
 
 def adopt(order: WorkOrder, receipt: str) -> Asked:
     """The job exists, started now or before: its id is stored, and from then on the watcher owns it."""
-    fields = dict(word.split("=", 1) for word in receipt.split() if "=" in word)
+    fields = receipt_of(receipt)
+    if not fields:
+        return (yield from doubt("The receipt of the job on its host is broken or forged, and is not believed.", (f"receipt: refused, {receipt[:200]}",)))
     job_id = f"{fields['pid']}@{fields['boot']}"
     yield Commit("SUBMITTED", {"scheduler_job_id": job_id, "document": {**intent(order, b"")["document"], "receipt": fields}})
     return Submitted(job_id)

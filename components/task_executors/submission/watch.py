@@ -4,6 +4,7 @@ A job is finished by its exit file only. One that has vanished without it is LOS
 """
 
 import base64
+import re
 from collections.abc import Generator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ LOST_AFTER = timedelta(seconds=60)
 LOOK_SECONDS, KILL_SECONDS = 20.0, 60.0
 JOBS_PER_LOOK_MAX, KILLS_MAX = 500, 5
 Controls = Mapping[str, str]
+_RECEIPT = re.compile(r"pid=(?!1 )[1-9][0-9]{0,9} start=[0-9]{1,20} boot=[A-Za-z0-9._-]{1,64} host=[!-~]{1,128} began=[0-9]{1,12}( again=1)?")
 
 
 class Seen(Struct, frozen=True):
@@ -27,6 +29,7 @@ class Seen(Struct, frozen=True):
     token: str
     alive: str = ""
     receipt: str = ""
+    refused: bool = False  # There is a receipt, but no wrapper of ours wrote it so.
     job_id: str | None = None
     guard: str = ""
     rebooted: bool = False
@@ -43,7 +46,7 @@ class Seen(Struct, frozen=True):
     def answers(self) -> tuple[str, ...]:
         """What each source said, in the order in which they were asked."""
         code = "none" if self.code is None else self.code
-        return f"receipt: {self.receipt or 'none'}", f"guard: {self.guard or 'none'}", f"live: {self.alive or 'nothing to look for'}", f"exit file: {code}"
+        return f"receipt: {self.receipt or ('refused, it is broken or forged' if self.refused else 'none')}", f"guard: {self.guard or 'none'}", f"live: {self.alive or 'nothing to look for'}", f"exit file: {code}"
 
 
 class Verdict(Struct, frozen=True):
@@ -83,13 +86,20 @@ def _lines(controls: Controls) -> bytes:
     return "".join(f"{directory}\n" for directory in controls.values()).encode()
 
 
+def receipt_of(text: str) -> dict[str, str]:
+    """Its fields, or nothing if a wrapper of ours cannot have written it: whoever shares the job's account may have."""
+    return dict(word.split("=", 1) for word in text.split()) if _RECEIPT.fullmatch(text) else {}
+
+
 def _seen(token: str, told: Mapping[str, str]) -> Seen:
-    number = {key: int(told[key]) for key in ("began", "ended", "now", "code") if told.get(key, "").isdigit()}
-    receipt = f"pid={told['pid']} start={told['start']} boot={told['receipt_boot']} host={told['host']} began={told['began']}" if told.get("pid") else ""
+    number = {key: int(told[key]) for key, most in (("began", 12), ("ended", 12), ("now", 12), ("code", 3)) if re.fullmatch(f"[0-9]{{1,{most}}}", told.get(key, ""))}
+    text = " ".join(f"{key}={told.get(name, '')}" for key, name in (("pid", "pid"), ("start", "start"), ("boot", "receipt_boot"), ("host", "host"), ("began", "began")))
+    receipt = text if receipt_of(text) else ""
     return Seen(
         token,
         alive=told.get("alive", ""),
         receipt=receipt,
+        refused=not receipt and ("pid" in told or "refused" in told),
         job_id=f"{told['pid']}@{told['receipt_boot']}" if receipt else None,
         guard=told.get("guard", ""),
         rebooted=bool(receipt) and told.get("alive") == "no" and told.get("receipt_boot") != told.get("boot"),
