@@ -31,7 +31,7 @@ from components.task_executors.facts import Place
 from components.task_executors.plugin import TaskType, WorkOrder
 from components.task_executors.slots import Slots
 from components.task_executors.submission import ends
-from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, KILLS_MAX, Seen, Verdict, unwanted, verdict
+from components.task_executors.submission.watch import JOBS_PER_LOOK_MAX, KILLS_MAX, Seen, Verdict, unconfirmed, unwanted, verdict
 from components.task_executors.ways import Way, Ways
 from components.task_executors.workers import CommitRequested, Finished, Pool
 from observability import logs, metrics, tracing
@@ -165,14 +165,16 @@ class Watcher:
                 means = verdict(each, wall_time_seconds=job.wall_time_seconds, missing_since=job.missing_since, now=at)
                 if token in over:
                     means = unwanted(means, each, was=job.state, stored=job.scheduler_job_id is not None, wall_time_seconds=job.wall_time_seconds, why=over[token])
-                if means.kill and (token not in over or host.kills[token] < KILLS_MAX):
+                if means.kill and host.kills[token] >= KILLS_MAX:
+                    means = unconfirmed(means, each, over=token in over)
+                elif means.kill:
                     doomed.append(job)
                 if means.state != job.state or means.missing_since != job.missing_since:
                     told.append((job, each, means))
             changed = self._save(tx, told, over, at)
         spans.looked(host.id, began=host.began, asked=len(found), changed=changed)
         if doomed:
-            self._kill(host, doomed, over)
+            self._kill(host, doomed)
 
     def _save(self, tx: Transaction, told: Sequence[tuple[Job, Seen, Verdict]], over: Mapping[str, str], at: datetime) -> list[str]:
         """The spans of the jobs that changed. `over`: whose attempts had ended; then the job's end ends nothing else."""
@@ -207,12 +209,11 @@ class Watcher:
         outbox.append(tx, messages, placement=self.placement, now=at)
         return changed
 
-    def _kill(self, host: Watched, doomed: Sequence[Job], over: Mapping[str, str]) -> None:
-        """What overran its wall time, as long as it lives; what outlives its attempt, a few times: while a kill is under way nobody looks."""
+    def _kill(self, host: Watched, doomed: Sequence[Job]) -> None:
+        """What overran its wall time or outlives its attempt, a few times: while a kill is under way nobody looks."""
         with self.unit_of_work("watch.read") as tx:
             way = self.ways.find(tx, host.id, None, None)
         if way.address is not None:
-            last = [each.id for each in doomed if each.attempt_id in over and host.kills[each.attempt_id] == KILLS_MAX - 1]
-            self.log.warning("jobs overran their wall time, or outlive their attempts", host=host.id, jobs=[each.id for each in doomed], for_the_last_time=last)
+            self.log.warning("jobs overran their wall time, or outlive their attempts", host=host.id, jobs=[each.id for each in doomed])
             if self._send(ends.KILL, host, way, doomed):  # Else after the next look.
                 host.killing = tuple(each.attempt_id for each in doomed)

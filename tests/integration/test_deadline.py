@@ -19,7 +19,7 @@ from msgspec import structs
 from app.messages import ids
 from app.messages.commands import DeadlineDue
 from app.messages.envelope import Envelope, Subject
-from app.messages.events import JobChanged
+from app.messages.events import JobChanged, TaskFailed
 from app.mysql import attempts, jobs
 from app.mysql.unit_of_work import now
 from app.workflow import attempt
@@ -222,7 +222,7 @@ def test_a_host_that_is_away_keeps_its_job_until_it_is_back(site: Site) -> None:
     assert (site.row(run)[0], run.pid) == ("CANCELED", 0)
 
 
-def test_jobs_that_a_host_does_not_end_hold_up_no_others_and_are_killed_a_few_times_only(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_a_host_does_not_end_hold_up_no_others_and_are_given_up_after_a_few_kills(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look takes two of them; the third, which came last, ends by itself."""
     monkeypatch.setattr(watch, "JOBS_PER_LOOK_MAX", 2)
     stubborn = [site.launch() for _ in range(4)]
@@ -235,17 +235,23 @@ def test_jobs_that_a_host_does_not_end_hold_up_no_others_and_are_killed_a_few_ti
     with site.world.unit("last") as tx:
         tx.exec_driver_sql("UPDATE jobs SET id = 'job_9' WHERE attempt_id = %s", (last.token,))
     site.until(lambda: site.over(last))
-    site.until(lambda: sorted(watcher.hosts["cmp_1"].kills[each.token] for each in stubborn) == [KILLS_MAX] * 4)
-    site.looks(10)
-    assert {watcher.hosts["cmp_1"].kills[each.token] for each in stubborn} == {KILLS_MAX}
-    assert all(each.pid for each in stubborn)
-    assert {site.row(each)[:2] for each in stubborn} == {("ACTIVE", f"active; {WHY}")}
-    Path(scripts.path(str(site.server.scratch), "kill")).unlink()
-    site.watchers.remove(watcher)
-    watcher.leave()
-    site.watcher()
+    kills = watcher.hosts["cmp_1"].kills
     site.until(lambda: all(site.over(each) for each in stubborn))
-    assert not any(each.pid for each in stubborn)
+    assert {kills[each.token] for each in stubborn} == {KILLS_MAX}
+    assert all(each.pid for each in stubborn)
+    assert {site.row(each)[:2] for each in stubborn} == {("LOST", "CANCEL_UNCONFIRMED: killed 5 times, it goes on on its host")}
+    site.until(lambda: not watcher.hosts)
+
+
+def test_a_job_that_overran_its_wall_time_and_that_its_host_does_not_end_ends_its_attempt(site: Site) -> None:
+    run, watcher = site.launch(wall=1), site.watcher()
+    Path(scripts.path(str(site.server.scratch), "kill")).write_text("exit 0\n")
+    site.until(lambda: site.over(run))
+    assert (site.row(run)[0], bool(run.pid)) == ("LOST", True)
+    assert [(each.body.code, each.body.message) for each in site.world.sent() if isinstance(each.body, TaskFailed)] == [
+        ("LOST_JOB", "The job could not be ended. CANCEL_UNCONFIRMED: killed 5 times, it goes on on its host.")
+    ]
+    site.until(lambda: not watcher.hosts)
 
 
 def test_a_job_whose_executor_died_before_it_stored_its_id_is_found_and_ended(site: Site) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from app.workflow.execution import Failed, Succeeded
 from app.workflow.job import State
-from components.task_executors.submission.watch import Seen, Verdict, parse_look, unwanted, verdict
+from components.task_executors.submission.watch import Seen, Verdict, parse_look, unconfirmed, unwanted, verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RECEIPT = "pid=71 start=9 boot=b1 host=h/1 began=5"
@@ -155,3 +155,12 @@ def test_a_receipt_that_no_wrapper_of_ours_wrote_is_none_and_hides_no_other_job(
 def test_an_exit_file_that_no_wrapper_of_ours_wrote_is_none(code: str) -> None:
     (seen,) = parse_look(f"\nn att_1 boot=b1 now=30 code={code} n\n".encode(), "n", {"att_1": "/c/att_1"}).values()
     assert seen.code is None
+
+
+def test_what_a_host_does_not_end_is_lost_and_says_so() -> None:
+    seen = Seen("att_1", receipt=RECEIPT, alive="yes")
+    means = unconfirmed(Verdict(State.ACTIVE, kill=True), seen, over=False)
+    assert (means.state, means.kill, means.reason[:18], means.evidence) == (State.LOST, False, "CANCEL_UNCONFIRMED", seen.answers)
+    assert isinstance(means.outcome, Failed)
+    assert means.outcome.code == "LOST_JOB"
+    assert unconfirmed(Verdict(State.ACTIVE, kill=True), seen, over=True).outcome is None

@@ -1,6 +1,7 @@
 """PURE. What a look at a host's jobs means: one exec for all of them, a verdict for each, and no verdict from absence alone.
 
-A job is finished by its exit file only. One that has vanished without it is LOST after a window of 60 s, or at once if its host has been booted again.
+A job is finished by its exit file only. One that has vanished without it is LOST after a window of 60 s, or at once if its host has been booted again; and so is one that its
+host does not end.
 """
 
 import base64
@@ -132,6 +133,13 @@ def unwanted(means: Verdict, seen: Seen, *, was: State, stored: bool, wall_time_
     reason = f"{means.reason if means.reason and state is means.state else state.lower()}; its attempt had ended before: {why}"
     kill = state not in TERMINAL and (state is not State.UNKNOWN if started else not seen.cancelled)
     return structs.replace(means, state=state, reason=reason, outcome=None, kill=kill)
+
+
+def unconfirmed(means: Verdict, seen: Seen, *, over: bool) -> Verdict:
+    """Of what goes on although its host took the order to kill it so often: nobody waits for it any more, and an operator must look. `over`: its attempt has ended."""
+    why = f"CANCEL_UNCONFIRMED: killed {KILLS_MAX} times, it goes on on its host"
+    lost = None if over else Failed("LOST_JOB", f"The job could not be ended. {why}.", raw_message="; ".join(seen.answers))
+    return structs.replace(means, state=State.LOST, reason=why, outcome=lost, kill=False, evidence=seen.answers)
 
 
 def _means(seen: Seen, *, wall_time_seconds: int, missing_since: datetime | None, now: datetime) -> Verdict:
