@@ -10,6 +10,7 @@ from app.errors import Misconfigured
 from app.lifecycle import Lifecycle, run
 from app.messages.topics import executor_group
 from app.mysql import engine
+from app.mysql.answering import Answering
 from app.mysql.unit_of_work import UnitOfWork, unit_of_work
 from app.nudge import Nudge
 from components.task_executors import figures
@@ -44,7 +45,8 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     arming = Arming(settings.failpoints, settings.environment, settings.struck_directory, settings.journal, f"{settings.journal_who or lifecycle.instance}/worker")
     pools = [] if local else [Pool(settings.workers, arming=arming), *([Pool(2, arming=arming)] if WATCH_TYPE in mine else [])]  # Before any thread.
     database = engine.connect(settings.mysql_url, size=2)
-    unit = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, compatibility=settings.compatibility)
+    begin = unit_of_work(database, nudge=Nudge(settings.nudge_to).send, compatibility=settings.compatibility)
+    unit = Answering(begin)
     lifecycle.wait_for_database(database)
     ways = Ways(secrets.master_key(settings.master_key)) if pools else None
     remote = Workers(pool=pools[0], unit_of_work=unit, task_types=mine, ways=ways, owner=lifecycle.instance) if ways else None
@@ -55,7 +57,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     metrics.watch(executor.gauges)
     if remote is not None:
         metrics.watch(partial(figures.connections, remote.pool, remote.ways))
-    watching = _watch(lifecycle, unit, pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
+    watching = _watch(lifecycle, Answering(begin), pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
     while not lifecycle.stop.is_set():
         lifecycle.each_turn(unit)  # First: without an instance row what the first poll brings would be taken for a silent owner's.
         free = capacity - len(executor.held)
@@ -80,7 +82,7 @@ def _finish(executor: Executor, lifecycle: Lifecycle, unit: UnitOfWork) -> None:
         time.sleep(0.02)
 
 
-def _watch(lifecycle: Lifecycle, unit: UnitOfWork, pool: Pool, ways: Ways) -> threading.Thread:
+def _watch(lifecycle: Lifecycle, unit: Answering, pool: Pool, ways: Ways) -> threading.Thread:
     settings = lifecycle.settings
     watcher = Watcher(
         unit_of_work=unit, pool=pool, ways=ways, instance=lifecycle.instance, topics=settings.topics, placement=settings.placement, interval_seconds=settings.watch_interval_ms / 1000,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from app import journal
 from app.errors import OutcomeUnknown, Transient
@@ -23,15 +23,18 @@ from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, jobs, outbox, outputs, processes
 from app.mysql.attempts import Held
+from app.mysql.processes import Place
 from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, judged, now, tell
 from app.workflow import execution, job
 from app.workflow.attempt import TERMINAL, State
 from app.workflow.decision import Refused
 from app.workflow.execution import Failed, InDoubt, Outcome, Submitted, Succeeded
 from components.task_executors import facts, figures
-from components.task_executors.facts import Place
 from components.task_executors.plugin import Commit, Sleep, Steps, TaskType, WorkOrder
+from components.task_executors.workers import CommitRequested, WorkerEvent
 from observability import logs, metrics
+
+TURN_SECONDS = 1.0  # Of changes that are slow, one by one: then Kafka is polled.
 
 
 @dataclass
@@ -49,19 +52,9 @@ class Remote(Protocol):
 
     def start(self, work: Work) -> None: ...
 
-    def poll(self) -> "Sequence[Happened]": ...
+    def poll(self) -> Sequence[WorkerEvent]: ...
 
     def abandon(self, token: str) -> None: ...
-
-
-@dataclass(frozen=True)
-class Happened:
-    """Either a change to commit (answer it by `answer(True)` or, for a zombie, `answer(False)`) or the end of an order."""
-
-    token: str
-    change: Commit | None = None
-    outcome: Outcome | None = None
-    answer: Any = None
 
 
 class Executor:
@@ -71,10 +64,11 @@ class Executor:
         self.unit_of_work, self.instance, self.task_types = unit_of_work, instance, task_types
         self.topics, self.placement, self.capacity, self.remote = topics, placement, capacity, remote
         self.held: dict[str, Work] = {}
+        self.asked: list[tuple[Work, CommitRequested]] = []
         self.ended: list[tuple[Work, Outcome]] = []
         self.sleeping: list[tuple[float, int, Work, Steps]] = []
         self.serial = itertools.count()
-        self.reconciled = time.monotonic()
+        self.reconciled, self.retry_at = time.monotonic(), 0.0
         self.log = logs.logger("executor")
 
     # ---- E1 -------------------------------------------------------------------------------------------------------------------------------------
@@ -88,7 +82,7 @@ class Executor:
         started = []
         for key, row in mine.items():
             command, place = commands[key], found[row.process_id]
-            started.append(self.fact(command.subject, Place(place.part, place.trace_context), TaskStarted(self.instance), cause=command.mid))
+            started.append(facts.fact(self.topics, command.subject, place, TaskStarted(self.instance), cause=command.mid))
         outbox.append(tx, started, placement=self.placement, now=now)
         works = self.orders(tx, {key: commands[key].subject for key in mine}, found)
         judged(tx, {commands[key].mid: "late" for key in rows.keys() - mine.keys()})
@@ -98,7 +92,7 @@ class Executor:
         after_commit(tx, lambda: self.take(works))
         return [Refused(each, "Illegal", f"attempt {key} is not there") for key, each in commands.items() if key not in rows]
 
-    def orders(self, tx: Transaction, subjects: Mapping[str, Subject], places: Mapping[str, processes.Place]) -> list[Work]:
+    def orders(self, tx: Transaction, subjects: Mapping[str, Subject], places: Mapping[str, Place]) -> list[Work]:
         models = attempts.models(tx, subjects)
         remote = [subject.process for key, subject in subjects.items() if not self.task_types[models[key][0]].local]
         snapshots = processes.snapshots(tx, remote) if remote else {}
@@ -108,7 +102,7 @@ class Executor:
             place = places[subject.process]
             parent = trace.belongs(place.trace_context, subject.experiment, subject.task, subject.attempt)
             order = WorkOrder(key, subject.epoch, subject.attempt, subject, task_type, model or {}, snapshots.get(subject.process, {}), parent)
-            works.append(Work(order, Place(place.part, place.trace_context)))
+            works.append(Work(order, place))
         return works
 
     def take(self, works: Sequence[Work]) -> None:
@@ -142,47 +136,55 @@ class Executor:
 
     # ---- E2 -------------------------------------------------------------------------------------------------------------------------------------
     def step(self) -> None:
-        """Once a turn: wake what slept, hear what workers did, commit what ended."""
+        """Once a turn: wake what slept, hear what workers did, commit what ended. What MySQL does not take now stays in hand: whoever calls must poll Kafka."""
         while self.sleeping and self.sleeping[0][0] <= time.monotonic():
             _, _, work, steps = heapq.heappop(self.sleeping)
-            self.advance(work, steps)
-        for happened in self.remote.poll() if self.remote else ():
-            work_held = self.held.get(happened.token)
-            if work_held is None:
+            if self.held.get(work.order.token) is work:
+                self.advance(work, steps)
+        for event in self.remote.poll() if self.remote else ():
+            held = self.held.get(event.token)
+            if held is None:
                 continue
-            if happened.change is not None:
-                happened.answer(self.commit_change(work_held, happened.change))
-            elif isinstance(happened.outcome, Submitted):
-                del self.held[happened.token]
-                facts.told_end(happened.token, work_held.order.epoch, "Submitted")
-            elif happened.outcome is not None:
-                self.ended.append((work_held, happened.outcome))
-        if self.ended:
-            self.commit_ended()
-        if time.monotonic() - self.reconciled > 5.0:
-            self.reconcile()
+            if isinstance(event, CommitRequested):
+                self.asked.append((held, event))
+            elif isinstance(event.outcome, Submitted):
+                del self.held[event.token]
+                facts.told_end(event.token, held.order.epoch, "Submitted")
+            else:
+                self.ended.append((held, event.outcome))
+        if time.monotonic() < self.retry_at:
+            return
+        try:
+            self.commit_changes()
+            while self.ended:
+                self.commit_ended()
+            if time.monotonic() - self.reconciled > 5.0:
+                self.reconcile()
+        except Transient as fault:
+            self.retry_at = time.monotonic() + 0.1
+            self.log.warning("MySQL is waited for", fault=fault, changes=len(self.asked), outcomes=len(self.ended), unknown=isinstance(fault, OutcomeUnknown))
 
     @property
     def seconds_to_next(self) -> float:
         """How long the loop may wait in its next poll."""
-        if self.ended:
-            return 0.0
         if self.remote is not None and self.held:
             return 0.02
-        return max(0.0, min(0.2, self.sleeping[0][0] - time.monotonic())) if self.sleeping else 0.2
+        return max(0.0, min(0.2, self.sleeping[0][0] - time.monotonic())) if self.sleeping else 0.1 if self.ended else 0.2
+
+    def commit_changes(self) -> None:
+        """What workers wait for, while the turn is young. Repeated after a fault, also one of unknown outcome: every change may be."""
+        ends_at = time.monotonic() + TURN_SECONDS
+        while self.asked and time.monotonic() < ends_at:
+            work, asked = self.asked[0]
+            if self.held.get(asked.token) is work:
+                asked.answer(self.commit_change(work, asked.change))
+            del self.asked[0]
 
     def commit_change(self, work: Work, change: Commit) -> bool:
-        """A change of the attempt's job row: step 1 or 3 of a submission. False: a newer epoch exists. Waits out what is transient."""
+        """A change of the attempt's job row: step 1 or 3 of a submission. False: a newer epoch exists."""
         name = {"SUBMITTING": "submit.intent_commit", "SUBMITTED": "submit.id_commit"}.get(change.state, "doubt.verdict")
-        delay = 0.05
-        while True:
-            try:
-                with self.unit_of_work(name) as tx:
-                    return self.change_job(tx, work, change)
-            except Transient as fault:  # Also an unknown outcome: every change may be repeated.
-                self.log.warning("job row waits", fault=fault, **logs.of(work.order.subject))
-                time.sleep(delay)
-                delay = min(delay * 2, 2.0)
+        with self.unit_of_work(name) as tx:
+            return self.change_job(tx, work, change)
 
     def change_job(self, tx: Transaction, work: Work, change: Commit) -> bool:
         order, at = work.order, now(tx)
@@ -212,7 +214,7 @@ class Executor:
             case _:
                 self.unsure(tx, work, job.State.IN_DOUBT, reason=str(change.values.get("reason", "")), evidence=list(change.values.get("evidence", ())), at=at)
         body = JobChanged(job_id, before, change.state, str(change.values.get("reason", "")), change.values.get("scheduler_job_id"))
-        outbox.append(tx, [self.fact(order.subject, work.place, body, name=change.state)], placement=self.placement, now=at)
+        outbox.append(tx, [facts.fact(self.topics, order.subject, work.place, body, name=change.state)], placement=self.placement, now=at)
         return True
 
     def unsure(self, tx: Transaction, work: Work, state: job.State, *, reason: str, evidence: list[str], at: datetime) -> None:
@@ -232,14 +234,10 @@ class Executor:
 
     # ---- E3 -------------------------------------------------------------------------------------------------------------------------------------
     def commit_ended(self) -> None:
-        """Outcomes of this turn in one transaction. On a transient fault they are kept; a repeat after an unknown outcome meets ended rows and drops them."""
+        """Outcomes in one transaction. A repeat after an unknown outcome meets ended rows and drops them."""
         batch = self.ended[:1000]
-        try:
-            with self.unit_of_work("executor.outcome_commit") as tx:
-                zombies = self.save_ended(tx, batch)
-        except Transient as fault:
-            self.log.warning("outcomes wait", fault=fault, count=len(batch), unknown=isinstance(fault, OutcomeUnknown))
-            return
+        with self.unit_of_work("executor.outcome_commit") as tx:
+            zombies = self.save_ended(tx, batch)
         del self.ended[: len(batch)]
         for work, outcome in batch:
             if self.held.get(work.order.token) is work:  # Else it was given back to us, at a newer epoch.
@@ -270,7 +268,7 @@ class Executor:
             ended.append((row, state, facts.remembered(outcome)))
             if isinstance(outcome, InDoubt | Failed) and order.token in open_jobs:
                 told += self.end_job(tx, work, open_jobs[order.token], outcome, at)
-            told.append(self.fact(order.subject, work.place, fact))
+            told.append(facts.fact(self.topics, order.subject, work.place, fact))
             if isinstance(outcome, Succeeded | Failed) and outcome.outputs:
                 outputs.staged(tx, order.subject.experiment, outcome.outputs, now=at)
         attempts.finish(tx, ended, now=at)
@@ -286,24 +284,20 @@ class Executor:
             jobs.unsure(tx, work.order.token, state=state, reason=outcome.message, evidence=evidence, now=at)
             return []
         self.unsure(tx, work, state, reason=outcome.message, evidence=evidence, at=at)
-        return [self.fact(work.order.subject, work.place, JobChanged(known.id, known.state, state, outcome.message), name=state)]
+        return [facts.fact(self.topics, work.order.subject, work.place, JobChanged(known.id, known.state, state, outcome.message), name=state)]
 
-    def fact(self, subject: Subject, place: Place, body: Any, *, cause: bytes = b"", name: str = "") -> Envelope:
-        return facts.fact(self.topics, subject, place, body, cause=cause, name=name)
-
-    # ---- what was committed without our learning it -------------------------------------------------------------------------------------------------
+    # ---- what happened without our learning it ------------------------------------------------------------------------------------------------------
     def reconcile(self) -> None:
-        """E1's reply may be lost: attempts that are RUNNING under our name but not in our hands are taken up now."""
+        """E1's reply may be lost: what is RUNNING under our name but not in our hands is taken up now."""
         self.reconciled = time.monotonic()
-        try:
-            with self.unit_of_work("executor.reconcile") as tx:
-                missing = {key: epoch for key, epoch in attempts.owned(tx, self.instance).items() if key not in self.held}
-                if missing:
-                    self.take_missing(tx, attempts.lock(tx, missing))
-        except Transient as fault:
-            self.log.warning("reconcile waits", fault=fault)
+        with self.unit_of_work("executor.reconcile") as tx:
+            owned = attempts.owned(tx, self.instance)
+            rows = attempts.lock(tx, owned.keys() - self.held.keys())
+            self.take_missing(tx, {key: row for key, row in rows.items() if row.owner == self.instance})
 
     def take_missing(self, tx: Transaction, rows: Mapping[str, Held]) -> None:
+        if not rows:
+            return
         places = processes.places(tx, (row.process_id for row in rows.values()))
         types = attempts.models(tx, rows)
         subjects = {

@@ -1,25 +1,17 @@
 """How an executor tells a fact: one envelope to the partition of the process, with an id that derives from attempt and epoch, so that a repeat is a copy."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from app import journal
 from app.messages import ids, trace
 from app.messages.envelope import Envelope, Subject
 from app.messages.topics import Topics
+from app.mysql.processes import Place
 from app.workflow import execution
 from app.workflow.execution import Failed, InDoubt, Succeeded
 from observability import metrics
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a fact needs besides its subject: the partition and trace of the process."""
-
-    part: int
-    trace_context: str
 
 
 def fact(topics: Topics, subject: Subject, place: Place, body: Struct, *, cause: bytes = b"", name: str = "") -> Envelope:
@@ -50,11 +42,4 @@ def measured(task_type: str, outcome: Succeeded | Failed | InDoubt, seconds: flo
 
 def remembered(outcome: Succeeded | Failed | InDoubt) -> dict[str, Any]:
     """What the attempt row keeps of an outcome."""
-    match outcome:
-        case Succeeded(detail=detail):
-            return {"detail": detail}
-        case Failed() as f:
-            told = {"code": f.code, "message": f.message, "raw_message": f.raw_message, "transient": f.transient, "condition": f.condition}
-            return told | {"exit_code": f.exit_code, "signal": f.signal}
-        case InDoubt(message=message, evidence=evidence):
-            return {"message": message, "evidence": list(evidence)}
+    return {name: value for name, value in structs.asdict(outcome).items() if name != "outputs"}  # Those have a table.

@@ -11,14 +11,15 @@ from typing import Any
 
 from app.errors import Transient
 from app.mysql import access, catalogue, hosts, jobs
-from app.mysql.unit_of_work import Transaction, UnitOfWork
+from app.mysql.answering import Answering
+from app.mysql.unit_of_work import Transaction
 from app.workflow import job
 from app.workflow.execution import Failed, InDoubt, Outcome
-from components.task_executors.executor import Happened, Work
+from components.task_executors.executor import Work
 from components.task_executors.plugin import TaskType
 from components.task_executors.slots import Slots
 from components.task_executors.ways import REMEMBERED_SECONDS, Way, Ways
-from components.task_executors.workers import CommitRequested, Pool
+from components.task_executors.workers import Finished, Pool, WorkerEvent
 from observability import logs, metrics
 
 PROBE_SECONDS = 60
@@ -28,14 +29,14 @@ TRIPPING = frozenset({"AUTH_REQUIRED", "HOST_KEY_CHANGED"})
 class Workers:
     """The executor's `Remote`."""
 
-    def __init__(self, *, pool: Pool, unit_of_work: UnitOfWork, task_types: Mapping[str, TaskType], ways: Ways, owner: str) -> None:
+    def __init__(self, *, pool: Pool, unit_of_work: Answering, task_types: Mapping[str, TaskType], ways: Ways, owner: str) -> None:
         self.pool, self.unit_of_work, self.task_types, self.ways = pool, unit_of_work, task_types, ways
-        self.slots = Slots(pool, owner)
+        self.slots = Slots(pool, owner, unit_of_work)
         self.waiting: deque[Work] = deque()  # Bounded by the executor's capacity.
         self.under_way: dict[str, Way] = {}
         self.circuits: dict[tuple[str, str], Any] = {}
         self.circuits_read = float("-inf")
-        self.told: list[Happened] = []
+        self.told: list[Finished] = []
         self.retry_at = 0.0
         self.log = logs.logger("remote")
 
@@ -49,19 +50,17 @@ class Workers:
         self.pool.abandon(token)
 
     def close(self) -> None:
-        self.slots.close(self.unit_of_work)
+        self.slots.close()
 
-    def poll(self) -> Sequence[Happened]:
-        for event in self.pool.poll():
-            if isinstance(event, CommitRequested):
-                self.told.append(Happened(event.token, change=event.change, answer=event.answer))
-            else:
+    def poll(self) -> Sequence[WorkerEvent]:
+        events = self.pool.poll()
+        for event in events:
+            if isinstance(event, Finished):
                 self._heard(event.token, event.outcome)
-                self.told.append(Happened(event.token, outcome=event.outcome))
         if self.pool.freed or time.monotonic() >= self.retry_at:
             self.pool.freed = False
             try:
-                self.slots.tend(self.unit_of_work)
+                self.slots.tend()
                 if self.waiting:
                     self._begin()
             except Transient as fault:
@@ -69,7 +68,7 @@ class Workers:
                 self.retry_at = time.monotonic() + 0.5
                 self.log.warning("orders wait", fault=fault, count=len(self.waiting))
         told, self.told = self.told, []
-        return told
+        return [*events, *told]
 
     # ---- whether and where ------------------------------------------------------------------------------------------------------------------------------
     def _begin(self) -> None:
@@ -94,7 +93,7 @@ class Workers:
                     full.add(way.slot)
                     left.append(work)
             maybe_sent = self._maybe_sent(tx, [work for work, _ in stopped])
-        self.told += [Happened(work.order.token, outcome=self._refused(work, blocked, maybe_sent=work.order.token in maybe_sent)) for work, blocked in stopped]
+        self.told += [Finished(work.order.token, self._refused(work, blocked, maybe_sent=work.order.token in maybe_sent)) for work, blocked in stopped]
         for work, way, storages in starts:
             if self.slots.start(way, work.order, self.task_types[work.order.task_type], storages):
                 self.under_way[work.order.token] = way

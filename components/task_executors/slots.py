@@ -9,7 +9,8 @@ from typing import Any
 
 from app.errors import Transient
 from app.mysql import hosts
-from app.mysql.unit_of_work import Transaction, UnitOfWork
+from app.mysql.answering import Answering
+from app.mysql.unit_of_work import Transaction
 from components.task_executors.plugin import TaskType, WorkOrder
 from components.task_executors.ways import Way
 from components.task_executors.workers import Pool
@@ -22,13 +23,12 @@ NEVER, AT_ONCE = float("inf"), float("-inf")
 class Slots:
     """One pool's slots. One thread uses both."""
 
-    def __init__(self, pool: Pool, owner: str) -> None:
-        self.pool, self.owner = pool, owner
+    def __init__(self, pool: Pool, owner: str, unit_of_work: Answering) -> None:
+        self.pool, self.owner, self.unit_of_work = pool, owner, unit_of_work
         self.held: dict[str, list[int]] = {}
         self.yields: set[str] = set()  # Hosts where one is being given up.
         self.waits: dict[str, tuple[float, float]] = {}  # Host without a slot → since when, and until when, one was looked for.
         self.due_at, self.lapse_at = NEVER, 0.0
-        self.asked_at = self.sound_since = time.monotonic()
 
     def allowed(self, way: Way) -> int:
         """How many connections this pool may have there. A budget that was lowered takes the higher slots away."""
@@ -43,7 +43,7 @@ class Slots:
         """Room, or one more slot for it, if nobody else has waited longer. If the transaction fails, `doubt`."""
         if self.room(way, planned):
             return True
-        now, sound = time.monotonic(), self._sound()
+        now, sound = time.monotonic(), self.unit_of_work.for_as_long_as(SLOT_SECONDS)
         first = hosts.ensure_slots(tx, way.slot, way.connections)
         ours = first is None or first[1] == self.owner
         n = hosts.claim_slot(tx, way.slot, count=way.connections, owner=self.owner, seconds=SLOT_SECONDS, lapsed=sound) if ours else None
@@ -69,9 +69,9 @@ class Slots:
 
     def doubt(self) -> None:
         """A transaction failed: what was claimed in it may be ours or not. Nothing is allowed before the table was read."""
-        self.due_at, self.lapse_at, self.sound_since = AT_ONCE, 0.0, time.monotonic()
+        self.due_at, self.lapse_at = AT_ONCE, 0.0
 
-    def tend(self, unit_of_work: UnitOfWork) -> None:
+    def tend(self) -> None:
         """When it is time: renew, and keep the pool to what is ours. Raises Transient: then nothing may begin."""
         for host in self.yields:
             self.pool.keep(host, len(self.held[host]) - 1)
@@ -80,11 +80,10 @@ class Slots:
         if time.monotonic() < self.due_at:
             return
         began = time.monotonic()
-        self._sound()
-        with unit_of_work("executor.slots") as tx:
+        with self.unit_of_work("executor.slots") as tx:
             rows = hosts.renew_slots(tx, self.owner, {*self.held, *self.pool.connections()}, seconds=SLOT_SECONDS)
         self._read(rows)
-        self._give_back(unit_of_work)
+        self._give_back()
         self.due_at, self.lapse_at = began + RENEW_SECONDS if self.held else NEVER, began + SLOT_SECONDS
 
     def _read(self, rows: list[Any]) -> None:
@@ -96,31 +95,23 @@ class Slots:
         for host in self.pool.connections():
             self.pool.keep(host, len(self.held.get(host, ())), end_busy=True)
 
-    def _give_back(self, unit_of_work: UnitOfWork) -> None:
+    def _give_back(self) -> None:
         """What has no connection, the highest: a lowered budget has taken those away."""
         here = self.pool.connections()
         spare = [(host, n) for host, slots in self.held.items() for n in slots[here[host] :]]
         if spare:
-            with unit_of_work("executor.slots") as tx:
+            with self.unit_of_work("executor.slots") as tx:
                 for host, n in spare:
                     hosts.give_back_slot(tx, host, n, self.owner)
         for host, n in spare:
             self.held[host].remove(n)
             self.yields.discard(host)
 
-    def close(self, unit_of_work: UnitOfWork) -> None:
+    def close(self) -> None:
         """The workers end; their slots are others' at once."""
         self.pool.close()
         try:
-            with unit_of_work("executor.slots") as tx:
+            with self.unit_of_work("executor.slots") as tx:
                 hosts.give_back_all(tx, self.owner)
         except Transient as fault:
             logs.logger("slots").warning("slots not given back; their leases run out", fault=fault)
-
-    def _sound(self) -> bool:
-        """MySQL has answered us for as long as a lease: else one that ran out may be that of an owner who could not renew it."""
-        now = time.monotonic()
-        if now - self.asked_at > 2 * RENEW_SECONDS:
-            self.sound_since = now
-        self.asked_at = now
-        return now - self.sound_since > SLOT_SECONDS

@@ -20,14 +20,14 @@ from app.messages.events import JobChanged
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import attempts, hosts, jobs, outbox, processes
+from app.mysql.answering import Answering
 from app.mysql.jobs import Job
-from app.mysql.unit_of_work import Transaction, UnitOfWork, after_commit, now, tell
+from app.mysql.unit_of_work import Transaction, after_commit, now, tell
 from app.workflow import execution
 from app.workflow.attempt import State
 from app.workflow.execution import Failed, Succeeded
 from app.workflow.job import TERMINAL
 from components.task_executors import facts, figures, spans
-from components.task_executors.facts import Place
 from components.task_executors.plugin import TaskType, WorkOrder
 from components.task_executors.slots import Slots
 from components.task_executors.submission import ends
@@ -58,10 +58,10 @@ class Watched:
 class Watcher:
     """Runs in a thread of its own, with a pool and a connection of its own."""
 
-    def __init__(self, *, unit_of_work: UnitOfWork, pool: Pool, ways: Ways, instance: str, topics: Topics, placement: Placement, interval_seconds: float, lease_seconds: int) -> None:
+    def __init__(self, *, unit_of_work: Answering, pool: Pool, ways: Ways, instance: str, topics: Topics, placement: Placement, interval_seconds: float, lease_seconds: int) -> None:
         self.unit_of_work, self.pool, self.ways, self.instance, self.topics, self.placement = unit_of_work, pool, ways, instance, topics, placement
         self.interval_seconds, self.lease_seconds = interval_seconds, lease_seconds
-        self.slots = Slots(pool, f"{instance}/watch")  # The executor beside it gives its own back by name.
+        self.slots = Slots(pool, f"{instance}/watch", unit_of_work)  # The executor beside it gives its own back by name.
         self.hosts: dict[str, Watched] = {}
         self.claimed_at = float("-inf")
         self.log = logs.logger("watch")
@@ -72,7 +72,7 @@ class Watcher:
             if time.monotonic() - self.claimed_at > CLAIM_SECONDS:
                 self.claimed_at = time.monotonic()
                 self._claim()
-            self.slots.tend(self.unit_of_work)
+            self.slots.tend()
             for each in sorted(self.hosts.values(), key=lambda each: each.due_at):
                 if self.pool.free and not each.looking and not each.killing and each.due_at <= time.monotonic():
                     self._look(each)
@@ -93,7 +93,7 @@ class Watcher:
                 hosts.release_watches(tx, self.instance)
         except Transient as fault:
             self.log.warning("watches not given up; their leases run out", fault=fault)
-        self.slots.close(self.unit_of_work)
+        self.slots.close()
 
     def _claim(self) -> None:
         with self.unit_of_work("watch.claim") as tx:
@@ -191,20 +191,19 @@ class Watcher:
                 continue  # Another watcher of this host was faster.
             place = places[job.process_id]
             subject = Subject(place.gateway_id, place.experiment_id, job.process_id, job.task_id, "JOB_SUBMISSION", row.number, row.epoch)
-            where = Place(place.part, place.trace_context)
             after_commit(tx, partial(journal.write, "verdict", job=job.id, token=job.attempt_id, epoch=row.epoch, answers=list(means.evidence or seen.answers), conclusion=means.state))
             changed.append(trace.skeleton(place.trace_context, "job", job.attempt_id))
             waited = (at - job.submitted_at).total_seconds() - max(seen.ran_seconds, seen.took_seconds) if job.submitted_at else 0.0
             after_commit(tx, partial(figures.seen, job.compute_resource_id, job.state, means.state, waited_seconds=waited, duplicate=seen.duplicate and last))
             if means.state != job.state:
                 body = JobChanged(job.id, job.state, means.state, means.reason, job.scheduler_job_id or seen.job_id)
-                messages.append(facts.fact(self.topics, subject, where, body, name=f"{job.state}{means.state}{at.timestamp()}"))
+                messages.append(facts.fact(self.topics, subject, place, body, name=f"{job.state}{means.state}{at.timestamp()}"))
             if isinstance(means.outcome, Succeeded | Failed):
                 state, body_of = execution.decide(means.outcome)
                 ended.append((row, state, facts.remembered(means.outcome)))
                 after_commit(tx, partial(facts.told_end, job.attempt_id, row.epoch, type(means.outcome).__name__))
                 after_commit(tx, partial(facts.measured, "JOB_SUBMISSION", means.outcome, (at - row.created_at).total_seconds()))
-                messages.append(facts.fact(self.topics, subject, where, body_of))
+                messages.append(facts.fact(self.topics, subject, place, body_of))
         attempts.finish(tx, ended, now=at)
         outbox.append(tx, messages, placement=self.placement, now=at)
         return changed

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.mysql import engine
+from app.mysql.answering import Answering
 from app.mysql.unit_of_work import unit_of_work
 from components.task_executors.remote import Workers
 from components.task_executors.remote_host import HostAddress
@@ -43,10 +44,10 @@ def unit(database: str) -> Any:
     connected.dispose()
 
 
-def a_pool(owner: str, connected: int = 0) -> Any:
+def a_pool(unit: Any, owner: str, connected: int = 0) -> Any:
     pool: Any = Pool(connected)
-    found = Slots(pool, owner)
-    found.sound_since = AT_ONCE
+    found = Slots(pool, owner, Answering(unit, gap_seconds=float("inf")))
+    found.unit_of_work.since = AT_ONCE
     return found
 
 
@@ -57,7 +58,7 @@ def may(unit: Any, slots: Slots, planned: int = 0, way: Way = WAY) -> bool:
 
 def tend(unit: Any, slots: Slots) -> None:
     slots.due_at = AT_ONCE
-    slots.tend(unit)
+    slots.tend()
 
 
 def owners(unit: Any, where: str = "n < 100") -> list[str | None]:
@@ -71,7 +72,7 @@ def run_out(unit: Any, where: str = "1 = 1") -> None:
 
 
 def test_all_replicas_together_have_no_more_connections_than_the_host_allows(unit: Any) -> None:
-    one, two = a_pool("one"), a_pool("two")
+    one, two = a_pool(unit, "one"), a_pool(unit, "two")
     assert [may(unit, one, 0), may(unit, one, 1), may(unit, one, 2), may(unit, two, 0)] == [True, True, False, False]
     assert owners(unit) == ["one", "one"]
     run_out(unit, "n = 1")  # One died: its lease ran out.
@@ -79,20 +80,20 @@ def test_all_replicas_together_have_no_more_connections_than_the_host_allows(uni
 
 
 def test_a_lease_that_ran_out_while_mysql_was_away_is_not_taken_from_an_owner_who_could_not_renew_it(unit: Any) -> None:
-    one, two = a_pool("one", 2), a_pool("two")
+    one, two = a_pool(unit, "one", 2), a_pool(unit, "two")
     one.pool.busy_ones = 0
     assert [may(unit, one, 0), may(unit, one, 1)] == [True, True]
     run_out(unit)
-    two.doubt()
+    two.unit_of_work.since = time.monotonic()
     assert not may(unit, two)
     assert owners(unit) == ["one", "one"]
-    two.sound_since = AT_ONCE
+    two.unit_of_work.since = AT_ONCE
     may(unit, two)
     assert owners(unit) == ["two", "one"]  # It had a lease's time to renew it, and did not.
 
 
 def test_a_slot_is_renewed_while_used_and_given_back_when_cold(unit: Any) -> None:
-    slots = a_pool("one")
+    slots = a_pool(unit, "one")
     assert may(unit, slots)
     slots.pool.connected = 1
     run_out(unit)
@@ -104,7 +105,7 @@ def test_a_slot_is_renewed_while_used_and_given_back_when_cold(unit: Any) -> Non
 
 
 def test_what_others_have_by_now_is_ended_and_what_was_claimed_unknown_to_us_is_found(unit: Any) -> None:
-    slots = a_pool("one", 2)
+    slots = a_pool(unit, "one", 2)
     with unit("test.other") as tx:
         tx.exec_driver_sql("INSERT INTO host_slots VALUES ('login1:22', 0, 'two', UTC_TIMESTAMP(6) + INTERVAL 9 SECOND), ('login1:22', 1, 'one', UTC_TIMESTAMP(6))")
     tend(unit, slots)
@@ -112,7 +113,7 @@ def test_what_others_have_by_now_is_ended_and_what_was_claimed_unknown_to_us_is_
 
 
 def test_who_has_none_for_the_longest_time_is_next_and_who_has_some_gives_one_up(unit: Any) -> None:
-    one, two, three = a_pool("one"), a_pool("two"), a_pool("three")
+    one, two, three = a_pool(unit, "one"), a_pool(unit, "two"), a_pool(unit, "three")
     two.waits[WAY.slot] = (time.monotonic() - 5.0, time.monotonic())
     assert [may(unit, one, 0), may(unit, one, 1), may(unit, two), may(unit, three)] == [True, True, False, False]
     with unit("test.slow") as tx:  # On a slow machine they would have to look again meanwhile.
@@ -120,14 +121,14 @@ def test_who_has_none_for_the_longest_time_is_next_and_who_has_some_gives_one_up
     one.pool.connected = 2
     tend(unit, one)
     assert (one.pool.kept[-1], one.allowed(WAY), owners(unit)) == (2, 1, ["one", "one"])
-    one.tend(unit)
+    one.tend()
     assert (one.pool.kept[-2:], owners(unit)) == ([1, 2], ["one", None])
     assert [may(unit, each, planned) for each, planned in ((one, 1), (three, 0), (two, 0))] == [False, False, True]
     assert [each for each in owners(unit, "n > 100") if each] == []
 
 
 def test_a_budget_that_was_lowered_takes_the_higher_slots(unit: Any) -> None:
-    slots = a_pool("one")
+    slots = a_pool(unit, "one")
     assert [may(unit, slots, 0), may(unit, slots, 1)] == [True, True]
     lowered = Way(WAY.address, "cmp_1", "crd_1", 2, connections=1)
     assert [may(unit, slots, 0, lowered), may(unit, slots, 1, lowered)] == [True, False]
@@ -136,8 +137,8 @@ def test_a_budget_that_was_lowered_takes_the_higher_slots(unit: Any) -> None:
 def test_an_executor_that_leaves_gives_its_slots_back_at_once(unit: Any) -> None:
     ways: Any = None
     pool: Any = Pool()
-    leaving = Workers(pool=pool, unit_of_work=unit, task_types={}, ways=ways, owner="one")
+    leaving = Workers(pool=pool, unit_of_work=Answering(unit), task_types={}, ways=ways, owner="one")
     assert may(unit, leaving.slots)
     leaving.close()
     assert owners(unit) == [None, None]
-    assert may(unit, a_pool("two"))
+    assert may(unit, a_pool(unit, "two"))

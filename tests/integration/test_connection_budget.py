@@ -14,6 +14,7 @@ from app.errors import Transient
 from app.messages.placement import Placement
 from app.messages.topics import Topics
 from app.mysql import engine, jobs
+from app.mysql.answering import Answering
 from app.mysql.unit_of_work import now, unit_of_work
 from app.workflow.execution import Failed, Outcome, Submitted, Succeeded
 from app.workflow.job import State
@@ -23,7 +24,7 @@ from components.task_executors.layout import control_dir
 from components.task_executors.remote import Workers
 from components.task_executors.watch import Watcher
 from components.task_executors.ways import Way
-from components.task_executors.workers import Pool
+from components.task_executors.workers import CommitRequested, Pool
 from tests.support import remote_orders
 from tests.support.remote_orders import a_snapshot, an_order, shell
 from tests.support.ssh_host import SshServer
@@ -59,13 +60,13 @@ class Site:
         self.peaks = [0] * len(servers)
 
     def executor(self, name: str, *, size: int = 4, unit: Any = None) -> Workers:
-        made = Workers(pool=Pool(size), unit_of_work=unit or self.unit, task_types=remote_orders.TYPES, ways=self.ways, owner=name)
+        made = Workers(pool=Pool(size), unit_of_work=Answering(unit or self.unit), task_types=remote_orders.TYPES, ways=self.ways, owner=name)
         self.executors[name] = made
         return made
 
     def watcher(self) -> Watcher:
         made = Watcher(
-            unit_of_work=self.unit, pool=Pool(2), ways=self.ways, instance="job", topics=Topics(), placement=Placement(4, 4, 2), interval_seconds=0.05, lease_seconds=10,
+            unit_of_work=Answering(self.unit), pool=Pool(2), ways=self.ways, instance="job", topics=Topics(), placement=Placement(4, 4, 2), interval_seconds=0.05, lease_seconds=10,
         )  # fmt: skip
         self.watchers.append(made)
         return made
@@ -87,7 +88,7 @@ class Site:
     def turn(self) -> None:
         for name, each in self.executors.items():
             for happened in each.poll() if name not in self.frozen else ():
-                if happened.outcome is None:
+                if isinstance(happened, CommitRequested):
                     happened.answer(True)
                 else:
                     self.outcomes[happened.token] = happened.outcome

@@ -21,6 +21,7 @@ from app.messages.commands import DeadlineDue
 from app.messages.envelope import Envelope, Subject
 from app.messages.events import JobChanged, TaskFailed
 from app.mysql import attempts, jobs
+from app.mysql.answering import Answering
 from app.mysql.unit_of_work import now
 from app.workflow import attempt
 from app.workflow.execution import Failed, Submitted, Succeeded
@@ -78,7 +79,7 @@ class Site:
     def watcher(self) -> Watcher:
         ways: Any = SimpleNamespace(find=lambda _, host, *__: Way(self.server.address(), host, "crd_1", 1, 4), remembered={})
         made = Watcher(
-            unit_of_work=self.world.unit, pool=Pool(2), ways=ways, instance=f"job-{len(self.watchers)}", topics=TOPICS, placement=PLACEMENT, interval_seconds=0.05, lease_seconds=10,
+            unit_of_work=Answering(self.world.unit), pool=Pool(2), ways=ways, instance=f"job-{len(self.watchers)}", topics=TOPICS, placement=PLACEMENT, interval_seconds=0.05, lease_seconds=10,
         )  # fmt: skip
         self.watchers.append(made)
         return made

@@ -1,6 +1,7 @@
 """E1–E3 on real databases: an attempt begins once per epoch, ends where it is still ours, and a zombie touches nothing."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,15 @@ from app import failpoint
 from app.errors import OutcomeUnknown, StoreUnavailable
 from app.messages.commands import AttemptAbandoned, RunTask
 from app.mysql import instances
+from app.mysql.answering import Answering
 from app.workflow.attempt import State
 from app.workflow.execution import Failed, InDoubt, Succeeded
-from components.task_executors.executor import Happened, Work
+from components.task_executors.executor import Executor, Work
 from components.task_executors.noop import TASK_TYPES
 from components.task_executors.plugin import Commit
 from components.task_executors.remote import Workers
 from components.task_executors.ways import Way
+from components.task_executors.workers import CommitRequested, Finished, WorkerEvent
 from components.task_scheduler.timers import TimerLoop
 from tests.support.world import PLACEMENT, SUBMITTED, SUBMITTING, TOPICS, World
 
@@ -93,9 +96,28 @@ class Elsewhere:
     def abandon(self, token: str) -> None:
         self.works = [each for each in self.works if each.order.token != token]
 
-    def poll(self) -> list[Happened]:
+    def poll(self) -> list[WorkerEvent]:
         ended, self.works = self.works, []
-        return [Happened(each.order.token, outcome=Succeeded()) for each in ended]
+        return [Finished(each.order.token, Succeeded()) for each in ended]
+
+
+class Asking(Elsewhere):
+    """A worker that waits until the executor has committed its change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[bool] = []
+        self.asks: list[WorkerEvent] = []
+
+    def poll(self) -> list[WorkerEvent]:
+        asked, self.asks = self.asks, []
+        return asked
+
+
+def remotely(executor: Executor) -> Asking:
+    executor.task_types = {name: replace(each, local=False) for name, each in executor.task_types.items()}
+    executor.remote = found = Asking()
+    return found
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
@@ -116,6 +138,38 @@ def test_E3_an_attempt_that_was_taken_and_given_back_to_the_same_executor_ends_o
         executor.step()
     assert world.attempt() == ("SUCCEEDED", 2, None)
     assert [(type(each.body).__name__, each.subject.epoch) for each in world.sent()] == [("TaskSucceeded", 2)]
+
+
+def test_E2_a_change_that_mysql_does_not_take_now_waits_and_the_loop_goes_on(world: World) -> None:
+    executor, work = world.submitting("one")
+    remote, faults = remotely(executor), [StoreUnavailable("MySQL is away")] * 3
+    remote.asks = [CommitRequested(work.order.token, SUBMITTED, remote.answers.append)]
+    real = executor.unit_of_work
+
+    def away(name: str) -> Any:
+        if faults:
+            raise faults.pop()
+        return real(name)
+
+    executor.unit_of_work = away
+    executor.step()  # One try: whoever calls polls Kafka in between, or is thrown out of the group with all its work.
+    executor.step()
+    assert (len(faults), remote.answers, world.job()) == (2, [], ("SUBMITTING", None))
+    while not remote.answers:
+        executor.step()
+    assert (faults, remote.answers, world.job()) == ([], [True], ("SUBMITTED", "7@b"))
+
+
+def test_E2_changes_that_are_slow_are_committed_over_several_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor, work = world.submitting("one")
+    remote = remotely(executor)
+    monkeypatch.setattr("components.task_executors.executor.TURN_SECONDS", 0.0)
+    remote.asks = [CommitRequested(work.order.token, SUBMITTED, remote.answers.append)]
+    executor.step()
+    assert (remote.answers, list(executor.held)) == ([], [work.order.token])
+    monkeypatch.undo()
+    executor.step()
+    assert remote.answers == [True]
 
 
 def test_E1_whose_commit_reply_was_lost_is_taken_up_by_looking(world: World) -> None:
@@ -213,7 +267,10 @@ def test_a_change_of_a_job_repeated_after_an_unknown_commit_is_told_once(world: 
         Commit("IN_DOUBT", {"reason": "nobody knows", "evidence": ["receipt: none"]}),
         SUBMITTED,
     )
-    assert all(executor.commit_change(work, each) for each in changes)
+    for each in changes:
+        with suppress(OutcomeUnknown):
+            assert executor.commit_change(work, each)
+        assert executor.commit_change(work, each)
     assert [each.body.to_state for each in world.sent()] == ["SUBMITTING", "IN_DOUBT", "SUBMITTED"]
 
 
@@ -266,11 +323,12 @@ def test_an_order_whose_host_may_not_be_asked_is_in_doubt_if_its_job_may_run(wor
         with world.unit("nothing") as tx:
             tx.exec_driver_sql("DELETE FROM jobs")
     ways = SimpleNamespace(find=lambda *_: Way(None, "cmp_1", "crd_1", 1, 0, ("AUTH_REQUIRED", "the key was refused")))
-    pool = SimpleNamespace(poll=lambda: (), freed=False)
+    pool = SimpleNamespace(poll=lambda: (), freed=False, free=0)
     task_types = {each.name: replace(each, once=True) for each in TASK_TYPES}
-    workers = Workers(pool=pool, unit_of_work=world.unit, task_types=task_types, ways=ways, owner="two")
+    workers = Workers(pool=pool, unit_of_work=Answering(world.unit), task_types=task_types, ways=ways, owner="two")
     workers.start(replace(work, order=structs.replace(work.order, epoch=2)))
     (happened,) = workers.poll()
+    assert isinstance(happened, Finished)
     assert isinstance(happened.outcome, expected)
     assert "the key was refused" in happened.outcome.message
 
