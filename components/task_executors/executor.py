@@ -45,6 +45,7 @@ class Work:
     place: Place
     began: float = field(default_factory=time.monotonic)
     doubted: bool = False  # Its job was in doubt when this epoch began.
+    submitted: bool = False  # Its job's id is stored, or may be: nobody owns it any more.
 
 
 class Remote(Protocol):
@@ -207,6 +208,7 @@ class Executor:
                 work.doubted = before is job.State.IN_DOUBT
                 jobs.prepare(tx, self.a_job(work, job_id, change), script_sha256=change.values["script_sha256"], now=at)
             case "SUBMITTED":
+                work.submitted = True
                 document = {**(known.document if known else {}), **change.values.get("document", {})}
                 jobs.submitted(tx, order.token, scheduler_job_id=change.values["scheduler_job_id"], document=document, now=at)
                 attempts.release(tx, order.token)
@@ -288,12 +290,23 @@ class Executor:
 
     # ---- what happened without our learning it ------------------------------------------------------------------------------------------------------
     def reconcile(self) -> None:
-        """E1's reply may be lost: what is RUNNING under our name but not in our hands is taken up now."""
+        """E1's reply may be lost: what is RUNNING under our name but not in our hands is taken up now. What is in our hands but not ours any more is let go."""
         self.reconciled = time.monotonic()
         with self.unit_of_work("executor.reconcile") as tx:
             owned = attempts.owned(tx, self.instance)
             rows = attempts.lock(tx, owned.keys() - self.held.keys())
             self.take_missing(tx, {key: row for key, row in rows.items() if row.owner == self.instance})
+        for work in [each for key, each in self.held.items() if owned.get(key) != each.order.epoch and not each.submitted]:
+            self.let_go(work)
+
+    def let_go(self, work: Work) -> None:
+        """Its attempt was taken or ended by others: what its worker still does, holding a connection that its successor may wait for, is nobody's any more."""
+        del self.held[work.order.token]
+        if self.remote is not None:
+            self.remote.abandon(work.order.token)
+        facts.told_end(work.order.token, work.order.epoch, "fenced")
+        metrics.count("airavata_fenced_total", what="attempt")
+        self.log.warning("an attempt was not ours any more", **logs.of(work.order.subject))
 
     def take_missing(self, tx: Transaction, rows: Mapping[str, Held]) -> None:
         if not rows:

@@ -172,6 +172,27 @@ def test_E2_changes_that_are_slow_are_committed_over_several_turns(world: World,
     assert remote.answers == [True]
 
 
+def test_what_others_have_taken_is_let_go_of_and_frees_its_worker(world: World) -> None:
+    executor, work = world.submitting("one")
+    remote = remotely(executor)
+    remote.works = [work]
+    executor.reconcile()
+    assert (list(executor.held), remote.works) == ([work.order.token], [work])
+    world.given_again("two")
+    executor.reconcile()
+    assert (executor.held, remote.works) == ({}, [])
+    remote.asks = [CommitRequested(work.order.token, SUBMITTED, remote.answers.append)]
+    executor.step()
+    assert (remote.answers, world.attempt()) == ([], ("RUNNING", 2, "two"))
+
+
+def test_what_has_no_owner_since_its_job_runs_is_not_let_go_of_before_its_worker_is_done(world: World) -> None:
+    executor, work = world.submitting("one")
+    assert executor.commit_change(work, SUBMITTED)
+    executor.reconcile()
+    assert list(executor.held) == [work.order.token]
+
+
 def test_E1_whose_commit_reply_was_lost_is_taken_up_by_looking(world: World) -> None:
     world.launch("a")
     executor = world.executor("one")
