@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from app import journal
-from app.errors import OutcomeUnknown, Transient
+from app.errors import AiravataError, OutcomeUnknown, Transient
 from app.messages import ids, trace
 from app.messages.envelope import Envelope, Subject
 from app.messages.events import JobChanged, TaskStarted
@@ -69,7 +69,7 @@ class Executor:
         self.ended: list[tuple[Work, Outcome]] = []
         self.sleeping: list[tuple[float, int, Work, Steps]] = []
         self.serial = itertools.count()
-        self.reconciled, self.retry_at = time.monotonic(), 0.0
+        self.reconciled, self.retry_at, self.at_once = time.monotonic(), 0.0, 1000
         self.log = logs.logger("executor")
 
     # ---- E1 -------------------------------------------------------------------------------------------------------------------------------------
@@ -177,8 +177,14 @@ class Executor:
         ends_at = time.monotonic() + TURN_SECONDS
         while self.asked and time.monotonic() < ends_at:
             work, asked = self.asked[0]
-            if self.held.get(asked.token) is work:
-                asked.answer(self.commit_change(work, asked.change))
+            if self.held.get(asked.token) is work and self.remote is not None:
+                try:
+                    asked.answer(self.commit_change(work, asked.change))
+                except AiravataError:
+                    raise
+                except Exception as fault:
+                    self.remote.abandon(asked.token)
+                    self.ended.append((work, self.unstorable(work, fault)))
             del self.asked[0]
 
     def commit_change(self, work: Work, change: Commit) -> bool:
@@ -237,9 +243,18 @@ class Executor:
     # ---- E3 -------------------------------------------------------------------------------------------------------------------------------------
     def commit_ended(self) -> None:
         """Outcomes in one transaction. A repeat after an unknown outcome meets ended rows and drops them."""
-        batch = self.ended[:1000]
-        with self.unit_of_work("executor.outcome_commit") as tx:
-            zombies = self.save_ended(tx, batch)
+        batch = self.ended[: self.at_once]
+        try:
+            with self.unit_of_work("executor.outcome_commit") as tx:
+                zombies = self.save_ended(tx, batch)
+        except AiravataError:
+            raise
+        except Exception as fault:
+            (work, outcome), self.at_once = batch[0], 1  # One by one, until it is met.
+            if len(batch) == 1:
+                self.ended[0] = work, self.unstorable(work, fault, instead_of=outcome)
+            return
+        self.at_once = 1000
         del self.ended[: len(batch)]
         for work, outcome in batch:
             if self.held.get(work.order.token) is work:  # Else it was given back to us, at a newer epoch.
@@ -252,6 +267,14 @@ class Executor:
                 facts.measured(work.order.task_type, outcome, time.monotonic() - work.began)
         if zombies:
             self.log.warning("attempts were not ours any more", attempts=zombies)
+
+    def unstorable(self, work: Work, fault: Exception, *, instead_of: Outcome | None = None) -> Outcome:
+        """What a host or a program told is too long, out of range or no text: its attempt ends with that, and nobody else's. Raises what is a bug of ours."""
+        message, raw = "What the work told cannot be stored.", repr(getattr(fault, "orig", fault))[:300]
+        if isinstance(instead_of, Failed | InDoubt) and instead_of.message == message:
+            raise fault
+        self.log.error("what an attempt told cannot be stored", exc_info=fault, **logs.of(work.order.subject))
+        return InDoubt(message, (raw,)) if self.task_types[work.order.task_type].once else Failed("INTERNAL", message, raw_message=raw)
 
     def save_ended(self, tx: Transaction, batch: Sequence[tuple[Work, Outcome]]) -> list[str]:
         at = now(tx)

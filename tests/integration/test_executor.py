@@ -12,10 +12,11 @@ from msgspec import structs
 from app import failpoint
 from app.errors import OutcomeUnknown, StoreUnavailable
 from app.messages.commands import AttemptAbandoned, RunTask
+from app.messages.events import TaskFailed
 from app.mysql import instances
 from app.mysql.answering import Answering
 from app.workflow.attempt import State
-from app.workflow.execution import Failed, InDoubt, Succeeded
+from app.workflow.execution import Failed, InDoubt, StagedOutput, Succeeded
 from components.task_executors.executor import Executor, Work
 from components.task_executors.noop import TASK_TYPES
 from components.task_executors.plugin import Commit
@@ -191,6 +192,35 @@ def test_what_has_no_owner_since_its_job_runs_is_not_let_go_of_before_its_worker
     assert executor.commit_change(work, SUBMITTED)
     executor.reconcile()
     assert list(executor.held) == [work.order.token]
+
+
+@pytest.mark.parametrize("uri", ["storage://s/" + "x" * 3000, "storage://s/\udcff"], ids=["too long", "no text"])
+def test_E3_an_outcome_that_mysql_does_not_take_ends_its_attempt_alone(world: World, uri: str) -> None:
+    world.launch("a b c", "a:sleep_ms=60000 b:sleep_ms=60000 c:sleep_ms=60000")
+    executor = world.executor("one")
+    world.give(executor, world.to_commands())
+    world.sent()
+    with world.unit("declared") as tx:
+        tx.exec_driver_sql(
+            "INSERT INTO outputs (experiment_id, name, type, position, state, updated_at) SELECT id, 'out', 'URI', 0, 'EXPECTED', UTC_TIMESTAMP(6) FROM experiments"
+        )
+    outcomes = [Succeeded(), Succeeded({}, (StagedOutput("out", "STAGED", uri, 1, "0" * 64),)), Succeeded()]
+    executor.ended = list(zip(executor.held.values(), outcomes, strict=True))
+    executor.step()
+    assert executor.held == {}
+    told = [each.body for each in world.sent()]
+    assert sorted(type(each).__name__ for each in told) == ["TaskFailed", "TaskSucceeded", "TaskSucceeded"]
+    assert [(each.code, each.message) for each in told if isinstance(each, TaskFailed)] == [("INTERNAL", "What the work told cannot be stored.")]
+
+
+def test_E2_a_change_that_mysql_does_not_take_leaves_its_attempt_in_doubt(world: World) -> None:
+    executor, work = world.submitting("one")
+    remote = remotely(executor)
+    remote.works = [work]
+    remote.asks = [CommitRequested(work.order.token, Commit("SUBMITTED", {"scheduler_job_id": "7" * 200}), remote.answers.append)]
+    executor.step()
+    assert (remote.answers, remote.works, world.attempt()[0], world.job()) == ([], [], "IN_DOUBT", ("IN_DOUBT", None))
+    assert [type(each.body).__name__ for each in world.sent()] == ["JobChanged", "TaskInDoubt"]
 
 
 def test_E1_whose_commit_reply_was_lost_is_taken_up_by_looking(world: World) -> None:
