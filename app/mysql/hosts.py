@@ -59,6 +59,14 @@ def close_circuit(tx: Transaction, *, compute_resource_id: str, credential_id: s
     tx.exec_driver_sql("DELETE FROM host_circuits WHERE compute_resource_id = %s AND credential_id = %s", (compute_resource_id, credential_id))
 
 
+def probe(tx: Transaction, *, compute_resource_id: str, credential_id: str, seconds: int) -> bool:
+    """Whether the circuit has been open for so long, and it is the caller who looks now whether it is mended: one, however many would."""
+    return bool(tx.exec_driver_sql(
+        "UPDATE host_circuits SET since = UTC_TIMESTAMP(6) WHERE compute_resource_id = %s AND credential_id = %s AND since <= UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
+        (compute_resource_id, credential_id, seconds),
+    ).rowcount)  # fmt: skip
+
+
 def circuits(tx: Transaction) -> list[Any]:
     """(compute_resource_id, credential_id, condition_code, since, detail, host_version, seconds open)."""
     query = "SELECT compute_resource_id, credential_id, condition_code, since, detail, host_version, TIMESTAMPDIFF(SECOND, since, UTC_TIMESTAMP(6)) FROM host_circuits LIMIT 10000"

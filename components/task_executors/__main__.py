@@ -23,7 +23,7 @@ from components.task_executors.worker import Arming
 from components.task_executors.workers import Pool
 from observability import metrics
 
-LOCAL_CAPACITY = 10_000
+HELD_MAX = 10_000  # With what waits for full hosts.
 FINISH_SECONDS = 20.0
 WATCH_TYPE = "JOB_SUBMISSION"
 
@@ -50,7 +50,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     lifecycle.wait_for_database(database)
     ways = Ways(secrets.master_key(settings.master_key)) if pools else None
     remote = Workers(pool=pools[0], unit_of_work=unit, task_types=mine, ways=ways, owner=lifecycle.instance) if ways else None
-    capacity = LOCAL_CAPACITY if local else settings.capacity or 4 * settings.workers
+    capacity = HELD_MAX if local else settings.capacity or 4 * settings.workers
     executor = Executor(unit_of_work=unit, instance=lifecycle.instance, task_types=mine, topics=topics, placement=settings.placement, capacity=capacity, remote=remote)
     loop = lifecycle.consume(group=executor_group(names[0]), names=[topics.task(each) for each in sorted(names)], wants=frozenset({"RunTask"}), unit_of_work=unit, handler=executor, commit="start_commit")
     metrics.known("task_type", names)
@@ -60,7 +60,7 @@ def work(lifecycle: Lifecycle, names: list[str]) -> None:
     watching = _watch(lifecycle, Answering(begin), pools[1], Ways(secrets.master_key(settings.master_key))) if len(pools) > 1 else None
     while not lifecycle.stop.is_set():
         lifecycle.each_turn(unit)  # First: without an instance row what the first poll brings would be taken for a silent owner's.
-        free = capacity - len(executor.held)
+        free = min(capacity + (remote.standing if remote else 0), HELD_MAX) - len(executor.held)
         loop.capacity_full, loop.batch_size, loop.poll_seconds = free <= 0, max(1, min(1000, free)), executor.seconds_to_next
         loop.turn()
         executor.step()

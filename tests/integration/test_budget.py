@@ -2,18 +2,23 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from app.mysql import engine
+from app.mysql import engine, hosts
 from app.mysql.answering import Answering
 from app.mysql.unit_of_work import unit_of_work
+from components.task_executors.executor import Work
 from components.task_executors.remote import Workers
 from components.task_executors.remote_host import HostAddress
 from components.task_executors.slots import AT_ONCE, Slots
 from components.task_executors.ways import Way
+from tests.support.remote_orders import TYPES, a_snapshot, an_order
 
+PLACE: Any = None
 pytestmark = pytest.mark.mysql
 WAY = Way(HostAddress("login1", 22, "u", (), b""), "cmp_1", "crd_1", 1, connections=2)
 
@@ -132,6 +137,101 @@ def test_a_budget_that_was_lowered_takes_the_higher_slots(unit: Any) -> None:
     assert [may(unit, slots, 0), may(unit, slots, 1)] == [True, True]
     lowered = Way(WAY.address, "cmp_1", "crd_1", 2, connections=1)
     assert [may(unit, slots, 0, lowered), may(unit, slots, 1, lowered)] == [True, False]
+
+
+class OneWorker(Pool):
+    """Has workers enough; `started` tells for which orders. What they do takes for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free, self.freed, self.started = 8, False, list[str]()
+
+    def poll(self) -> list[Any]:
+        return []
+
+    def connections(self) -> Counter[str]:
+        return Counter(f"login{each[0]}:22" for each in self.started)
+
+    busy = connections
+
+    def start(self, order: Any, *_: Any, connect: bool) -> bool:
+        self.started.append(order.token)
+        self.free -= 1
+        return True
+
+
+class Ways:
+    """Host n is the n-th login, and takes one connection."""
+
+    remembered: dict[str, Any] = {}
+
+    def find(self, _tx: Any, host: str, *_: Any) -> Way:
+        return Way(HostAddress(f"login{host}", 22, "u", (), b""), host, "crd_1", 1, connections=1)
+
+    def storages(self, *_: Any) -> dict[str, Any]:
+        return {}
+
+
+class Site:
+    """An executor's `Workers` over a pool that never ends anything; `units` tells what it asked of MySQL."""
+
+    def __init__(self, unit: Any) -> None:
+        self.unit, self.units, self.pool = unit, list[str](), OneWorker()
+        pool: Any = self.pool
+        ways: Any = Ways()
+        self.workers = Workers(pool=pool, unit_of_work=Answering(self.count), task_types=TYPES, ways=ways, owner="one")
+
+    @contextmanager
+    def count(self, name: str) -> Iterator[Any]:
+        self.units.append(name)
+        with self.unit(name) as tx:
+            yield tx
+
+    def give(self, *tokens: str) -> None:
+        """The first character of a token is its host."""
+        for each in tokens:
+            self.workers.start(Work(an_order("NAP", token=each, snapshot=a_snapshot(host={"id": each[0]})), PLACE))
+
+    def turn(self) -> list[Any]:
+        return list(self.workers.poll())
+
+
+def test_what_waits_for_a_full_host_takes_no_capacity_and_is_no_reason_to_ask(unit: Any) -> None:
+    site = Site(unit)
+    site.give(*(f"1-{n}" for n in range(50)))
+    site.turn()
+    site.workers.retry_at = time.monotonic() + 60.0
+    assert (site.pool.started, site.workers.standing) == (["1-0"], 49)
+    asked = len(site.units)
+    for n in range(50, 60):
+        site.give(f"1-{n}")
+        site.turn()
+    assert (site.units[asked:], site.workers.standing) == ([], 59)
+    site.give("2-0")
+    site.turn()
+    assert (site.pool.started, site.units[asked:], site.workers.standing) == (["1-0", "2-0"], ["executor.begin"], 59)
+
+
+def test_who_waits_for_a_worker_takes_capacity(unit: Any) -> None:
+    site = Site(unit)
+    site.pool.free = 0
+    site.give("1-0", "2-0")
+    site.turn()
+    assert (site.pool.started, site.workers.standing) == ([], 0)
+
+
+def test_one_looks_whether_a_host_is_mended_however_many_wait_and_wherever(unit: Any) -> None:
+    with unit("test.circuit") as tx:
+        hosts.open_circuit(tx, compute_resource_id="1", credential_id="crd_1", condition="AUTH_REQUIRED", detail="the key was refused", host_version=1)
+        tx.exec_driver_sql("UPDATE host_circuits SET since = UTC_TIMESTAMP(6) - INTERVAL 61 SECOND")
+    one, two = Site(unit), Site(unit)
+    two.give("1-9")
+    with unit("test.read") as tx:
+        two.workers._read_circuits(tx)  # As old as it may be.
+    one.give("1-0", "1-1", "1-2")
+    told = [*one.turn(), *two.turn()]
+    assert (one.pool.started, two.pool.started) == (["1-0"], [])
+    assert [(each.token, each.outcome.condition) for each in told] == [("1-1", "AUTH_REQUIRED"), ("1-2", "AUTH_REQUIRED"), ("1-9", "AUTH_REQUIRED")]
 
 
 def test_an_executor_that_leaves_gives_its_slots_back_at_once(unit: Any) -> None:

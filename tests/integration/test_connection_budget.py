@@ -178,7 +178,7 @@ def test_whoever_has_no_connection_to_a_busy_host_gets_one_in_turn(site: Site, m
 
     def enough() -> bool:
         for name in ("environment", "data", "job"):
-            while len(site.executors[name].waiting) < 3:
+            while sum(map(len, site.executors[name].waiting.values())) < 3:
                 site.order(name, "NAP", f"{name}-{next(tokens)}", seconds=0.05)
         return False
 
