@@ -1,6 +1,4 @@
-"""compose.yaml, as `docker compose` would read it. The judge is `docker compose config` where the client has it; else the library it is made of, built from its Go module
-into `.dev/lib` (half a minute, once), which knows the format but no profiles.
-"""
+"""compose.yaml, as `docker compose` reads it: the client's own, else Debian's, unpacked into `.dev/lib` (13 MB, once). Reading needs no engine."""
 
 import copy
 import re
@@ -11,38 +9,36 @@ from typing import Any
 
 import yaml
 
-from tests.deployment import locked
+from tests.deployment import debian
 from tests.deployment.locked import ROOT
 
-VERSION = "v2.16.2"
-BUILT = ROOT / ".dev" / "lib" / "compose-go" / VERSION
+SUITE = "trixie"
+UNPACKED = ROOT / ".dev" / "lib" / "docker-compose" / SUITE
 PROFILES = ("core", "observe", "cluster", "chaos")
 _VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
 @cache
-def judge() -> tuple[str, ...]:
-    """A command that prints the file as understood, or fails. Raises NotHad."""
+def program() -> tuple[str, ...]:
+    """Raises Unavailable."""
     if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], check=False, capture_output=True, timeout=30).returncode == 0:
-        return ("docker", "compose", *(word for each in PROFILES for word in ("--profile", each)), "-f", "{}", "config")
-    if not (BUILT / "cmd").exists():
-        locked.built("github.com/compose-spec/compose-go/v2/cmd", VERSION, BUILT)
-    return (str(BUILT / "cmd"), "{}")
+        return ("docker", "compose")
+    if not UNPACKED.exists():
+        UNPACKED.parent.mkdir(parents=True, exist_ok=True)
+        debian.unpack("docker-compose", SUITE, UNPACKED)
+    return (str(UNPACKED / "usr" / "libexec" / "docker" / "cli-plugins" / "docker-compose"),)
 
 
 def told() -> str:
     """A line for the end of a run."""
-    words = judge()
-    return (
-        "read by `docker compose config`"
-        if words[0] == "docker"
-        else f"read by compose-go {VERSION}, since this docker has no compose: each profile by our rules alone"
-    )
+    version = subprocess.run([*program(), "version", "--short"], check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    return f"read by {'docker compose' if program()[0] == 'docker' else 'Debian docker-compose'} {version}"
 
 
-def asked(path: str) -> "subprocess.CompletedProcess[str]":
-    words = judge()
-    return subprocess.run([each.replace("{}", path) for each in words], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
+def asked(path: str, *profiles: str) -> "subprocess.CompletedProcess[str]":
+    """The file as it is understood, with these profiles; .env says nothing here."""
+    words = [*program(), "--env-file", "/dev/null", *(word for each in profiles for word in ("--profile", each)), "-f", path, "config"]
+    return subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=60)
 
 
 def file(**given: str) -> dict[str, Any]:

@@ -21,10 +21,11 @@ Services = dict[str, Any]
 
 
 # ---- the format ----------------------------------------------------------------------------------------------------------------------------------------
-def test_the_file_is_valid() -> None:
-    done = compose.asked("compose.yaml")
+@pytest.mark.parametrize("profiles", [*((each,) for each in PROFILES), PROFILES], ids="-".join)
+def test_the_file_is_valid_with_each_profile_alone_and_with_all(profiles: tuple[str, ...]) -> None:
+    done = compose.asked("compose.yaml", *profiles)
     assert done.returncode == 0, done.stderr
-    assert {*DEPLOYMENTS, "mysql", "kafka", "prometheus", "compute-host", "kafka-3"} <= set(yaml.safe_load(done.stdout)["services"])
+    assert set(yaml.safe_load(done.stdout)["services"]) == {name for name, each in file()["services"].items() if set(each["profiles"]) & set(profiles)}
 
 
 @pytest.mark.parametrize(
