@@ -55,10 +55,7 @@ def _first(note: Path) -> bool:
 
 
 def _lowest_ephemeral() -> int:
-    try:
-        return max(11_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
-    except OSError:
-        return 32_768
+    return max(11_000, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]))
 
 
 class Native:

@@ -65,6 +65,9 @@ class System:
     def url_of(self, copy: int) -> str:
         return f"http://127.0.0.1:{self.port(f'api-{copy}')}"
 
+    def admin_address(self, name: str) -> str:
+        return f"127.0.0.1:{self.port(f'admin-{name}')}"
+
     # ---- making it ready --------------------------------------------------------------------------------------------------------------------------
     def prepare(self) -> None:
         """Schema at head, topics with their positions, the sink's token. Repeatable."""
@@ -82,7 +85,7 @@ class System:
         """The instance of a component, made at its first mention. `settings`: of this instance alone."""
         name = f"{component}-{copy}"
         if name not in self.daemons:
-            own = {"JOURNAL_WHO": f"{component}/{copy}", "ADMIN_LISTEN": f"127.0.0.1:{self.port(f'admin-{name}')}"}
+            own = {"JOURNAL_WHO": f"{component}/{copy}", "ADMIN_LISTEN": self.admin_address(name)}
             if component == "api":
                 own |= {"PUBLIC_LISTEN": f"127.0.0.1:{self.port(name)}", "INTERNAL_LISTEN": f"127.0.0.1:{self.port(f'internal-{copy}')}"}
             elif component == "relay":
@@ -107,7 +110,7 @@ class System:
     def ready(self, name: str) -> str | None:
         """What keeps an instance from being ready, None when nothing does."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port(f'admin-{name}')}/readyz", timeout=2):
+            with urllib.request.urlopen(f"http://{self.admin_address(name)}/readyz", timeout=2):
                 return None
         except urllib.error.HTTPError as fault:
             with fault:

@@ -88,7 +88,7 @@ def lines(system: System) -> dict[str, list[str]]:
 def scraped(system: System) -> dict[str, str]:
     found = {}
     for name in system.daemons:
-        request = urllib.request.Request(f"http://127.0.0.1:{system.port(f'admin-{name}')}/metrics", headers={"Accept": "application/openmetrics-text"})
+        request = urllib.request.Request(f"http://{system.admin_address(name)}/metrics", headers={"Accept": "application/openmetrics-text"})
         with urllib.request.urlopen(request, timeout=10) as answer:
             found[name] = answer.read().decode()
     return found

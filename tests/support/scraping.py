@@ -38,7 +38,7 @@ class Scraper:
 
     def targets(self) -> None:
         """Everything there is now."""
-        prometheus.target(self.base, {name: f"127.0.0.1:{self.system.port(f'admin-{name}')}" for name in self.system.daemons})
+        prometheus.target(self.base, {name: self.system.admin_address(name) for name in self.system.daemons})
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         return [(each["metric"], float(each["value"][1])) for each in self._get("query", query=expression)["result"]]

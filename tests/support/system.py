@@ -196,7 +196,7 @@ class System(dev.System):
     def metric(self, name: str, metric: str, **labels: str) -> float:
         """A figure of an instance's /metrics, summed over all labels that are not given."""
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port(f'admin-{name}')}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.admin_address(name)}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{metric} ", f"{metric}{{")) and all(each in line for each in wanted))
 
