@@ -13,7 +13,8 @@ from app.dev.databases import DatabaseAddress
 from app.dev.process import start_time
 from app.dev.servers import Native
 from observability import metrics
-from tests.support.servers import Containers, Given, InOrder, end_leftovers
+from tests.support.containers import Containers
+from tests.support.servers import Given, InOrder, end_leftovers
 
 settings.register_profile("busy machine", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy machine")
@@ -50,7 +51,7 @@ def native_servers() -> Iterator[Native]:
 
 @pytest.fixture(scope="session")
 def servers(native_servers: Native) -> Iterator[InOrder]:
-    containers = Containers()
+    containers = Containers(BASE / "containers")
     yield InOrder(Given(os.environ), native_servers, containers)
     containers.close()
 

@@ -48,11 +48,11 @@ def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, in
             if done.returncode:
                 raise NotStarted(f"Kafka could not format {base}: {done.stderr.decode()[-500:]}")
         own = f"127.0.0.1:{port}"
-        daemons.append(Daemon(name, base, [*java, "kafka.Kafka", str(properties)], answers=lambda own=own: _answers(own), start_seconds=120.0))  # type: ignore[misc]
+        daemons.append(Daemon(name, base, [*java, "kafka.Kafka", str(properties)], answers=lambda own=own: answers(own), start_seconds=120.0))  # type: ignore[misc]
     return daemons, ",".join(f"127.0.0.1:{port}" for port, _ in ports)
 
 
-def _answers(bootstrap: str) -> bool:
+def answers(bootstrap: str) -> bool:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 

@@ -41,11 +41,11 @@ def sshd(base: Path, address: str, port: int) -> tuple[Daemon, SshHost]:
     )
     Path("/run/sshd").mkdir(parents=True, exist_ok=True)
     host_key = " ".join((base / "host_key.pub").read_text().split()[:2])
-    daemon = Daemon("sshd", base, ["/usr/sbin/sshd", "-D", "-e", "-f", str(configuration)], answers=lambda: _listens(address, port))
+    daemon = Daemon("sshd", base, ["/usr/sbin/sshd", "-D", "-e", "-f", str(configuration)], answers=lambda: answers(address, port))
     return daemon, SshHost(address, port, getpass.getuser(), host_key, authorized)
 
 
-def _listens(address: str, port: int) -> bool:
+def answers(address: str, port: int) -> bool:
     try:
         with socket.create_connection((address, port), 1) as connection:
             return connection.recv(4) == b"SSH-"

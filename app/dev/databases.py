@@ -56,7 +56,7 @@ def _socket(base: Path) -> Path:
     return found if len(str(found)) < 100 else Path(tempfile.gettempdir()) / f"airavata-{zlib.crc32(str(base).encode()):08x}.sock"
 
 
-def _answers(address: DatabaseAddress) -> bool:
+def answers(address: DatabaseAddress) -> bool:
     try:
         address.execute("SELECT 1")
     except pymysql.MySQLError:
@@ -84,7 +84,7 @@ def mysql(base: Path, prefix: Path, port: int) -> tuple[Daemon, DatabaseAddress]
         )
         _initialise([*argv, "--initialize-insecure", f"--init-file={init}"], base)
     address = DatabaseAddress("mysql", "127.0.0.1", port, "root", PASSWORD)
-    return Daemon("mysql", base, argv, answers=lambda: _answers(address), stale=(socket, socket.with_name(f"{socket.name}.lock"))), address
+    return Daemon("mysql", base, argv, answers=lambda: answers(address), stale=(socket, socket.with_name(f"{socket.name}.lock"))), address
 
 
 def mariadb(base: Path, port: int) -> tuple[Daemon, DatabaseAddress]:
@@ -106,7 +106,7 @@ def mariadb(base: Path, port: int) -> tuple[Daemon, DatabaseAddress]:
         with grants.open("rb") as given:
             subprocess.run(["mariadbd", f"--defaults-file={configuration}", "--bootstrap"], stdin=given, check=True, capture_output=True, timeout=60)
     address = DatabaseAddress("mariadb", "127.0.0.1", port, "root", PASSWORD)
-    return Daemon("mariadb", base, ["mariadbd", f"--defaults-file={configuration}"], answers=lambda: _answers(address)), address
+    return Daemon("mariadb", base, ["mariadbd", f"--defaults-file={configuration}"], answers=lambda: answers(address)), address
 
 
 def _made(directory: Path) -> Path:

@@ -1,25 +1,31 @@
 """A container engine for the image lane: the one that answers, else a private dockerd (Debian's package) under `.dev/docker`; and a base image without a registry.
 
-Needs root for the private one. It owns its socket and data; neither the system's engine, if there is one, nor this machine's network is touched:
-builds and containers are on the network of the host.
+Needs root for the private one. It owns its socket and data. The system's engine, if there is one, and this machine's packet filter are not touched: builds are on the network of the
+host, and a network of containers is a bridge that leads nowhere else; what is published is handed on by a process. What a run makes bears its label, and goes with it.
 """
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import IO
 
-from app.dev.process import Daemon
-from app.dev.servers import ROOT, Unavailable
+from app.dev.process import Daemon, start_time
+from app.dev.servers import ROOT
+from tests.deployment import debian
 
 BASE = ROOT / ".dev" / "docker"
 IMPORTED = "airavata-workflow/python:local"
 SUITE = "trixie"  # Python 3.13, as in the Dockerfile's own base.
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 PACKAGES = ("docker.io", "iptables", "debootstrap")
-PULL_SECONDS, SECONDS_MAX = 60, 3600
+PULL_SECONDS, SECONDS_MAX, FILES_MAX = 60, 3600, 65_536
+RUN = "airavata-workflow.run"  # The label: process and start of the run that made it.
+KINDS = {"container": ("{{.ID}}", ["ls", "--all"], ["rm", "--force", "--volumes"]), "network": ("{{.ID}}", ["ls"], ["rm"]), "volume": ("{{.Name}}", ["ls"], ["rm"])}
 
 
 class Engine:
@@ -28,13 +34,21 @@ class Engine:
     def __init__(self, host: str | None = None) -> None:
         self.environment = {**os.environ, **({"DOCKER_HOST": host} if host else {}), "DOCKER_BUILDKIT": os.environ.get("DOCKER_BUILDKIT", "0")}
 
-    def run(self, *words: str, seconds: float = SECONDS_MAX) -> str:
+    def run(self, *words: str, seconds: float = SECONDS_MAX, stdin: IO[bytes] | int = subprocess.DEVNULL) -> str:
         """What it printed; where it fails, what it said goes to the terminal."""
-        done = self._run(words, seconds)
+        done = self._run(words, seconds, stdin)
         if done.returncode:
             print(done.stdout[-4000:], done.stderr[-4000:], sep="\n")
             done.check_returncode()
         return done.stdout.strip()
+
+    def fed(self, source: Sequence[str], *words: str) -> str:
+        """As `run`, reading what the command `source` prints."""
+        with subprocess.Popen(source, stdout=subprocess.PIPE) as feeding:
+            said = self.run(*words, stdin=feeding.stdout)
+        if feeding.returncode:
+            raise subprocess.CalledProcessError(feeding.returncode, source)
+        return said
 
     def both(self, *words: str) -> str:
         """Standard output and error of what is expected to succeed, together."""
@@ -48,25 +62,54 @@ class Engine:
         except (OSError, subprocess.TimeoutExpired):
             return False
 
-    def _run(self, words: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(["docker", *words], check=False, text=True, capture_output=True, env=self.environment, timeout=seconds)
+    def _run(self, words: Sequence[str], seconds: float, stdin: IO[bytes] | int = subprocess.DEVNULL) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(["docker", *words], check=False, text=True, stdin=stdin, capture_output=True, env=self.environment, timeout=seconds)
 
     def answers(self) -> bool:
         return self.can("version", "--format", "{{.Server.Version}}")
 
+    def end(self, run: str | None = None) -> None:
+        """Removes what a run made; without its name, what runs made that are no more."""
+        for kind, (name, listed, removed) in KINDS.items():
+            for line in self.run(kind, *listed, "--filter", f"label={RUN}", "--format", f'{{{{.Label "{RUN}"}}}} {name}').splitlines():
+                made_by, _, found = line.partition(" ")
+                if made_by == run if run else not _lives(made_by):
+                    self.run(kind, *removed, found)
+
+
+def this_run() -> str:
+    """What the label of this run's things says."""
+    return f"{os.getpid()}-{start_time(os.getpid())}"
+
+
+def _lives(run: str) -> bool:
+    pid, _, began = run.partition("-")
+    return start_time(int(pid)) == began
+
+
+class Dockerd(Daemon):
+    """Leaves nothing mounted: what lies below can be removed."""
+
+    def stop(self) -> bool:
+        clean = super().stop()
+        mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for each in reversed([each for each in mounted if Path(each).is_relative_to(self.directory)]):
+            subprocess.run(["umount", "--lazy", each], check=True)
+        return clean
+
 
 def private() -> Daemon:
-    """A dockerd as one of our daemons. Limits are ours: an engine may start nothing when its own are above the machine's hard ones."""
+    """A dockerd as one of our daemons. Containers have this machine's hard limit of files: with its own, which may be above, an engine starts nothing; a broker needs one for each partition."""
     BASE.mkdir(parents=True, exist_ok=True)
-    configuration = BASE / "daemon.json"
+    configuration, files = BASE / "daemon.json", min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], FILES_MAX)
     told = {
         "data-root": str(BASE / "data"), "exec-root": str(BASE / "exec"), "pidfile": str(BASE / "engine_pid"), "hosts": [f"unix://{BASE}/docker.sock"],
         "bridge": "none", "iptables": False, "ip6tables": False, "ip-forward": False, "ip-masq": False,
-        "exec-opts": ["native.cgroupdriver=cgroupfs"], "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1024, "Hard": 1024}},
+        "exec-opts": ["native.cgroupdriver=cgroupfs"], "default-ulimits": {"nofile": {"Name": "nofile", "Soft": files, "Hard": files}},
     }  # fmt: skip
     configuration.write_text(json.dumps(told))
     engine = Engine(f"unix://{BASE}/docker.sock")
-    return Daemon("dockerd", BASE, ["dockerd", "--config-file", str(configuration)], answers=engine.answers, stale=(BASE / "engine_pid",))
+    return Dockerd("dockerd", BASE, ["dockerd", "--config-file", str(configuration)], answers=engine.answers, stale=(BASE / "engine_pid",))
 
 
 def find() -> tuple[Engine, Daemon | None]:
@@ -74,8 +117,9 @@ def find() -> tuple[Engine, Daemon | None]:
     given = Engine()
     if shutil.which("docker") and given.answers():
         return given, None
-    if not shutil.which("dockerd"):
-        _install()
+    for program, packages in (("dockerd", PACKAGES), ("docker", ["docker-cli"])):  # Which the first brings along, or not: Debian has split them.
+        if not shutil.which(program):
+            debian.install(*packages)
     daemon = private()
     ours = daemon.pid is None
     daemon.start()
@@ -83,31 +127,29 @@ def find() -> tuple[Engine, Daemon | None]:
     return Engine(f"unix://{BASE}/docker.sock"), daemon if ours else None
 
 
-def _install() -> None:
-    if os.geteuid() or not shutil.which("apt-get"):
-        raise Unavailable(f"no container engine answers and there is none to start: as root, apt-get install {' '.join(PACKAGES)}")
-    print(f"installing {' '.join(PACKAGES)}", flush=True)
-    for words in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", *PACKAGES]):
-        subprocess.run(["apt-get", *words], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+def had(engine: Engine, image: str) -> bool:
+    """Whether it is there, now at least."""
+    return engine.can("image", "inspect", image) or engine.can("pull", "-q", image, seconds=PULL_SECONDS)
 
 
+@cache
 def base_image(engine: Engine, wanted: str) -> str:
     """`wanted` where it is there or can be pulled; else one made of Debian's packages, imported under a name of ours."""
-    if engine.can("image", "inspect", wanted) or engine.can("pull", "-q", wanted, seconds=PULL_SECONDS):
+    if had(engine, wanted):
         return wanted
     print(f"{wanted} cannot be pulled: the base is made of Debian's packages ({SUITE}) and imported as {IMPORTED}", flush=True)
     if not engine.can("image", "inspect", IMPORTED):
-        _import(engine, _debian(BASE / "root"))
+        engine.fed(["tar", "-C", str(_debian(BASE / "root")), "-c", "."], "import", "-", IMPORTED)
     return IMPORTED
 
 
 def _debian(root: Path) -> Path:
     """Debian, Python and what makes virtual environments; trusting whom this machine trusts, since the build asks its package index."""
     if not shutil.which("debootstrap"):
-        _install()
+        debian.install(*PACKAGES)
     if not (root / "usr/bin/python3").exists():
         shutil.rmtree(root, ignore_errors=True)
-        mirror = _mirror()
+        mirror = debian.mirror()
         subprocess.run(
             ["debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates", SUITE, str(root), *([mirror] if mirror else [])],
             check=True,
@@ -117,28 +159,6 @@ def _debian(root: Path) -> Path:
             shutil.rmtree(root / each, ignore_errors=True)
         shutil.copyfile(f"/{CERTIFICATES}", root / CERTIFICATES)
     return root
-
-
-def _mirror() -> str | None:
-    """The one this machine installs from."""
-    files = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    words = [
-        word
-        for each in files
-        if each.exists()
-        for line in each.read_text().splitlines()
-        if line.startswith(("deb ", "URIs:"))
-        for word in line.split()
-        if "://" in word
-    ]
-    return words[0] if words else None
-
-
-def _import(engine: Engine, root: Path) -> None:
-    with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
-        subprocess.run(["docker", "import", "-", IMPORTED], stdin=packed.stdout, check=True, stdout=subprocess.DEVNULL, env=engine.environment)
-    if packed.returncode:
-        raise subprocess.CalledProcessError(packed.returncode, "tar")
 
 
 def targets(dockerfile: str) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""An engine with our images, built if need be; `make test-images`. Containers are named after this run and removed by that name, nobody else's are touched."""
+"""An engine with our images, built if need be; `make test-images`. What is made bears this run's label and goes with it, nobody else's is touched."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ import pytest
 from app.dev.process import NotStarted, wait_until
 from app.dev.servers import Unavailable, free_port
 from tests.deployment import engine, images
-from tests.deployment.engine import Engine
+from tests.deployment.engine import RUN, Engine, this_run
 
 CONFINED = (
     "--read-only",
@@ -39,10 +39,12 @@ def docker() -> Iterator[Engine]:
     except (Unavailable, NotStarted) as fault:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no image was started: {fault}")
     try:
+        found.end()
         for _ in images.build(found):
             pass
         yield found
     finally:
+        found.end(this_run())
         if started is not None:
             started.stop()
 
@@ -85,7 +87,7 @@ def running(docker: Engine, component: str, *, settings: dict[str, str] | None =
     name = f"airavata-test-{os.getpid()}-{next(_serial)}"
     words = [word for key, value in told.items() for word in ("--env", f"AIRAVATA_{key}={value}")]
     words += [word for here, there in (mounts or {}).items() for word in ("--volume", f"{here}:{there}:ro")]
-    docker.run("run", "--detach", "--name", name, *CONFINED, *words, f"{images.NAMES}/{component}:local")
+    docker.run("run", "--detach", "--name", name, "--label", f"{RUN}={this_run()}", *CONFINED, *words, f"{images.NAMES}/{component}:local")
     try:
         yield Container(docker, name, ports["ADMIN"])
     finally:

@@ -15,7 +15,8 @@ from pathlib import Path
 from app.dev.prometheus import prometheus, target
 from app.dev.servers import ROOT, Native, free_port
 from tests.observability import picture
-from tests.support.servers import Containers, Given, InOrder
+from tests.support.containers import Containers
+from tests.support.servers import Given, InOrder
 from tests.support.system import WITHOUT_HOSTS, System
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -41,15 +42,14 @@ class Launches:
 
 @contextmanager
 def a_system(base: Path) -> Iterator[System]:
-    native = Native(base)
-    servers = InOrder(Given(os.environ), native, Containers())
+    servers = InOrder(Given(os.environ), Native(base), Containers(base / "containers"))
     try:
         server = servers.database("mysql")
         server.execute("CREATE DATABASE tour")
         with System(servers, base / "system", database_url=server.url("tour"), kafka=servers.kafka(), topic_prefix="tour.", counts=WITHOUT_HOSTS) as system:
             yield system
     finally:
-        native.close()
+        servers.close()
 
 
 def say(system: System, *words: str, token: str = "gateway_token") -> None:
@@ -69,7 +69,7 @@ def main() -> None:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         watching = prometheus(base / "prometheus", port, seconds=2.0)
-        target(base / "prometheus", {name: f"127.0.0.1:{system.port(f'admin-{name}')}" for name in system.daemons})
+        target(base / "prometheus", {name: system.admin_address(name) for name in system.daemons})
         watching.start()
         watching.wait()
         launches = Launches(system)

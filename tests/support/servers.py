@@ -1,6 +1,5 @@
 """Servers for tests, by capability. Three providers are asked in order: an address given, private processes (app/dev/servers.py), containers."""
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -53,42 +52,6 @@ class Given:
 
     def close(self) -> None:
         pass
-
-
-class Containers:
-    """testcontainers, where an engine answers and has the images."""
-
-    def __init__(self) -> None:
-        self.running: dict[str, object] = {}
-
-    def _start(self, name: str, make: object) -> object:
-        os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
-        if name not in self.running:
-            try:
-                self.running[name] = make().start()
-            except Exception as fault:
-                raise Unavailable(f"no container engine with images answers: {type(fault).__name__}") from fault
-        return self.running[name]
-
-    def database(self, kind: str) -> DatabaseAddress:
-        from testcontainers.community.mysql import MySqlContainer
-
-        image = "mysql:9" if kind == "mysql" else "mariadb:10.11"
-        made = self._start(kind, lambda: MySqlContainer(image, username="root", password="airavata-dev", dialect="pymysql"))
-        return DatabaseAddress(kind, made.get_container_host_ip(), int(made.get_exposed_port(3306)), "root", "airavata-dev")  # type: ignore[attr-defined]
-
-    def kafka(self) -> str:
-        from testcontainers.community.kafka import KafkaContainer
-
-        return str(self._start("kafka", KafkaContainer).get_bootstrap_server())  # type: ignore[attr-defined]
-
-    def ssh_host(self, number: int = 1) -> SshHost:
-        raise Unavailable(f"compute host {number} is never a container")
-
-    def close(self) -> None:
-        for each in self.running.values():
-            each.stop()  # type: ignore[attr-defined]
-        self.running.clear()
 
 
 def end_leftovers(base: Path) -> None:
