@@ -51,7 +51,7 @@ images: bootstrap ## every image, with an engine that is found, or Debian's star
 jaeger: bootstrap ## a Jaeger from its Go module, into .dev/lib, for the tests of its searches; five to eleven minutes, once
 	@$(PYTHON) -m tests.observability.jaeger
 
-test-images: bootstrap ## every image, built and started confined; needs root or an engine
+test-images: bootstrap ## every image, built and started confined; the whole system by compose.yaml; needs root or an engine
 	@$(PYTHON) tests/run.py images
 
 clean: ## stop everything and remove .dev (keeps .venv)
