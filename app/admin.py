@@ -125,7 +125,7 @@ def topics(settings: Settings, task_types: Iterable[str], *, apply: bool, say: S
         settings.topics, environment=settings.environment, partitions=settings.partitions, shards=settings.relay_shards, task_types=task_types
     )
     reach_kafka(settings.kafka)
-    client = declared.admin(settings.kafka)
+    client = declared.Admin(settings.brokers)
     with opened(settings) as begin:
         if apply:
             return declared.apply(client, wanted, begin, replication=settings.replication, say=say)
@@ -147,7 +147,7 @@ def relay_state(settings: Settings, *, settle: int | None = None) -> list[dict[s
             waiting = {row[0]: outbox.count(tx, row[0]) for row in rows}
         found = []
         for shard, owner, until, settled, now in map(tuple, rows):
-            record = state.last(settings.kafka, settings.topics.relay_state, shard)
+            record = state.last(settings.brokers, settings.topics.relay_state, shard)
             seq, named = (record.seq, len(record.ids)) if record else (0, 0)
             verdict = "KAFKA_LOST_MEMORY" if seq < settled else "UNSETTLED" if seq > settled else "CLEAN"
             held_by = owner if until is not None and until > now else None

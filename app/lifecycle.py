@@ -108,7 +108,7 @@ class Lifecycle:
         """Until Kafka answers and has these topics; returns who tells their UUIDs as they are by then. Raises Misconfigured for a wrong partition count."""
         from app.kafka import topics
 
-        client = topics.admin(self.settings.kafka)
+        client = topics.Admin(self.settings.brokers)
         found: dict[str, str] = {}
 
         def look() -> str | None:
@@ -128,7 +128,7 @@ class Lifecycle:
         settings = self.settings
         uuids = self.wait_for_topics(names, partitions=settings.partitions)
         loop = ConsumerLoop(
-            component=self.component.split("-")[0], group=topics.full_group(settings.environment, group), topics=names, bootstrap=settings.kafka,
+            component=self.component.split("-")[0], group=topics.full_group(settings.environment, group), topics=names, brokers=settings.brokers,
             session_timeout_ms=settings.session_timeout_ms, wants=wants, unit_of_work=unit_of_work, handler=handler, owner=self.instance,
             topic_uuids=uuids, commit=commit,
         )  # fmt: skip

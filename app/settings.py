@@ -113,6 +113,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (each.strip() for each in text.split(","))))
 
 
+def _kafka_client(text: str) -> tuple[tuple[str, str], ...]:
+    """Lines name=value of security.protocol, ssl.* and sasl.*, named as librdkafka names them"""
+    pairs = [line.partition("=") for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not all(name.startswith(("security.protocol", "ssl.", "sasl.")) and value for name, _, value in pairs):
+        raise ValueError  # What else a client is told is the protocol's (docs/protocol.md).
+    return tuple((name.strip(), value.strip()) for name, _, value in pairs)
+
+
 def _roots(text: str) -> tuple[str, ...]:
     """Absolute paths separated by commas, in which {gateway} stands for a gateway's id"""
     found = _names(text)
@@ -148,6 +156,7 @@ class Settings:
     environment: str = setting(_text, "development")  # Prefix of transactional ids and consumer groups; `production` refuses fail points and journal.
     mysql_url: str = setting(_mysql, "", secret=True)
     kafka: str = setting(_brokers, "127.0.0.1:9092")
+    kafka_client: tuple[tuple[str, str], ...] = setting(_kafka_client, (), secret=True)  # How brokers are spoken to; none: in the clear.
     topic_prefix: str = setting(_text, "")
     partitions: int = setting(_number(1, 1000), 100)
     placement_width: int = setting(_number(1, 1000), 16)
@@ -186,6 +195,11 @@ class Settings:
     @property
     def placement(self) -> Placement:
         return Placement(self.partitions, min(self.placement_width, self.partitions), self.relay_shards)
+
+    @property
+    def brokers(self) -> dict[str, str]:
+        """What every Kafka client of ours is made of first: where they are, and how they are spoken to."""
+        return {**dict(self.kafka_client), "bootstrap.servers": self.kafka}
 
     @property
     def topics(self) -> Topics:

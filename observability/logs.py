@@ -197,7 +197,7 @@ class Lines:
                 self.stuck = False
         except (OSError, ValueError, TypeError):  # Nobody reads any more, the disk is full, it is closed, it never was there.
             pass
-        self.cut = self.cut and len(data) == whole or 0 < len(data) < whole
+        self.cut = (self.cut and len(data) == whole) or 0 < len(data) < whole
         return not data
 
     log = debug = info = warn = warning = error = critical = exception = msg

@@ -30,7 +30,7 @@ def work(lifecycle: Lifecycle) -> None:
     names = topics.business(list(plugins.task_types()))
     relays = [
         ShardRelay(
-            shard=shard, environment=settings.environment, bootstrap=settings.kafka, state_topic=settings.topics.relay_state, topics=[settings.topics.prefix + each for each in names],
+            shard=shard, environment=settings.environment, brokers=settings.brokers, state_topic=settings.topics.relay_state, topics=[settings.topics.prefix + each for each in names],
             placement=settings.placement, unit_of_work=unit, owner=lifecycle.instance, nudged=nudges[shard],
         )
         for shard in range(settings.relay_shards)

@@ -42,9 +42,9 @@ class ShardRelay:
     """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch, Misconfigured where Kafka has lost its memory or a stranger writes to our partitions."""
 
     def __init__(
-        self, *, shard: int, environment: str, bootstrap: str, state_topic: str, topics: Sequence[str], placement: Placement, unit_of_work: UnitOfWork, owner: str, nudged: threading.Event
+        self, *, shard: int, environment: str, brokers: Mapping[str, str], state_topic: str, topics: Sequence[str], placement: Placement, unit_of_work: UnitOfWork, owner: str, nudged: threading.Event
     ) -> None:
-        self.shard, self.bootstrap, self.state_topic, self.unit_of_work, self.owner, self.nudged = shard, bootstrap, state_topic, unit_of_work, owner, nudged
+        self.shard, self.brokers, self.state_topic, self.unit_of_work, self.owner, self.nudged = shard, brokers, state_topic, unit_of_work, owner, nudged
         self.topology = f"{placement.partitions}/{placement.shards}"
         self.places = [(state_topic, shard), *((topic, part) for topic in topics for part in range(placement.partitions) if placement.shard(part) == shard)]
         self.transactional_id = f"{environment}.relay.{shard}"
@@ -124,7 +124,7 @@ class ShardRelay:
         began = self.busy_since = time.monotonic()
         try:
             failpoint.hit("relay.init.before", shard=self.shard)
-            with closing(TransactionalProducer(self.bootstrap, self.transactional_id)) as producer:
+            with closing(TransactionalProducer(self.brokers, self.transactional_id)) as producer:
                 self.producers += 1
                 metrics.observe("airavata_relay_init_seconds", time.monotonic() - began)
                 failpoint.hit("relay.init.after", shard=self.shard)
@@ -141,7 +141,7 @@ class ShardRelay:
     def ask(self, question: Callable[..., T], *about: Any) -> T:
         self.busy_since = time.monotonic()
         try:
-            return question(self.bootstrap, *about)
+            return question(self.brokers, *about)
         finally:
             self.busy_since = None
 

@@ -99,10 +99,10 @@ class Received:
         return found
 
 
-def configuration(bootstrap: str, group: str, session_timeout_ms: int) -> dict[str, object]:
+def configuration(brokers: Mapping[str, str], group: str, session_timeout_ms: int) -> dict[str, object]:
     """Checked by the tests against docs/protocol.md."""
     return {
-        "bootstrap.servers": bootstrap,
+        **brokers,
         "group.id": group,
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
@@ -135,7 +135,7 @@ class Consumer:
         self,
         *,
         component: str,
-        bootstrap: str,
+        brokers: Mapping[str, str],
         group: str,
         topics: Iterable[str],
         session_timeout_ms: int,
@@ -155,7 +155,7 @@ class Consumer:
         self.log = logs.logger("consumer")
         self.committed_at = time.monotonic()
         told = {"error_cb": self._on_error, "stats_cb": self._on_statistics, "logger": logs.library("rdkafka")}
-        self.client = Client(configuration(bootstrap, group, session_timeout_ms), **told)
+        self.client = Client(configuration(brokers, group, session_timeout_ms), **told)
         metrics.known("topic", self.topics)
         self.subscribe()
 

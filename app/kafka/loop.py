@@ -49,7 +49,7 @@ class ConsumerLoop:
         component: str,
         group: str,
         topics: Sequence[str],
-        bootstrap: str,
+        brokers: Mapping[str, str],
         session_timeout_ms: int,
         wants: frozenset[str],
         unit_of_work: UnitOfWork,
@@ -65,7 +65,7 @@ class ConsumerLoop:
         self.failing_since: float | None = None
         self.retry_at, self.tries, self.polled = 0.0, 0, 0
         self.log = logs.logger("loop")
-        self.consumer = Consumer(component=component, bootstrap=bootstrap, group=group, topics=topics, session_timeout_ms=session_timeout_ms, wants=wants, claim=self._claim)
+        self.consumer = Consumer(component=component, brokers=brokers, group=group, topics=topics, session_timeout_ms=session_timeout_ms, wants=wants, claim=self._claim)
 
     # ---- the round ------------------------------------------------------------------------------------------------------------------------------
     def run(self, stop: threading.Event, each_turn: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ behind its records before R1 has looked.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as Client
@@ -23,10 +23,10 @@ LOOK_SECONDS = 0.1
 MESSAGE_BYTES_MAX = 1_000_000
 
 
-def configuration(bootstrap: str, transactional_id: str) -> dict[str, object]:
+def configuration(brokers: Mapping[str, str], transactional_id: str) -> dict[str, object]:
     """Checked by the tests against docs/protocol.md."""
     return {
-        "bootstrap.servers": bootstrap,
+        **brokers,
         "transactional.id": transactional_id,
         "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         "acks": "all",
@@ -54,9 +54,9 @@ def _translated(fault: KafkaException) -> Fenced | OutcomeUnknown | StoreUnavail
 class TransactionalProducer:
     """R1, R5, R6. Every method raises Fenced, StoreUnavailable or OutcomeUnknown; after any of them, and when it is `worn`, the object must be dropped."""
 
-    def __init__(self, bootstrap: str, transactional_id: str) -> None:
+    def __init__(self, brokers: Mapping[str, str], transactional_id: str) -> None:
         """Fences predecessors and settles their open transaction; repeats while that is retriable, at most 20 s."""
-        self.client = Client(configuration(bootstrap, transactional_id), logger=logs.library("rdkafka"), error_cb=self._on_error)
+        self.client = Client(configuration(brokers, transactional_id), logger=logs.library("rdkafka"), error_cb=self._on_error)
         self.known: dict[str, int] = {}
         self.known_at = float("-inf")
         self.slow = self.alone = False

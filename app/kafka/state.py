@@ -31,12 +31,12 @@ encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(StateRecord).decode
 
 
-def last(bootstrap: str, topic: str, shard: int) -> StateRecord | None:
+def last(brokers: Mapping[str, str], topic: str, shard: int) -> StateRecord | None:
     """R2: the last committed record, looking at the last 16 offsets, doubled until one is found. None: there is none. Raises StoreUnavailable.
 
     Only after `init_transactions`: before it a predecessor's transaction may still be decided.
     """
-    with reader(bootstrap, isolation="read_committed", reset="earliest") as consumer:
+    with reader(brokers, isolation="read_committed", reset="earliest") as consumer:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, shard), timeout=TIMEOUT_SECONDS)
         back, by = BACK_AT_FIRST, time.monotonic() + TIMEOUT_SECONDS
         while True:
@@ -48,11 +48,11 @@ def last(bootstrap: str, topic: str, shard: int) -> StateRecord | None:
 
 
 @contextmanager
-def reader(bootstrap: str, *, isolation: str, reset: str) -> Iterator[Consumer]:
+def reader(brokers: Mapping[str, str], *, isolation: str, reset: str) -> Iterator[Consumer]:
     """For who reads partitions once and keeps nothing: it joins no group. Raises StoreUnavailable."""
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap, "group.id": "airavata-relay-state", "isolation.level": isolation, "enable.auto.commit": False,
+            **brokers, "group.id": "airavata-relay-state", "isolation.level": isolation, "enable.auto.commit": False,
             "enable.partition.eof": True, "auto.offset.reset": reset, "fetch.wait.max.ms": 20,
         }
     )  # fmt: skip

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from app import failpoint
@@ -73,23 +73,34 @@ class Difference:
         return told + ([f"{len(self.positions_missing)} position rows are missing"] if self.positions_missing else [])
 
 
-def admin(bootstrap: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap, "socket.timeout.ms": 10_000, "log_level": 2})  # Its broker being away is told by whoever asks.
+class Admin(AdminClient):
+    """`trouble`: what brokers were last heard to have against us; an answer that does not come says nothing. Raises Misconfigured for a file that is not there, a mechanism nobody knows."""
+
+    def __init__(self, brokers: Mapping[str, str]) -> None:
+        self.trouble = "no answer"
+        try:
+            super().__init__({**brokers, "socket.timeout.ms": 10_000, "log_level": 2, "error_cb": self._on_error})  # Its broker being away is told by whoever asks.
+        except KafkaException as fault:
+            raise Misconfigured(f"AIRAVATA_KAFKA_CLIENT: {fault.args[0].str()}") from fault
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # It follows what says why.
+            self.trouble = error.str()
 
 
-def described(client: AdminClient, names: Sequence[str]) -> dict[str, tuple[str, int]]:
+def described(client: Admin, names: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Topic → (UUID, partitions), of those that exist. Raises StoreUnavailable."""
-    told = _answers(lambda: client.describe_topics(TopicCollection(list(names)), request_timeout=ADMIN_TIMEOUT_SECONDS))
+    told = _answers(client, lambda: client.describe_topics(TopicCollection(list(names)), request_timeout=ADMIN_TIMEOUT_SECONDS))
     return {name: (str(each.topic_id), len(each.partitions)) for name, each in told.items()}
 
 
-def configured(client: AdminClient, names: Iterable[str]) -> dict[str, dict[str, str]]:
+def configured(client: Admin, names: Iterable[str]) -> dict[str, dict[str, str]]:
     """Topic → its settings in force, defaults included, of those that exist. Raises StoreUnavailable."""
-    told = _answers(lambda: client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=ADMIN_TIMEOUT_SECONDS))
+    told = _answers(client, lambda: client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=ADMIN_TIMEOUT_SECONDS))
     return {each.name: {name: entry.value for name, entry in settings.items()} for each, settings in told.items()}
 
 
-def _answers(ask: Callable[[], Mapping[Any, Any]]) -> dict[Any, Any]:
+def _answers(client: Admin, ask: Callable[[], Mapping[Any, Any]]) -> dict[Any, Any]:
     """What was answered for each, but for topics that are not there, or not yet on the broker that was asked."""
     found = {}
     try:
@@ -100,11 +111,12 @@ def _answers(ask: Callable[[], Mapping[Any, Any]]) -> dict[Any, Any]:
                 if fault.args[0].name() != "UNKNOWN_TOPIC_OR_PART":
                     raise
     except (KafkaException, TimeoutError) as fault:
-        raise StoreUnavailable(f"Kafka: {fault}") from fault
+        client.poll(0)
+        raise StoreUnavailable(f"Kafka: {str(fault) or client.trouble}") from fault
     return found
 
 
-def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork, *, replication: int) -> Difference:
+def difference(client: Admin, wanted: Sequence[Desired], unit_of_work: UnitOfWork, *, replication: int) -> Difference:
     """Kafka and the position rows against what is declared."""
     there = described(client, [each.name for each in wanted])
     settings = configured(client, there) if there else {}
@@ -131,7 +143,7 @@ def difference(client: AdminClient, wanted: Sequence[Desired], unit_of_work: Uni
     return told
 
 
-def apply(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWork, *, replication: int, say: Callable[[str], None] = lambda _: None) -> Difference:
+def apply(client: Admin, wanted: Sequence[Desired], unit_of_work: UnitOfWork, *, replication: int, say: Callable[[str], None] = lambda _: None) -> Difference:
     """Makes missing topics, sets what is set otherwise, then makes missing position rows at the topic's log start. What is wrong is left and told. Repeatable."""
     before = difference(client, wanted, unit_of_work, replication=replication)
     new = [NewTopic(each.name, each.partitions, replication, config=configuration(each, replication)) for each in before.missing]
@@ -150,7 +162,7 @@ def apply(client: AdminClient, wanted: Sequence[Desired], unit_of_work: UnitOfWo
     return difference(client, wanted, unit_of_work, replication=replication)
 
 
-def make(client: AdminClient, new: Sequence[NewTopic], say: Callable[[str], None]) -> None:
+def make(client: Admin, new: Sequence[NewTopic], say: Callable[[str], None]) -> None:
     """One that somebody else has made meanwhile is as good. Raises StoreUnavailable."""
     for name, future in client.create_topics(list(new), request_timeout=ADMIN_TIMEOUT_SECONDS).items():
         try:
@@ -161,13 +173,13 @@ def make(client: AdminClient, new: Sequence[NewTopic], say: Callable[[str], None
                 raise StoreUnavailable(f"Kafka: topic {name}: {fault}") from fault
 
 
-def alter(client: AdminClient, unset: Sequence[tuple[str, str, str, str]], say: Callable[[str], None]) -> None:
+def alter(client: Admin, unset: Sequence[tuple[str, str, str, str]], say: Callable[[str], None]) -> None:
     """Raises StoreUnavailable."""
     entries: dict[str, list[ConfigEntry]] = {}
     for name, setting, _, must in unset:
         entries.setdefault(name, []).append(ConfigEntry(setting, must, incremental_operation=AlterConfigOpType.SET))
     asked = [ConfigResource(ResourceType.TOPIC, name, incremental_configs=some) for name, some in entries.items()]
-    for each in _answers(lambda: client.incremental_alter_configs(asked, request_timeout=ADMIN_TIMEOUT_SECONDS)):
+    for each in _answers(client, lambda: client.incremental_alter_configs(asked, request_timeout=ADMIN_TIMEOUT_SECONDS)):
         say(f"set topic {each.name}")
 
 
@@ -179,14 +191,14 @@ def _await(shown: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _make_positions(client: AdminClient, missing: Sequence[tuple[str, str, int]], unit_of_work: UnitOfWork) -> None:
+def _make_positions(client: Admin, missing: Sequence[tuple[str, str, int]], unit_of_work: UnitOfWork) -> None:
     uuids = described(client, sorted({topic for _, topic, _ in missing}))
     starts = _log_starts(client, sorted({(topic, part) for _, topic, part in missing}))
     with unit_of_work("topics.positions") as tx:
         positions.create(tx, [(group, topic, part, uuids[topic][0], starts[topic, part]) for group, topic, part in missing])
 
 
-def _log_starts(client: AdminClient, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
+def _log_starts(client: Admin, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
     """The first offset of each partition; asked again while leaders of new partitions settle."""
     deadline = time.monotonic() + LEADERS_SECONDS
     earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]

@@ -20,9 +20,9 @@ Ranges: TypeAlias = Mapping[Partition, tuple[int, int]]
 TIMEOUT_SECONDS = 10.0  # Of each of three questions.
 
 
-def ranges(bootstrap: str, places: Iterable[Partition]) -> Ranges:
+def ranges(brokers: Mapping[str, str], places: Iterable[Partition]) -> Ranges:
     """Partition → (last stable offset, end) of those where they differ; a topic that does not exist has none. Raises StoreUnavailable."""
-    client = topics.admin(bootstrap)  # A new one each time: it keeps a leader's epoch from before a restart, and is refused by it for ever.
+    client = topics.Admin(brokers)  # A new one each time: it keeps a leader's epoch from before a restart, and is refused by it for ever.
 
     def ends(isolation: IsolationLevel) -> dict[Partition, int]:
         futures = client.list_offsets(asked, isolation_level=isolation, request_timeout=TIMEOUT_SECONDS)
@@ -46,10 +46,10 @@ class Hidden:
     value: bytes
 
 
-def records(bootstrap: str, within: Ranges) -> list[Hidden]:
+def records(brokers: Mapping[str, str], within: Ranges) -> list[Hidden]:
     """All records of these ranges, whatever became of their transaction. Raises StoreUnavailable."""
     found = []
-    with state.reader(bootstrap, isolation="read_uncommitted", reset="error") as consumer:
+    with state.reader(brokers, isolation="read_uncommitted", reset="error") as consumer:
         for message in state.to_the_end(consumer, {place: stable for place, (stable, _) in within.items()}, by=time.monotonic() + state.TIMEOUT_SECONDS):
             headers = cast("list[tuple[str, bytes]]", message.headers() or [])
             found.append(Hidden(str(message.topic()), dict(headers).get("mid", b""), message.value() or b""))

@@ -22,7 +22,7 @@ def work(lifecycle: Lifecycle) -> None:
         return
     sink = Sink(
         api=ApiClient(settings.internal_url, settings.internal_token, lifecycle.instance, VERSION), group=topics.full_group(settings.environment, topics.SINK_GROUP), topic=name,
-        bootstrap=settings.kafka, session_timeout_ms=settings.session_timeout_ms, topic_uuids=uuids,
+        brokers=settings.brokers, session_timeout_ms=settings.session_timeout_ms, topic_uuids=uuids,
     )  # fmt: skip
     lifecycle.ready = lambda: sink.consumer.missing
     metrics.watch(partial(figures.readings, sink.consumer, settings.partitions))

@@ -25,12 +25,12 @@ HEADERS_MAX = 65_536  # As a request takes them of a record that cannot be read.
 
 
 class Sink:
-    def __init__(self, *, api: ApiClient, group: str, topic: str, bootstrap: str, session_timeout_ms: int, topic_uuids: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, *, api: ApiClient, group: str, topic: str, brokers: Mapping[str, str], session_timeout_ms: int, topic_uuids: Callable[[], Mapping[str, str]]) -> None:
         self.api, self.group, self.topic, self.topic_uuids = api, group, topic, topic_uuids
         self.retry_at = self.beaten = self.polled_at = 0.0
         self.delay = 0.1
         self.log = logs.logger("sink")
-        self.consumer = Consumer(component="sink", bootstrap=bootstrap, group=group, topics=[topic], session_timeout_ms=session_timeout_ms, wants=history.RECORDED, claim=self._claim)
+        self.consumer = Consumer(component="sink", brokers=brokers, group=group, topics=[topic], session_timeout_ms=session_timeout_ms, wants=history.RECORDED, claim=self._claim)
 
     def turn(self) -> None:
         """One poll and one POST. Transient faults are waited out while polling goes on."""

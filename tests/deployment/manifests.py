@@ -36,13 +36,14 @@ def selects(selector: Object, given: dict[str, str]) -> bool:
     return wanted and all(each["operator"] == "In" and given.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", []))
 
 
-def secret_files(pod: Object) -> Iterator[tuple[str, str, str]]:
-    """(Secret, key, path) of every file that is mounted."""
+def secret_files(pod: Object, *, optional: bool = False) -> Iterator[tuple[str, str, str]]:
+    """(Secret, key, path) of every file that is mounted; or of those that may be missing."""
     mounts = {mount["name"]: mount["mountPath"] for each in containers(pod) for mount in each["volumeMounts"]}
     for volume in pod["spec"].get("volumes", []):
         for source in volume.get("projected", {}).get("sources", []):
-            for item in source.get("secret", {}).get("items", []):
-                yield source["secret"]["name"], item["key"], f"{mounts[volume['name']]}/{item['path']}"
+            secret = source.get("secret", {})
+            for item in secret.get("items", []) if secret.get("optional", False) == optional else []:
+                yield secret["name"], item["key"], f"{mounts[volume['name']]}/{item['path']}"
 
 
 def unhashed(given: str) -> str:

@@ -458,7 +458,7 @@ def addresses(objects: list[Object]) -> Iterator[str]:
 
 
 # ---- what it is told ----------------------------------------------------------------------------------------------------------------------------------
-SECRETS = {key: f"AIRAVATA_{key.upper().replace('-', '_')}" for key in ("mysql-url", "token-key", "master-key", "internal-token")}
+SECRETS = {key: f"AIRAVATA_{key.upper().replace('-', '_')}" for key in ("mysql-url", "token-key", "master-key", "internal-token", "kafka-client")}
 
 
 def _settings(objects: list[Object], who: str) -> Settings:
@@ -512,13 +512,13 @@ def _named(objects: list[Object], stem: str) -> str:
     lambda them: of(them, "ConfigMap")[_named(them, "shared")]["data"].update(AIRAVATA_MYSQL_URL="mysql://a:b@c:1/d"),
     lambda them: _projected(them, "scheduler").update(defaultMode=0o444),
     lambda them: _projected(them, "scheduler")["sources"].append({"secret": {"name": "airavata-master-key", "items": [{"key": "key", "path": "master-key"}]}}),
-    lambda them: _projected(them, "executor-job")["sources"].pop(),
+    lambda them: _projected(them, "executor-job")["sources"].pop(0),
     lambda them: _pod(them)["volumes"].append({"name": "more", "secret": {"secretName": "airavata-token-key"}}),
 )
 def secrets(objects: list[Object]) -> Iterator[str]:
     for who, pod in pods(objects).items():
         given = {path.rpartition("/")[2] for _, _, path in secret_files(pod)}
-        if given != EVERYBODY[who].secrets:
+        if given != EVERYBODY[who].mounted:
             yield f"{who} has {sorted(given)}"
         modes = [each["projected"].get("defaultMode") for each in pod["spec"]["volumes"] if "projected" in each]
         if modes != [0o400] or any("secret" in each for each in pod["spec"]["volumes"]):
@@ -537,14 +537,28 @@ def _projected(objects: list[Object], who: str) -> Any:
 
 
 @policy(
-    "Each component has a MySQL account of its own",
+    "Each component has accounts of its own at MySQL and at Kafka",
     lambda them: _projected(them, "scheduler")["sources"][0]["secret"].update(name="airavata-mysql-relay"),
+    lambda them: _projected(them, "scheduler")["sources"][1]["secret"].update(name="airavata-kafka-relay"),
 )
 def accounts(objects: list[Object]) -> Iterator[str]:
+    own = {"mysql-url": "airavata-mysql-{}", "kafka-client": "airavata-kafka-{}"}
     for who, pod in pods(objects).items():
-        yield from (
-            f"{who} uses {secret}" for secret, _, path in secret_files(pod) if path.endswith("/mysql-url") and unhashed(secret) != f"airavata-mysql-{who}"
-        )
+        for secret, _, path in secret_files(pod):
+            kind = path.rpartition("/")[2]
+            if kind in own and unhashed(secret) != own[kind].format(who):
+                yield f"{who} uses {secret}"
+
+
+@policy(
+    "Every pod finds the authorities of MySQL and Kafka, where a site has given them",
+    lambda them: _projected(them, "scheduler")["sources"].pop(),
+    lambda them: _projected(them, "scheduler")["sources"][-1]["secret"].pop("optional"),
+)
+def authorities(objects: list[Object]) -> Iterator[str]:
+    for who, pod in pods(objects).items():
+        if list(secret_files(pod, optional=True)) != [("airavata-ca", "ca.pem", "/run/secrets/airavata/ca.pem")]:
+            yield f"{who} may not be given them, or must be"
 
 
 @policy(

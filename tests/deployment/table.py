@@ -15,6 +15,11 @@ class Row:
     ports: frozenset[str] = frozenset({"admin"})
     scaled: bool = False  # By KEDA.
 
+    @property
+    def mounted(self) -> frozenset[str]:
+        """Its secrets in a cluster. Elsewhere Kafka is a private one, spoken to in the clear."""
+        return self.secrets | ({"kafka-client"} if "kafka" in self.to else set())
+
 
 def _row(replicas: int, grace: int, to: str, secrets: str, ports: str = "", *, scaled: bool = False) -> Row:
     return Row(replicas, grace, frozenset(to.split()), frozenset(secrets.split()), frozenset({"admin", *ports.split()}), scaled)

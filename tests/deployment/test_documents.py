@@ -29,7 +29,7 @@ def production() -> list[kustomize.Object]:
 def test_the_table_is_the_one_the_manifests_are_held_to() -> None:
     rows = [tuple(each.strip() for each in line.strip("|").split("|")) for line in PAGE.splitlines() if line.startswith("| ") and line.count("|") == 6]
     told = {row[0]: (int(row[1]), int(row[2]), set(row[3].split()), set(row[4].split())) for row in rows if row[1].isdigit()}
-    assert told == {name: (row.replicas, row.grace_seconds, set(row.to), set(row.secrets)) for name, row in DEPLOYMENTS.items()}
+    assert told == {name: (row.replicas, row.grace_seconds, set(row.to), set(row.mounted)) for name, row in DEPLOYMENTS.items()}
 
 
 def test_every_key_that_production_mounts_is_made_by_a_command_of_the_page(production: list[kustomize.Object]) -> None:
@@ -37,7 +37,7 @@ def test_every_key_that_production_mounts_is_made_by_a_command_of_the_page(produ
     for words in (shlex.split(each) for each in COMMANDS if " create secret generic " in each):
         option = words[-1].removeprefix("--from-file=")
         made.add((words[words.index("generic") + 1], option.split("=")[0]))
-    assert made == {(secret, key) for pod in pods(production).values() for secret, key, _ in secret_files(pod)}
+    assert made == {(secret, key) for pod in pods(production).values() for optional in (False, True) for secret, key, _ in secret_files(pod, optional=optional)}
     assert of(production, "Secret") == {}, "production's never stand in a file"
 
 

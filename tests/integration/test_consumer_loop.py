@@ -65,7 +65,7 @@ def made(delivery: Delivery) -> Iterator[list[ConsumerLoop]]:
 
 def a_loop(delivery: Delivery, made: list[ConsumerLoop], handler: Applied, *, owner: str = "me", uuids: dict[str, str] | None = None) -> ConsumerLoop:
     loop = ConsumerLoop(
-        component="scheduler", group=delivery.group, topics=[delivery.topics.scheduler], bootstrap=delivery.kafka, session_timeout_ms=1000, wants=WANTS, unit_of_work=delivery.unit,
+        component="scheduler", group=delivery.group, topics=[delivery.topics.scheduler], brokers=delivery.brokers, session_timeout_ms=1000, wants=WANTS, unit_of_work=delivery.unit,
         handler=handler, owner=owner, topic_uuids=lambda: uuids or delivery.uuids,
     )  # fmt: skip
     made.append(loop)
@@ -74,7 +74,7 @@ def a_loop(delivery: Delivery, made: list[ConsumerLoop], handler: Applied, *, ow
 
 
 def publish(delivery: Delivery, messages: Sequence[Envelope], *, raw: bytes | None = None, version: int = codec.SCHEMA_VERSION) -> None:
-    producer = TransactionalProducer(delivery.kafka, f"{delivery.environment}.test")
+    producer = TransactionalProducer(delivery.brokers, f"{delivery.environment}.test")
     producer.begin()
     for each in messages:
         record = codec.encode(each, version=version)
@@ -261,7 +261,7 @@ def test_a_strangers_record_is_a_dead_letter_whatever_its_key_and_headers_are(de
     monkeypatch.setattr(journal, "write", journal._Journal(tmp_path, "scheduler/1"))
     handler = Applied()
     loop = a_loop(delivery, made, handler)
-    producer = TransactionalProducer(delivery.kafka, f"{delivery.environment}.test")
+    producer = TransactionalProducer(delivery.brokers, f"{delivery.environment}.test")
     producer.begin()
     producer.produce(delivery.topics.scheduler, 0, key="schlüssel".encode(), headers=[("mid", None)], payload=b"x")  # type: ignore[list-item]
     producer.produce(delivery.topics.scheduler, 0, key=b"k", headers=[("large", b"x" * 70_000)], payload=b"y")
@@ -371,7 +371,7 @@ def test_two_instances_share_and_a_closed_one_is_taken_over(delivery: Delivery, 
     first, second = Applied(), Applied()
     one = a_loop(delivery, made, first, owner="one")
     two = ConsumerLoop(
-        component="scheduler", group=delivery.group, topics=[delivery.topics.scheduler], bootstrap=delivery.kafka, session_timeout_ms=1000, wants=WANTS, unit_of_work=delivery.unit,
+        component="scheduler", group=delivery.group, topics=[delivery.topics.scheduler], brokers=delivery.brokers, session_timeout_ms=1000, wants=WANTS, unit_of_work=delivery.unit,
         handler=second, owner="two", topic_uuids=lambda: delivery.uuids,
     )  # fmt: skip
     made.append(two)

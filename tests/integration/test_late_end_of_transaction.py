@@ -44,7 +44,7 @@ def relay(delivery: Delivery, tmp_path: Path) -> Iterator[Callable[[str], "subpr
 
 def test_a_commit_whose_end_may_have_been_sent_twice_is_told_from_one_sent_once(delivery: Delivery, proxy: Proxy) -> None:
     (link,) = proxy.kafka("relay", delivery.kafka)
-    producer = TransactionalProducer(link.address, f"{delivery.environment}.relay.0")
+    producer = TransactionalProducer({"bootstrap.servers": link.address}, f"{delivery.environment}.relay.0")
     told = []
     for broken in (False, True):
         order = Hold("EndTxn")

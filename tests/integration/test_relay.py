@@ -48,7 +48,7 @@ def relay(delivery: Delivery, tmp_path: Path) -> Iterator[Callable[..., "subproc
 
 def a_shard(delivery: Delivery, shard: int = 0, owner: str = "me", *, kind: type[ShardRelay] = ShardRelay) -> ShardRelay:
     return kind(
-        shard=shard, environment=delivery.environment, bootstrap=delivery.kafka, state_topic=delivery.topics.relay_state, topics=[delivery.topics.scheduler], placement=delivery.placement,
+        shard=shard, environment=delivery.environment, brokers=delivery.brokers, state_topic=delivery.topics.relay_state, topics=[delivery.topics.scheduler], placement=delivery.placement,
         unit_of_work=delivery.unit, owner=owner, nudged=threading.Event(),
     )  # fmt: skip
 
@@ -86,10 +86,10 @@ def test_R0_a_slow_transaction_keeps_the_lease_and_a_hanging_one_does_not(delive
 
 def test_R1_a_new_producer_fences_its_predecessor(delivery: Delivery) -> None:
     name = f"{delivery.environment}.relay.0"
-    old = TransactionalProducer(delivery.kafka, name)
+    old = TransactionalProducer(delivery.brokers, name)
     old.begin()
     old.produce(delivery.topics.scheduler, 0, key=b"k", headers=[("mid", b"x" * 16)], payload=b"{}")
-    new = TransactionalProducer(delivery.kafka, name)
+    new = TransactionalProducer(delivery.brokers, name)
     with pytest.raises((Fenced, OutcomeUnknown, StoreUnavailable)):  # Each of them drops the producer.
         old.commit()
     new.begin()
@@ -100,21 +100,21 @@ def test_R1_a_new_producer_fences_its_predecessor(delivery: Delivery) -> None:
 @pytest.mark.parametrize("settled", [0, 50])
 def test_R1_what_a_stranger_hides_is_named_and_not_ended_and_lost_memory_is_left_to_R3(delivery: Delivery, monkeypatch: pytest.MonkeyPatch, settled: int) -> None:
     monkeypatch.setattr(relaying, "MARKED_SECONDS", 0.5)
-    stranger = TransactionalProducer(delivery.kafka, f"{delivery.environment}.stranger")
+    stranger = TransactionalProducer(delivery.brokers, f"{delivery.environment}.stranger")
     stranger.begin()
     stranger.produce(delivery.topics.scheduler, 0, key=b"k", headers=[], payload=b"{}")
     assert stranger.client.flush(10) == 0
     with delivery.unit("settle") as tx:
         shards.settle(tx, 0, settled)
     told = pytest.raises(Misconfigured, match="find-hanging") if not settled else nullcontext()
-    with closing(TransactionalProducer(delivery.kafka, f"{delivery.environment}.relay.0")) as producer, told:
+    with closing(TransactionalProducer(delivery.brokers, f"{delivery.environment}.relay.0")) as producer, told:
         a_shard(delivery).end_unmarked(producer, threading.Event())
-    assert (state.last(delivery.kafka, delivery.topics.relay_state, 0) is None) == bool(settled)
+    assert (state.last(delivery.brokers, delivery.topics.relay_state, 0) is None) == bool(settled)
 
 
 def test_R2_the_last_committed_record_is_found_behind_aborted_ones(delivery: Delivery) -> None:
-    assert state.last(delivery.kafka, delivery.topics.relay_state, 0) is None
-    producer = TransactionalProducer(delivery.kafka, f"{delivery.environment}.relay.0")
+    assert state.last(delivery.brokers, delivery.topics.relay_state, 0) is None
+    producer = TransactionalProducer(delivery.brokers, f"{delivery.environment}.relay.0")
     for seq in range(1, 25):
         producer.begin()
         producer.produce(delivery.topics.relay_state, 0, key=b"0", headers=(), payload=state.encode(state.StateRecord(seq, [seq], [bytes(16)], "4/2")))
@@ -123,7 +123,7 @@ def test_R2_the_last_committed_record_is_found_behind_aborted_ones(delivery: Del
             producer.client.abort_transaction(10)
         else:
             producer.commit()
-    found = state.last(delivery.kafka, delivery.topics.relay_state, 0)
+    found = state.last(delivery.brokers, delivery.topics.relay_state, 0)
     assert found is not None
     assert found.seq == 3
 
@@ -230,7 +230,7 @@ def test_R7_overlaps_the_next_batches_which_leave_out_and_name_what_is_in_flight
             until(all_visible, 40, "rows to be published while earlier ones cannot be deleted")
         with delivery.unit("look") as tx:
             rows = outbox.waiting(tx, shard=0, turn=0, size=100)
-        record = state.last(delivery.kafka, delivery.topics.relay_state, 0)
+        record = state.last(delivery.brokers, delivery.topics.relay_state, 0)
         assert record is not None
         named = dict(zip(record.ids, record.mids, strict=True))
         assert {row.id: row.mid for row in rows}.items() <= named.items(), "published, not yet deleted, and not named: lost track of"  # A slow commit brings R3, and with it fewer rows.

@@ -19,7 +19,7 @@ PARTITIONS, UNFAIR = 24, 1.25
 @pytest.fixture
 def two_topics(kafka_bootstrap: str, topic_prefix: str) -> list[str]:
     names = [topic_prefix + each for each in ("facts", "timers")]
-    client = topics.admin(kafka_bootstrap)
+    client = topics.Admin({"bootstrap.servers": kafka_bootstrap})
     topics.make(client, [NewTopic(each, PARTITIONS, 1) for each in names], lambda _: None)
     until(lambda: len(topics.described(client, names)) == len(names), what="the topics")
     return names
@@ -33,7 +33,7 @@ def join(two_topics: list[str], topic_prefix: str, proxy: Proxy) -> Iterator[Cal
         return {place: Claim(1, 0) for place in places}
 
     def another(bootstrap: str) -> Consumer:
-        made.append(Consumer(component="c", bootstrap=bootstrap, group=f"{topic_prefix}group", topics=two_topics, session_timeout_ms=1000, wants=frozenset(), claim=claim))
+        made.append(Consumer(component="c", brokers={"bootstrap.servers": bootstrap}, group=f"{topic_prefix}group", topics=two_topics, session_timeout_ms=1000, wants=frozenset(), claim=claim))
         return made[-1]
 
     yield another

@@ -48,7 +48,7 @@ class Api:
 @pytest.fixture
 def sink() -> Sink:
     api: Any = Api()
-    made = Sink(api=api, group="g", topic=TOPIC, bootstrap="127.0.0.1:9", session_timeout_ms=1000, topic_uuids=dict)
+    made = Sink(api=api, group="g", topic=TOPIC, brokers={"bootstrap.servers": "127.0.0.1:9"}, session_timeout_ms=1000, topic_uuids=dict)
     made.consumer.close()
     made.consumer.held = {(TOPIC, part): Held(1, 0, 0) for part in (0, 1)}
     made.consumer.client = SimpleNamespace(seek=lambda at: sought.append((at.topic, at.partition, at.offset)))

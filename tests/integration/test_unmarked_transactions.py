@@ -66,7 +66,7 @@ def test_R1_what_a_broker_ended_and_never_marked_is_shown_once(database: str, ka
     delivery = Delivery(database, bootstrap, f"u{os.getpid()}.")
     told, untold = ([delivery.message(f"m{part}{n}", part) for n in range(10) for part in parts] for parts in ((0, 2), (1, 3)))
     later = [delivery.message(f"later{n}", n % 4) for n in range(20)]
-    idle = TransactionalProducer(bootstrap, "idle")
+    idle = TransactionalProducer(delivery.brokers, "idle")
     try:
         first = relay(delivery, unmarked_shard=0)
         delivery.put(*told)  # Shard 0 believes that it is committed, and deletes.

@@ -39,6 +39,7 @@ class Delivery:
     def __post_init__(self) -> None:
         self.engine = engine.connect(self.url, size=4, idle_seconds=60)
         self.unit = unit_of_work(self.engine)
+        self.brokers = {"bootstrap.servers": self.kafka}
         self.topics, self.placement = Topics(self.prefix), Placement(PARTITIONS, PARTITIONS, SHARDS)
         self.environment = self.prefix.rstrip(".")
         self.group = kafka_topics.full_group(self.environment, kafka_topics.SCHEDULER_GROUP)
@@ -46,7 +47,7 @@ class Delivery:
 
     def prepare(self) -> None:
         wanted = kafka_topics.desired(self.topics, environment=self.environment, partitions=PARTITIONS, shards=SHARDS, task_types=["NOOP"])
-        client = kafka_topics.admin(self.kafka)
+        client = kafka_topics.Admin(self.brokers)
         assert kafka_topics.apply(client, wanted, self.unit, replication=self.replication).none
         self.uuids = {name: uuid for name, (uuid, _) in kafka_topics.described(client, [each.name for each in wanted]).items()}
         with self.unit("test.shards") as tx:

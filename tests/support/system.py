@@ -131,9 +131,9 @@ class System(dev.System):
         os.kill(victim.child.pid, signal.SIGKILL)
         assert victim.child.wait(60.0) == -signal.SIGKILL, victim.child.returncode
 
-    def asked_to_stop(self, component: str, seconds: float) -> None:
+    def asked_to_stop(self, component: str, seconds: float, copy: int = 0) -> None:
         """SIGTERM, twice; it must end with 0 in that time. Who does not is aborted, so that its log says where its threads were."""
-        daemon = self.daemons[f"{component}-0"]
+        daemon = self.daemons[f"{component}-{copy}"]
         assert daemon.child is not None
         daemon.child.terminate()
         daemon.child.terminate()

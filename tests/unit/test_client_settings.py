@@ -8,7 +8,7 @@ import pytest
 from app.kafka import consumer, producer
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
-TOLD = {"Producer": producer.configuration("b", "t"), "Consumer": consumer.configuration("b", "g", 1000)}
+TOLD = {"Producer": producer.configuration({"bootstrap.servers": "b"}, "t"), "Consumer": consumer.configuration({"bootstrap.servers": "b"}, "g", 1000)}
 
 
 @pytest.mark.parametrize("client", TOLD)

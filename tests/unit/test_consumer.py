@@ -44,7 +44,7 @@ def consumer(claims: dict[Partition, Claim], monkeypatch: pytest.MonkeyPatch) ->
             raise StoreUnavailable("away")
         return claims
 
-    made = Consumer(component="c", bootstrap="127.0.0.1:9", group="g", topics=["t"], session_timeout_ms=1000, wants=frozenset(), claim=claim)
+    made = Consumer(component="c", brokers={"bootstrap.servers": "127.0.0.1:9"}, group="g", topics=["t"], session_timeout_ms=1000, wants=frozenset(), claim=claim)
     made.client.close()
     client: Any = Client()
     made.client = client

@@ -24,7 +24,7 @@ def away(_name: str) -> Any:
 
 def a_shard() -> ShardRelay:
     return ShardRelay(
-        shard=0, environment="e", bootstrap="b", state_topic="s", topics=["t"], placement=Placement(4, 4, 2), unit_of_work=away, owner="me", nudged=threading.Event(),
+        shard=0, environment="e", brokers={}, state_topic="s", topics=["t"], placement=Placement(4, 4, 2), unit_of_work=away, owner="me", nudged=threading.Event(),
     )  # fmt: skip
 
 

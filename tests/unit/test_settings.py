@@ -118,3 +118,18 @@ def test_a_password_in_an_address_is_not_shown_either(name: str, text: str) -> N
 )
 def test_addresses_as_they_are_used_are_taken(name: str, text: str) -> None:
     assert getattr(read({"AIRAVATA_MYSQL_URL": URL, f"AIRAVATA_{name}": text}), name.lower()) == text.replace(" ", "")
+
+
+def test_how_brokers_are_spoken_to_comes_from_a_file_as_kafkas_own_programs_have_it(tmp_path: Path) -> None:
+    text = "# the relay's\nsecurity.protocol = SASL_SSL\n\nsasl.username=relay\nsasl.password=a=b#c\n"
+    told = read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_KAFKA": "k:1", "AIRAVATA_KAFKA_CLIENT_FILE": a_secret(tmp_path, text, 0o400)})
+    assert told.brokers == {"bootstrap.servers": "k:1", "security.protocol": "SASL_SSL", "sasl.username": "relay", "sasl.password": "a=b#c"}
+    assert "a=b#c" not in str(told.redacted())
+    assert read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_KAFKA": "k:1"}).brokers == {"bootstrap.servers": "k:1"}
+
+
+@pytest.mark.parametrize("line", ["acks=0", "isolation.level=read_uncommitted", "bootstrap.servers=elsewhere:9092", "enable.ssl.certificate.verification=false", "security.protocol", "sasl.password="])
+def test_what_the_protocol_says_of_clients_no_file_may_say_otherwise(tmp_path: Path, line: str) -> None:
+    with pytest.raises(Misconfigured) as fault:
+        read({"AIRAVATA_MYSQL_URL": URL, "AIRAVATA_KAFKA_CLIENT_FILE": a_secret(tmp_path, f"security.protocol=SSL\n{line}\n", 0o400)})
+    assert str(fault.value) == "AIRAVATA_KAFKA_CLIENT_FILE: expected Lines name=value of security.protocol, ssl.* and sasl.*, named as librdkafka names them, got ***"
