@@ -52,13 +52,14 @@ class Lifecycle:
         self._turned = time.monotonic()
 
     def each_turn(self, unit_of_work: UnitOfWork) -> None:
-        """Turned; and a heartbeat, if the last one is a second old. A store that is away is not the heartbeat's problem."""
+        """Turned; and a heartbeat, if the last one is a second old. A store that is away is not the heartbeat's problem; a schema that has left us behind is (Misconfigured)."""
         self.turned()
         if time.monotonic() - self._beaten < HEARTBEAT_SECONDS:
             return
         self._beaten = time.monotonic()
         try:
             with unit_of_work("lease.heartbeat") as tx:
+                migrations.refuse_ahead(migrations.judge(migrations.stored(tx)))
                 instances.beat(tx, self.instance, component=self.component, version=VERSION, facts=self.facts())
         except Transient as fault:
             self.log.warning("heartbeat not stored", fault=fault)
@@ -97,9 +98,7 @@ class Lifecycle:
 
         def look() -> str | None:
             engine.check_settings(database)
-            found = migrations.check(database)
-            if found is migrations.Schema.AHEAD:
-                raise Misconfigured("the database's schema is newer than this release can read: deploy the newer release")
+            found = migrations.refuse_ahead(migrations.check(database))
             return "the schema is behind: run `airavata admin migrate`" if found is migrations.Schema.BEHIND else None
 
         self.wait("MySQL", look)

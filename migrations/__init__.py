@@ -2,7 +2,8 @@
 
 A revision id is `<number>_r<major>_<minor>`: its place in the one line of history, and the lowest release that may run on the schema it leaves. So a
 database says by itself whether an older release (N−1 after an expand step) may go on. Revisions hold frozen SQL and never look at the code,
-whose change would otherwise rewrite history; a test compares the states that both know. Who migrates: `airavata admin migrate`, never a component. Until the first release
+whose change would otherwise rewrite history; a test compares the states that both know. A revision that raises the lowest release is a *contract* step: it is
+refused while an instance of an earlier one has a heartbeat (env.py). Who migrates: `airavata admin migrate`, never a component. Until the first release
 a table's own revision is edited; from then on revisions are only added. There are no down-migrations in production.
 """
 
@@ -20,8 +21,16 @@ from app.mysql.unit_of_work import Transaction, unit_of_work
 if TYPE_CHECKING:
     from alembic.config import Config
 
-RELEASE = (int(VERSION.split(".")[0]), int(VERSION.split(".")[1]))
 _NAME = re.compile(r"(\d{4})_r(\d+)_(\d+)")
+
+
+def release(version: str) -> tuple[int, int]:
+    """0.1.0 → (0, 1)."""
+    major, minor, *_ = version.split(".")
+    return int(major), int(minor)
+
+
+RELEASE = release(VERSION)
 
 
 class Schema(StrEnum):
@@ -47,10 +56,23 @@ def judge(revision: str | None) -> Schema:
     """Whether this release can run on a schema at `revision` (None: empty)."""
     if revision is None:
         return Schema.BEHIND
-    found, ours = _NAME.fullmatch(revision), _NAME.fullmatch(head())
-    if found is None or ours is None or (int(found[2]), int(found[3])) > RELEASE:
+    if _NAME.fullmatch(revision) is None or lowest(revision) > RELEASE:
         return Schema.AHEAD
-    return Schema.BEHIND if found[1] < ours[1] else Schema.CURRENT
+    return Schema.BEHIND if revision[:4] < head()[:4] else Schema.CURRENT
+
+
+def lowest(revision: str) -> tuple[int, int]:
+    """The lowest release that may run on the schema it leaves."""
+    found = _NAME.fullmatch(revision)
+    assert found is not None, f"{revision} is no revision of ours"
+    return int(found[2]), int(found[3])
+
+
+def refuse_ahead(found: Schema) -> Schema:
+    """What is asked at the start, and with each heartbeat: one who slept through a contract step must not go on. Raises Misconfigured."""
+    if found is Schema.AHEAD:
+        raise Misconfigured("the database's schema is newer than this release can read: deploy the newer release")
+    return found
 
 
 def stored(tx: Transaction) -> str | None:

@@ -7,12 +7,14 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, pool
 from sqlalchemy.engine import make_url
 
+import migrations
 from app import failpoint
-from app.errors import Contention
+from app.errors import Contention, Misconfigured
 from app.mysql import faults
 
 OTHER_MIGRATOR_SECONDS = 60
 METADATA_LOCK_SECONDS = 10  # Behind a waiting DDL every statement on that table waits.
+ALIVE_SECONDS = 30  # Without a heartbeat: three leases of an executor's work.
 STATEMENT_SECONDS_MAX = 3600  # An index on a large table; the connection must outlive it.
 
 
@@ -36,10 +38,21 @@ def take_lock(connection: Connection) -> None:
     connection.commit()
 
 
+def refuse_while_who_is_shut_out_lives(connection: Connection) -> None:
+    """A contract step takes away what an earlier release uses: not while an instance of one has a heartbeat. One that starts meanwhile ends with its next."""
+    found, lowest = migrations.stored(connection), migrations.lowest(migrations.head())
+    if found is not None and migrations.lowest(found) < lowest:
+        alive = connection.exec_driver_sql(f"SELECT id, version FROM instances WHERE heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL {ALIVE_SECONDS} SECOND ORDER BY id").all()
+        if older := [f"{each.id} ({each.version})" for each in alive if migrations.release(each.version) < lowest]:
+            raise Misconfigured(f"this release's schema shuts out releases before {'.'.join(map(str, lowest))}, and {len(older)} of them run: {', '.join(older[:5])}. Roll them forward first")
+
+
 def run() -> None:
     try:
         with connect(context.config.attributes["url"]) as connection:
             take_lock(connection)
+            with connection.begin():
+                refuse_while_who_is_shut_out_lives(connection)
             context.configure(connection=connection, transaction_per_migration=True, on_version_apply=lambda **_: failpoint.hit("migration.step.after"))
             context.run_migrations()
     except Exception as fault:

@@ -1,7 +1,7 @@
 """What a revision may do to a schema that two releases run on: expand it, by one statement that may be repeated. Judged from the text, without a database.
 
-A new table, a column that the release before need not fill, an index that refuses nothing. What is forbidden here is a *contract* step: it takes away what the release before
-uses, and none exists. The first one brings what it needs (a later release, a refusal while an instance of the one before has a heartbeat) and its own rule into this file.
+A new table, a column that the release before need not fill, an index that refuses nothing. A *contract* step takes away what an earlier release used, says so by the lowest release
+in its id, and comes a release later: whoever ships it still runs beside the release before (that it waits for those shut out: tests/integration/test_migrations.py).
 """
 
 import ast
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import migrations
 from app.workflow import attempt, experiment, job, process, task
 
 STATES = {"experiments": experiment, "processes": process, "tasks": task, "attempts": attempt, "jobs": job}
@@ -21,8 +22,8 @@ NEW_COLUMN = re.compile(r"ALTER TABLE \w+ ADD COLUMN \w+ (.+)")
 REFUSES = frozenset({"UNIQUE", "PRIMARY", "KEY", "CHECK", "REFERENCES"})  # A row of the release before might be.
 
 
-def faults(source: str, before: str | None = None) -> list[str]:
-    """What is wrong with a revision's text; `before`: the text of the one it stands on."""
+def faults(source: str, before: str | None = None, release: tuple[int, int] = migrations.RELEASE) -> list[str]:
+    """What is wrong with a revision's text; `before`: the text of the one it stands on; `release`: who ships it."""
     functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name != "downgrade"]
     spoken = [(node, call) for node in functions for call in ast.walk(node) if isinstance(call, ast.Call) and _changes(call)]
     if [(node.name, ast.unparse(call.func)) for node, call in spoken] != [("upgrade", "op.execute")]:
@@ -31,9 +32,12 @@ def faults(source: str, before: str | None = None) -> list[str]:
     if (text := _text(call)) is None:
         return ["op.execute must be given its text: a revision is frozen"]
     statement = " ".join(text.split())
-    found = [] if _expands(statement) else [f"not an expand step: {statement[:120]}"]
-    if " IF NOT EXISTS " not in statement and not any(_asks_first(node, call) for node in upgrade.body):
-        found.append("a run may die between the statement and its note: `if not …:` before it")
+    contract = _lowest(source) > _lowest(before or source)
+    found = [] if contract != _expands(statement) else [f"not {'a contract' if contract else 'an expand'} step: {statement[:120]}"]
+    if " IF NOT EXISTS " not in statement and " IF EXISTS " not in statement and not any(isinstance(node, ast.If) and call in ast.walk(node) for node in upgrade.body):
+        found.append("a run may die between the statement and its note: `if …:` before it")
+    if contract and _lowest(source) >= release:
+        found.append("shuts out the release before the one that ships it: a contract step comes a release later")
     return found + _id_faults(source, before)
 
 
@@ -48,10 +52,6 @@ def _changes(call: ast.Call) -> bool:
 def _text(call: ast.Call) -> str | None:
     given = call.args[0] if call.args else None
     return given.value if isinstance(given, ast.Constant) and isinstance(given.value, str) else None
-
-
-def _asks_first(node: ast.stmt, call: ast.Call) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.UnaryOp) and isinstance(node.test.op, ast.Not) and call in ast.walk(node)
 
 
 def _expands(statement: str) -> bool:
@@ -69,12 +69,16 @@ def _expands(statement: str) -> bool:
 
 
 def _id_faults(source: str, before: str | None) -> list[str]:
-    """The lowest release that may run on the schema: an expand step leaves it."""
     (ours, below), (theirs, _) = _ids(source), _ids(before) if before else (None, None)
     found = [] if below == theirs else [f"{ours} stands on {below}, not on {theirs}: revisions are a line"]
-    if theirs and ours and ours.partition("_")[2] != theirs.partition("_")[2]:
-        found.append(f"{ours} shuts out releases that {theirs} lets in: an expand step does not")
+    if before and _lowest(source) < _lowest(before):
+        found.append(f"{ours} lets in releases that {theirs} shuts out")
     return found
+
+
+def _lowest(source: str) -> tuple[int, int]:
+    """The lowest release that may run on the schema it leaves."""
+    return migrations.lowest(_ids(source)[0] or "")
 
 
 def _ids(source: str) -> tuple[str | None, str | None]:
@@ -158,9 +162,17 @@ def test_what_the_release_before_would_trip_over_is_refused(statement: str) -> N
         (a_revision("").replace("op.execute('')", "op.drop_column('tasks', 'note')"), "one op.execute"),
         (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER").replace("op.execute", "op.get_bind().exec_driver_sql"), "one op.execute"),
         (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER") + "def _there():\n    op.get_bind().exec_driver_sql('DROP TABLE jobs')\n", "one op.execute"),
-        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER", revision="0002_r0_2"), "shuts out"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER", revision="0002_r0_2"), "not a contract step"),
+        (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER", revision="0002_r0_0"), "lets in"),
+        (a_revision("ALTER TABLE tasks DROP COLUMN a"), "not an expand step"),
+        (a_revision("ALTER TABLE tasks DROP COLUMN a", revision="0002_r0_2"), "comes a release later"),
+        (a_revision("ALTER TABLE tasks DROP COLUMN a", revision="0002_r0_2", guarded=False), "a run may die"),
         (a_revision("ALTER TABLE tasks ADD COLUMN a INTEGER").replace("'0001_r0_1'", "'0000_r0_1'"), "revisions are a line"),
     ],
 )
 def test_a_revision_that_cannot_be_repeated_or_shuts_a_release_out_is_refused(source: str, told: str) -> None:
-    assert [each for each in faults(source, BEFORE) if told in each]
+    assert [each for each in faults(source, BEFORE, (0, 2)) if told in each]
+
+
+def test_what_no_release_uses_that_may_still_run_is_taken_away_by_a_step_that_says_so() -> None:
+    assert faults(a_revision("ALTER TABLE tasks DROP COLUMN a", revision="0002_r0_2"), BEFORE, (0, 3)) == []

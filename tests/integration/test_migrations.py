@@ -1,6 +1,7 @@
 """The schema's history from empty to head and back, on each database."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from sqlalchemy import Connection, Engine
 
 import migrations
 from app.errors import Misconfigured
-from app.mysql import engine
+from app.lifecycle import Lifecycle
+from app.mysql import engine, instances
+from app.mysql.unit_of_work import unit_of_work
+from app.settings import read
 from migrations import Schema
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +133,53 @@ def test_a_second_run_waits_for_a_frozen_first_and_takes_over_when_it_is_gone(em
     first.returncode = -signal.SIGKILL
     assert second.wait(60) == 0
     assert migrations.check(connected) is Schema.CURRENT
+
+
+def test_a_contract_step_waits_until_no_release_that_it_shuts_out_has_a_heartbeat(empty_database: str, connected: Engine, tmp_path: Path) -> None:
+    """Revisions as a later release would have them: the last one takes away what release 0.0 used."""
+    shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (tmp_path / "migrations" / "versions").glob("*.py"):
+        path.write_text(path.read_text().replace('_r0_1"', '_r0_0"'))
+
+    def upgrade() -> str:
+        argv = [sys.executable, "-c", UPGRADE, empty_database, ""]
+        done = subprocess.run(argv, cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode != 0) == ("Misconfigured" in done.stderr), done.stderr
+        return done.stderr
+
+    assert upgrade() == ""
+    before = migrations.head().replace("_r0_1", "_r0_0")
+    contract = 'from alembic import op\nrevision = "0900_r0_1"\ndown_revision = "{}"\ndef upgrade():\n    op.execute("DROP TABLE IF EXISTS skeletons")\n'
+    (tmp_path / "migrations" / "versions" / "0900_contract.py").write_text(contract.format(before))
+    unit = unit_of_work(connected)
+    for version in ("0.0.9", "0.1.0"):
+        with unit("test.beat") as tx:
+            instances.beat(tx, f"scheduler-{version}", component="scheduler", version=version, facts={})
+    told = upgrade()
+    assert "shuts out releases before 0.1, and 1 of them run: scheduler-0.0.9 (0.0.9)" in told
+    assert migrations.current(empty_database) == before
+    with unit("test.silent") as tx:
+        tx.exec_driver_sql("UPDATE instances SET heartbeat_at = heartbeat_at - INTERVAL 31 SECOND WHERE version = '0.0.9'")
+    assert upgrade() == ""
+    assert migrations.current(empty_database) == "0900_r0_1"
+    with connected.connect() as connection:
+        assert "skeletons" not in described(connection)
+    assert migrations.check(connected) is Schema.CURRENT
+
+
+def test_who_slept_through_a_contract_step_ends_with_its_next_heartbeat(database: str) -> None:
+    connected = engine.connect(database, size=1)
+    unit, lifecycle = unit_of_work(connected), Lifecycle("scheduler", read({"AIRAVATA_MYSQL_URL": database}))
+    lifecycle.each_turn(unit)
+    with unit("test.contract") as tx:
+        tx.exec_driver_sql("UPDATE alembic_version SET version_num = '0900_r0_2'")
+        tx.exec_driver_sql("UPDATE instances SET heartbeat_at = heartbeat_at - INTERVAL 1 HOUR")
+    lifecycle._beaten = 0.0
+    with pytest.raises(Misconfigured, match="deploy the newer release"):
+        lifecycle.each_turn(unit)
+    with unit("test.look") as tx:
+        assert instances.told(tx, "scheduler", within_seconds=600) == []
+    connected.dispose()
 
 
 def until_waiting_for_the_lock(connected: Engine) -> None:
