@@ -51,6 +51,9 @@ images: bootstrap ## every image, with an engine that is found, or Debian's star
 jaeger: bootstrap ## a Jaeger from its Go module, into .dev/lib, for the tests of its searches; five to eleven minutes, once
 	@$(PYTHON) -m tests.observability.jaeger
 
+kubernetes: bootstrap ## a Kubernetes API server and its etcd from their Go modules, into .dev/lib, for the dry runs of the manifests; a quarter of an hour, once
+	@$(PYTHON) -m tests.deployment.apiserver
+
 test-images: bootstrap ## every image, built and started confined; the whole system by compose.yaml; needs root or an engine
 	@$(PYTHON) tests/run.py images
 
@@ -58,4 +61,4 @@ clean: ## stop everything and remove .dev (keeps .venv)
 	@[ ! -x $(PYTHON) ] || $(PYTHON) -m app.dev.stack down || true
 	@rm -rf .dev
 
-.PHONY: help bootstrap demo test chaos chaos-hour chaos-night lint format bench lock dist manifests images jaeger test-images clean
+.PHONY: help bootstrap demo test chaos chaos-hour chaos-night lint format bench lock dist manifests images jaeger kubernetes test-images clean
