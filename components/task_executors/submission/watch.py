@@ -30,7 +30,6 @@ class Seen(Struct, frozen=True):
     token: str
     alive: str = ""
     receipt: str = ""
-    refused: bool = False  # There is a receipt, but no wrapper of ours wrote it so.
     job_id: str | None = None
     guard: str = ""
     rebooted: bool = False
@@ -40,6 +39,7 @@ class Seen(Struct, frozen=True):
     killed: bool = False
     cancelled: bool = False
     duplicate: bool = False
+    refused: bool = False  # There is a receipt, but no wrapper of ours wrote it so.
     stdout_tail: bytes = b""
     stderr_tail: bytes = b""
 
