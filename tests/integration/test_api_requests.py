@@ -205,6 +205,7 @@ def test_bodies_of_whomever_have_a_bound_in_common_and_make_room_when_they_are_a
     with serving(shared_database) as rest, rest.client(rest.gateway()) as client, closing(Raw(rest.public, "nobody's")) as stranger, closing(Raw(rest.public, "nobody's")) as other:
         body = b'{"name":"a"}' + b" " * 600_000
         stranger.socket.sendall(b"POST /v1/projects HTTP/1.1\r\nConnection: close\r\n" + stranger.head + b"Content-Length: %d\r\n\r\n" % (len(body) + 1) + body)
+        until(lambda: rest.faces[0].gate.bodies == len(body))
         answer = other.ask(b"POST /v1/projects HTTP/1.1\r\n" + other.head + b"Content-Length: %d\r\n\r\n" % (len(body) + 1), body)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b'"code": "overloaded"' in answer
@@ -212,6 +213,7 @@ def test_bodies_of_whomever_have_a_bound_in_common_and_make_room_when_they_are_a
         assert b"connection: close\r\n" in answer.lower()
         assert client.get("/v1/me").status_code == 200, "what has no body is not turned away"
         assert stranger.ask(b" ").startswith(b"HTTP/1.1 401 ")
+        until(lambda: rest.faces[0].gate.bodies == 0)
         for each in (b"b", b"c", b"d"):
             assert client.post("/v1/projects", content=body.replace(b'"a"', b'"%s"' % each), headers={"Content-Type": "application/json"}).status_code == 201
     assert metrics.value("airavata_overloads_total", bound="bodies") == before + 1

@@ -59,6 +59,7 @@ class Rest:
     def __init__(self, database: Engine, unit: UnitOfWork, services: Services, found: Mapping[str, Any]) -> None:
         self.engine, self.unit, self.services = database, unit, services
         self.waiter: Waiter = found["waiter"]
+        self.faces: list[Face] = found["faces"]
         self.loop: asyncio.AbstractEventLoop = found["loop"]
         self.public, self.internal = (f"http://127.0.0.1:{port}" for port in found["ports"])
 
@@ -109,7 +110,8 @@ def serving(url: str, *, live_experiments_max: int = 0, threads: int = 16) -> It
 
     async def work() -> None:
         found["waiter"] = services.waiter = Waiter(unit, resources.WAITS)
-        servers = [_server(Face(services, operations, threads=threads), ("127.0.0.1", 0)) for operations in (resources.PUBLIC, resources.INTERNAL)]
+        found["faces"] = [Face(services, operations, threads=threads) for operations in (resources.PUBLIC, resources.INTERNAL)]
+        servers = [_server(each, ("127.0.0.1", 0)) for each in found["faces"]]
         tasks = [asyncio.create_task(each.serve()) for each in servers]
         found["stop"] = asyncio.Event()
         while not all(each.started for each in servers):  # noqa: ASYNC110  uvicorn tells by a flag.
