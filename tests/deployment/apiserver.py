@@ -85,7 +85,8 @@ class Cluster:
         try:
             _, warnings = self._ask(method, self._path(item) + rest, item, kind)
         except urllib.error.HTTPError as fault:
-            return Verdict(json.loads(fault.read()).get("message", str(fault)))
+            said = fault.read().decode()
+            return Verdict(json.loads(said)["message"] if said.startswith("{") else said)  # A group that it does not know is no page of its.
         except KeyError as fault:
             return Verdict(f"no kind {fault} in {item['apiVersion']}")
         return Verdict(warnings=warnings)

@@ -62,7 +62,7 @@ BROKEN: dict[str, tuple[Callable[[list[Object]], Any], str]] = {
     "a limit below the request": (lambda them: _main(them)["resources"].update(limits={"memory": "1Mi"}), "must be less than or equal to memory limit"),
     "a volume that is not there": (lambda them: _main(them)["volumeMounts"].append({"name": "none", "mountPath": "/none"}), "Not found"),
     "neither surge nor leave": (lambda them: _scheduler(them)["strategy"].update(rollingUpdate={"maxSurge": 0, "maxUnavailable": 0}), "may not be 0"),
-    "a budget of both kinds": (lambda them: of(them, "PodDisruptionBudget")["scheduler"]["spec"].update(minAvailable=1), "mutually exclusive"),
+    "a budget of both kinds": (lambda them: of(them, "PodDisruptionBudget")["scheduler"]["spec"].update(minAvailable=1), "cannot be both set"),
     "a pod that may be root": (lambda them: _scheduler(them)["template"]["spec"]["securityContext"].update(runAsNonRoot=False), "violates PodSecurity"),
     "a kind that nobody knows": (lambda them: them[0].update(kind="Namspace"), "no kind"),
 }

@@ -18,7 +18,14 @@ from tests.deployment.manifests import of, pods, secret_files
 from tests.deployment.table import DEPLOYMENTS
 
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
-COMMANDS = [line.split(" #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines() if line.strip()]
+
+
+def lines(block: str) -> list[str]:
+    return [line.split(" #")[0].strip() for line in block.splitlines() if line.strip()]
+
+
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in lines(block)]
+MADE = [each for each in COMMANDS if re.search(r"> [\w-]+$", each)]  # Secrets.
 
 
 @pytest.fixture
@@ -42,10 +49,9 @@ def test_every_key_that_production_mounts_is_made_by_a_command_of_the_page(produ
 
 
 def test_the_secrets_that_the_page_makes_are_ones_the_product_takes(tmp_path: Path) -> None:
-    lines = [each for each in COMMANDS if re.search(r"> [\w-]+$", each)]
-    assert [each.rpartition(" ")[2] for each in lines] == ["master-key", "token-key", "internal-token"]
+    assert [each.rpartition(" ")[2] for each in MADE] == ["master-key", "token-key", "internal-token"]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    for line in lines:
+    for line in MADE:
         subprocess.run(
             ["bash", "-c", f"umask 077; {line}"], cwd=tmp_path, check=True, env={"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}, timeout=120
         )
@@ -54,6 +60,37 @@ def test_the_secrets_that_the_page_makes_are_ones_the_product_takes(tmp_path: Pa
     assert len(secrets.master_key(settings.master_key)) == 32
     assert len(settings.token_key) >= admin.TOKEN_KEY_CHARACTERS_MIN
     assert secrets.lookup_of(settings.internal_token)
+
+
+def test_a_command_is_run_by_a_test_or_the_page_says_what_it_needs() -> None:
+    """A cluster or servers of one's own: ⎈ in the paragraph above. An engine that has it: `docker compose`. What else stands in a block is here, with the test that runs it."""
+    run = {"make images": "tests/images/conftest.py", **dict.fromkeys(MADE, "tests/deployment/test_documents.py")}
+    blocks = re.findall(r"([^\n]+)\n(?:[^\n]+\n)?\n```sh\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert sum(len(lines(block)) for _, block in blocks) == len(COMMANDS)
+    left = [each for above, block in blocks if "⎈" not in above for each in lines(block) if "docker compose" not in each and each not in run]
+    assert left == []
+    assert all((ROOT / each).exists() for each in run.values())
+
+
+def test_the_sizes_are_those_that_were_measured() -> None:
+    report = (ROOT / "docs" / "benchmarks.md").read_text().partition("## Third report")[2].partition("\n## ")[0]
+    measured = {name.removesuffix("-0").removesuffix("-noop"): float(figure) for name, figure in re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", report.partition("| process |")[2], flags=re.MULTILINE)}
+    told = re.findall(r"^\| ([\w-]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, flags=re.MULTILINE)
+    assert {name: float(each) for name, each, _ in told} == measured
+    assert all(float(cores) == pytest.approx(float(each) / 10, abs=0.001) for _, each, cores in told)
+    for figure, row in (("0.35", "commits per task"), ("0.51", "fsyncs of the engine per task"), ("7.6", "outbox rows per task"), ("4.9", "partitions per Kafka transaction")):
+        assert re.search(rf"^\| {row} \|[^|]*\| {figure} \|", report, flags=re.MULTILINE)
+        assert figure in PAGE
+
+
+def test_the_connections_are_those_of_the_pools() -> None:
+    """Part 2's, times the pods of the table."""
+    each = {"api": 19, "relay": 5, "scheduler": 3, "generator": 1}
+    told = re.search(r"connections ≥ (\d+) per API pod, (\d+) per relay \(.*?\), (\d+) per scheduler, (\d+) per executor, (\d+) per generator", PAGE)
+    assert told is not None
+    assert [int(found) for found in told.groups()] == [each["api"], each["relay"], each["scheduler"], 2, each["generator"]]
+    held = sum(row.replicas * each.get(name, 2) for name, row in DEPLOYMENTS.items() if "mysql" in row.to)
+    assert f"{held} with the manifests' numbers" in PAGE
 
 
 @pytest.mark.parametrize("command", [each for each in COMMANDS if each.startswith("make ")])
