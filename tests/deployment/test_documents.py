@@ -65,7 +65,7 @@ def test_the_secrets_that_the_page_makes_are_ones_the_product_takes(tmp_path: Pa
 def test_a_command_is_run_by_a_test_or_the_page_says_what_it_needs() -> None:
     """A cluster or servers of one's own: ⎈ in the paragraph above. An engine that has it: `docker compose`. What else stands in a block is here, with the test that runs it."""
     run = {"make images": "tests/images/conftest.py", **dict.fromkeys(MADE, "tests/deployment/test_documents.py")}
-    blocks = re.findall(r"([^\n]+)\n(?:[^\n]+\n)?\n```sh\n(.*?)```", PAGE, flags=re.DOTALL)
+    blocks = re.findall(r"((?:[^\n]+\n)+)\n```sh\n(.*?)```", PAGE, flags=re.DOTALL)
     assert sum(len(lines(block)) for _, block in blocks) == len(COMMANDS)
     left = [each for above, block in blocks if "⎈" not in above for each in lines(block) if "docker compose" not in each and each not in run]
     assert left == []
