@@ -73,13 +73,16 @@ class Difference:
         return told + ([f"{len(self.positions_missing)} position rows are missing"] if self.positions_missing else [])
 
 
+QUIET = {"socket.timeout.ms": 10_000, "log_level": 2}  # Its broker being away is told by whoever asks.
+
+
 class Admin(AdminClient):
     """`trouble`: what brokers were last heard to have against us; an answer that does not come says nothing. Raises Misconfigured for a file that is not there, a mechanism nobody knows."""
 
     def __init__(self, brokers: Mapping[str, str]) -> None:
         self.trouble = "no answer"
         try:
-            super().__init__({**brokers, "socket.timeout.ms": 10_000, "log_level": 2, "error_cb": self._on_error})  # Its broker being away is told by whoever asks.
+            super().__init__({**brokers, **QUIET}, error_cb=self._on_error)
         except KafkaException as fault:
             raise Misconfigured(f"AIRAVATA_KAFKA_CLIENT: {fault.args[0].str()}") from fault
 

@@ -22,7 +22,7 @@ from tests.support.system import COMPONENTS, System, ledger
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
 PREFIX, ENVIRONMENT, STRANGER = "secured.", "secured", "stranger"
 WITH_HOSTS = [each for each in COMPONENTS if each != "executor-noop"]
-USUAL, FURTHER = (found.replace("`", "") for found in re.search(r"`(SELECT[^`]*)` on the schema; `migrations` also `([^`]*)`", PAGE).groups())  # type: ignore[union-attr]
+USUAL, FURTHER = (found.replace("`", "") for found in re.search(r"`(SELECT[^`]*)` on the schema; `migrations` also `([^`]*)`", PAGE).groups())
 Rules = Mapping[str, list[tuple[list[str], list[str]]]]  # Account → of topics, groups, transactional ids: names, operations.
 
 

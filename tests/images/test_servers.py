@@ -14,7 +14,7 @@ from tests.support.servers import Servers
 
 
 @pytest.fixture(scope="module")
-def provider(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:  # type: ignore[no-redef]  This lane has its own.
+def provider(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:  # type: ignore[no-redef]  # This lane has its own.
     found = Containers(tmp_path_factory.mktemp("servers"), docker)
     yield found
     found.close()
