@@ -13,8 +13,8 @@ from tests.support.containers import Containers
 from tests.support.servers import Servers
 
 
-@pytest.fixture(scope="module")
-def provider(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:  # type: ignore[no-redef]  # This lane has its own.
+@pytest.fixture(scope="module")  # type: ignore[no-redef]  # This lane has its own.
+def provider(docker: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     found = Containers(tmp_path_factory.mktemp("servers"), docker)
     yield found
     found.close()
