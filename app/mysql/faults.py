@@ -17,6 +17,7 @@ CONTENTION = frozenset({1020, 1205, 1213})  # snapshot conflict, lock wait (one 
 SETTINGS = frozenset({1044, 1045, 1049, 1130, 1142, 1698, 2059, 2061})  # access denied, unknown database, host not allowed, authentication plugin
 SCHEMA_BEHIND = frozenset({1054, 1146})  # unknown column, no such table: migrations have not run yet
 DUPLICATE = 1062
+DRIVERS_OWN = frozenset({"InterfaceError", "InternalError"})  # Without a number: a closed connection; one whose server answered out of turn, as a refused or ended one does, and which the driver closes.
 
 
 class NameTaken(Exception):
@@ -56,7 +57,7 @@ def translate(fault: Exception) -> AiravataError | None:
     text = f"MySQL {code}: {original.args[1] if original and len(original.args) > 1 else original}"[:300]
     if code in CONTENTION:
         return Contention(text)
-    if code in LOST | AWAY | REFUSED_FOR_NOW | SCHEMA_BEHIND or isinstance(original, OSError | exc.TimeoutError) or (code == 0 and type(original).__name__ == "InterfaceError"):
+    if code in LOST | AWAY | REFUSED_FOR_NOW | SCHEMA_BEHIND or isinstance(original, OSError | exc.TimeoutError) or (code == 0 and type(original).__name__ in DRIVERS_OWN):
         return StoreUnavailable(text)
     if code in SETTINGS:
         return Misconfigured(f"{text}. Check AIRAVATA_MYSQL_URL and the account's grants")
