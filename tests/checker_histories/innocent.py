@@ -115,6 +115,15 @@ def a_late_claim_of_a_partition_where_nothing_comes_is_left_alone(s: Story) -> N
 
 
 @innocent
+def a_partition_stands_still_after_a_late_claim_while_its_store_does(s: Story) -> None:
+    """Bounds in time are of one fault alone: the owner claimed again at once, and then had nothing to commit in."""
+    ends = [line for line in s.journals["scheduler/1"] if line["kind"] == "unit.end" and line["ranges"] and line["ranges"][0][0] == EVENTS]
+    ends[-1]["mono"] += 5.0
+    s.fault("f9", "N6", "mysql")
+    s.nemesis[-3]["mono"] = ends[-1]["mono"] - 5.0
+
+
+@innocent
 def poison_that_is_there_twice_is_set_aside_twice(s: Story) -> None:
     """Two records under one mid, and so two copies under one mid, which come in one batch."""
     log = s.log[SCHEDULER][0]

@@ -393,7 +393,8 @@ def _taken_over(s: Story) -> None:
 
 
 def _replaced(s: Story) -> None:
-    """An API server of the older release by one of the newer, and a scheduler back, each while the other lived; a generator was killed."""
+    """An API server of the older release by one of the newer, and a scheduler back, each while the other lived; a generator was killed. Nothing of it disturbs what came before."""
+    s.wait(5.0)
     s.says("api/1", "life.start", role="api", version=RELEASES["api/1"])
     s.says("api/0", "life.stop", why="asked to", code=0)
     moves: tuple[tuple[str, dict[str, str]], ...] = (("N34", {"went": "api/0", "came": "api/1"}), ("N34", {"went": "scheduler/0", "came": "scheduler/1"}), ("N1", {"was": "generator/0"}))

@@ -9,6 +9,7 @@ from tests.checker.tables import FACTS
 from tests.checker.verdicts import Promise
 
 Where = tuple[str, str, int]  # group, topic, partition
+SETTLED_SECONDS, BLOW_SECONDS = 10.0, 3.0  # How long a healed fault is still felt; and how soon after a blow another disturbs what it shows.
 
 
 class Claimed(NamedTuple):
@@ -71,6 +72,18 @@ class Ownership(Promise):
             for found in some.values():
                 found.sort()
 
+    def disturbed(self, name: str, struck: float, seconds: float) -> bool:
+        """Another fault was on within `seconds` of this one's blow, or had just been healed: bounds in time are of one fault alone. Of kills and freezes, as a headline has one after another, the first seconds count."""
+        for other, lines in self.faults.items():
+            start, end = lines.get("fault.start"), lines.get("fault.end")
+            if other == name or start is None:
+                continue
+            blow = start.get("fault_kind") in {"N1", "N2"}
+            until = (float(end["healed"]) if end else float("inf")) + (0.0 if blow else SETTLED_SECONDS)
+            if start["mono"] <= struck + (BLOW_SECONDS if blow else seconds) and until >= struck:
+                return True
+        return False
+
     def mono_of(self, record: Any) -> float:
         """When its row was written, on the monotonic clock."""
         return (record.time - self.clock[1]) + self.clock[0] if self.clock is not None else 0.0
@@ -121,10 +134,10 @@ class OneOwner(Ownership):
                 claims[claim.life].append(claim)
             for each in done:
                 self._acted(where, each, [claim for claim in claims.get(each.life, ()) if claim.mono <= each.mono])
-        for lines in self.faults.values():
+        for name, lines in self.faults.items():
             proof, end = lines.get("fault.proof", {}), lines.get("fault.end", {})
             if proof.get("zombie") or proof.get("late_claim"):
-                self._returned(str(lines.get("fault.start", {}).get("target", "")), proof, end)
+                self._returned(name, str(lines.get("fault.start", {}).get("target", "")), proof, end)
 
     def _acted(self, where: Where, done: Done, claims: list[Claimed]) -> None:
         """By the epoch of its own last claim, and with the row under lock: both must be the row's as the transaction left it."""
@@ -138,21 +151,21 @@ class OneOwner(Ownership):
         elif claims and claims[-1].epoch not in known:
             self.broken(f"{done.who} moved {where[1]}[{where[2]}] to {done.last + 1} by its claim of epoch {claims[-1].epoch}; the row's was {row}", claims[-1].place, done.place, place)
 
-    def _returned(self, who: str, proof: Any, end: Any) -> None:
+    def _returned(self, name: str, who: str, proof: Any, end: Any) -> None:
         woken = end.get("woken")
         if woken is None:
             self.doubt(f"{who} was frozen, and nobody noted when it woke")
             return
         if proof.get("zombie"):
-            fenced = any(mono >= woken and name == who for mono, name in self.fenced)
+            fenced = any(mono >= woken and fenced == who for mono, fenced in self.fenced)
             self.count("zombies")
             if not fenced and not proof.get("transaction_ended"):
                 self.doubt(f"{who} came back with a batch in hand, and no journal line says that it was fenced")
         if proof.get("late_claim"):
-            self._late_claims(who, woken)
+            self._late_claims(who, woken, alone=not self.disturbed(name, woken, self.OVERRULED_SECONDS))
 
-    def _late_claims(self, who: str, woken: float) -> None:
-        """Each claim that it makes at once upon waking, of what another holds: where records wait, overruled by a newer claim and a commit. Where none comes, nobody needs to."""
+    def _late_claims(self, who: str, woken: float, *, alone: bool) -> None:
+        """Each claim that it makes at once upon waking, of what another holds: where records wait, overruled by a newer claim and a commit, in time where no other fault is on. Where none comes, nobody needs to."""
         for where, claims in self.claims.items():
             for late in (each for each in claims if each.who == who and woken <= each.mono < woken + 1.0):
                 before = [each for each in claims if each.mono < late.mono and each.who != who]
@@ -162,11 +175,11 @@ class OneOwner(Ownership):
                 after = [each for each in claims if late.mono < each.mono <= late.mono + self.OVERRULED_SECONDS and each.epoch > late.epoch]
                 waits = [each for each in self.done[where] if each.mono > late.mono]
                 if not after:
-                    if waits and self._waited(where, waits[0], late.mono + self.OVERRULED_SECONDS / 2):  # It came early enough to be answered within the bound.
+                    if alone and waits and self._waited(where, waits[0], late.mono + self.OVERRULED_SECONDS / 2):  # It came early enough to be answered within the bound.
                         self.missing(f"{who}'s late claim of {where[1]}[{where[2]}] was not overruled within {self.OVERRULED_SECONDS:.0f} s", late.place, before[-1].place)
                     continue
                 self.count("late_claims")
-                if waits and waits[0].mono > late.mono + self.OVERRULED_SECONDS and self._waited(where, waits[0], late.mono):
+                if alone and waits and waits[0].mono > late.mono + self.OVERRULED_SECONDS and self._waited(where, waits[0], late.mono):
                     self.broken(f"{where[1]}[{where[2]}] stood still for {waits[0].mono - late.mono:.1f} s after {who}'s late claim", late.place, waits[0].place)
 
     def _waited(self, where: Where, done: Done, since: float) -> bool:

@@ -8,8 +8,6 @@ from tests.checker.evidence import Transaction
 from tests.checker.promises.ownership import Claimed, Ownership, Where
 from tests.checker.reading import Place
 
-SETTLED_SECONDS, BLOW_SECONDS = 10.0, 3.0  # How long a healed fault is still felt; and how soon after a blow another disturbs what it shows.
-
 
 class TakenOver(Ownership):
     """`takeovers`: of partitions with waiting work, in time or not; `thrown_away`: the stopwatch ran late, or another fault was on; `idle`: nothing waited."""
@@ -61,7 +59,7 @@ class TakenOver(Ownership):
             component = target.split("/")[0]
             if proof.get("lag_ms") is None:
                 self.doubt(f"fault {name}: the harness did not measure its own lag")
-            elif proof["lag_ms"] > lag_max or self._disturbed(name, component, proof):  # Thrown away before it is looked at.
+            elif proof["lag_ms"] > lag_max or self.disturbed(name, proof["struck"], self.bound(component, proof)):  # Thrown away before it is looked at.
                 self.count("thrown_away")
                 self.thrown[component] += 1
             elif component == "relay":
@@ -69,19 +67,6 @@ class TakenOver(Ownership):
             else:
                 self._consumer(target, component, proof)
                 self._work(target, component, proof)
-
-    def _disturbed(self, name: str, component: str, proof: Any) -> bool:
-        """Another fault was on, or had just been healed, within the bound: the bounds are of one fault alone. Of kills and freezes, as a headline has one after another, the first seconds count."""
-        struck = proof["struck"]
-        for other, lines in self.faults.items():
-            start, end = lines.get("fault.start"), lines.get("fault.end")
-            if other == name or start is None:
-                continue
-            blow = start.get("fault_kind") in {"N1", "N2"}
-            until = (float(end["healed"]) if end else float("inf")) + (0.0 if blow else SETTLED_SECONDS)
-            if start["mono"] <= struck + (BLOW_SECONDS if blow else self.bound(component, proof)) and until >= struck:
-                return True
-        return False
 
     def _judge(self, component: str, seconds: float, proof: Any, where: str, *places: Place) -> None:
         self.count("takeovers")
