@@ -25,7 +25,7 @@ _NAME = re.compile(r"(\d{4})_r(\d+)_(\d+)")
 
 
 def release(version: str) -> tuple[int, int]:
-    """0.1.0 → (0, 1)."""
+    """1.2.3 → (1, 2)."""
     major, minor, *_ = version.split(".")
     return int(major), int(minor)
 
