@@ -224,7 +224,7 @@ def test_a_purge_takes_a_bounded_bite_however_long_a_history_is(full: Engine, mo
 def test_a_purge_ends_and_then_passes_by_no_old_experiment_again(full: Engine) -> None:
     at, place = NOW + timedelta(days=365), purge.FIRST
     with full.connect() as connection:
-        connection.exec_driver_sql("UPDATE experiments SET finished_at = %s WHERE id < %s", (NOW, name("exp", 250)))  # Pages end among those that ended at once.
+        connection.exec_driver_sql("UPDATE experiments SET finished_at = %s WHERE id < %s", (NOW - timedelta(days=30), name("exp", 250)))  # Pages end among those that ended at once.
         while (took := purge._events(connection, place, at))[0]:
             place = took[1]
         assert connection.exec_driver_sql("SELECT COUNT(*) FROM events").scalar_one() == 0
