@@ -40,7 +40,7 @@ COMPONENT = {  # By the first word of a point: the component it strikes in.
     "lease": "scheduler", "executor": "executor-noop", "ssh": "executor-environment", "staging": "executor-data", "submit": "executor-job", "host": "executor-job", "job": "executor-job",
     "watch": "executor-job", "doubt": "executor-job", "sink": "event-sink",
 }  # fmt: skip
-LOST = ("host.receipt.after", "job.exit.before")  # The job's wrapper dies and leaves no exit file: nobody can tell how it ended, and after a search of 60 s it is LOST. Judged at the end.
+LOST = ("host.receipt.after", "job.exit.before")  # The job's wrapper dies and leaves no exit file: nobody can tell how it ended, and after a search of 60 s it is LOST. First of all, judged at the end.
 GROUP = {"api": "event-sink", "generator": "workflow-generator", "scheduler": "task-scheduler", "executor": "executor-noop"}
 HOSTED = ("ssh", "staging", "submit", "host", "job", "watch", "doubt")
 
@@ -59,7 +59,7 @@ def draw(seed: int, *, mode: str = "crash", hit: int = 1, only: Sequence[str] = 
     rng = random.Random(seed)
     cases = []
     points = [each for each in BUILT if word(each) in COMPONENT and fits(each, mode)]
-    for n, point in enumerate([*interleaved([each for each in points if each not in LOST]), *(each for each in points if each in LOST)]):
+    for n, point in enumerate([*(each for each in points if each in LOST), *interleaved([each for each in points if each not in LOST])]):
         if not only or point in only or act(point) in only:
             spare = (seed + n) % 2 == 1 and COMPONENT[word(point)] != "api" and act(point) not in FIRST  # A sink cannot go on without its API server, and nobody when two have died.
             cases.append({"point": point, "mode": mode, "hit": hit, "spare": spare, "launch": workload.keyed(rng, seed, n, a_launch(rng, point)) | {"repeat_after": []}})
