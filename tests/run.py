@@ -1,7 +1,7 @@
 """Runs the layers in order, with a time stamp each, and closes with the counts per layer. `python tests/run.py [LAYER …]`; the exit code is 0 only if all passed.
 
-What needs no servers runs at once. Layers that mostly wait run in parts at once: one a database, and what asks for none. Each part has servers of its own. What measures a take-over
-runs alone.
+What needs no servers runs at once. Layers that mostly wait run in parts at once: one a database, and what asks for none; who kills schedulers beside who kills the others. Each part
+has servers of its own.
 """
 
 import os
@@ -16,9 +16,10 @@ WITHOUT_SERVERS = ("unit", "architecture", "checker_histories", "deployment")
 GROUPS = (WITHOUT_SERVERS, *((each,) for each in ("conformance", "integration", "acceptance", "observability", "chaos")))
 Parts = tuple[tuple[str, list[str]], ...]  # Database, and what to select.
 MARIADB = ("mariadb", ["-m", "database"])
+SCHEDULERS = "scheduler_killed or instruments or judged or frozen_between"
 AT_ONCE: dict[str, Parts] = {
     "integration": (("mysql", ["-m", "database"]), MARIADB, ("mysql", ["-m", "not database"])), "acceptance": (("mysql", []), MARIADB),
-    "chaos": (("mysql", []),),
+    "chaos": (("mysql", ["-k", f"not ({SCHEDULERS})"]), ("mysql", ["-k", SCHEDULERS])),
 }  # fmt: skip
 DATABASES = "AIRAVATA_TEST_DATABASES"
 GATES = {
