@@ -42,7 +42,7 @@ def begin(layer: str, report: Path, *, shown: bool) -> list[tuple["subprocess.Po
     for number, (database, words) in enumerate(parts or (("", []),), 1):
         told = report.with_stem(f"{report.stem}-{number}-{database}") if database else report
         told.unlink(missing_ok=True)
-        argv = [sys.executable, "-m", "pytest", f"tests/{layer}", "-q", f"--junitxml={told}", "-o", "junit_family=xunit2", *words]
+        argv = [sys.executable, "-m", "pytest", f"tests/{layer}", "-q", "--durations=10", "--durations-min=5", f"--junitxml={told}", "-o", "junit_family=xunit2", *words]
         environment = {**os.environ, **({DATABASES: database} if database else {})}
         out = told.with_suffix(".log").open("wb") if running or not shown else None
         running.append((subprocess.Popen(argv, cwd=ROOT, env=environment, stdout=out, stderr=out), told))
