@@ -157,7 +157,7 @@ def record(going: Going) -> list[Case]:
     eight = [(rig.launch(each), each) for each in going.plan["eight"]]
     going.launched |= dict(eight)
     subjects, done = [Subject(experiment) for experiment, _ in eight], set()
-    for case in going.plan["cases"]:
+    for case in [each for each in going.plan["cases"] if each["point"] not in LOST]:  # Those are launches like others, which end as others do when nobody strikes.
         provoke, first = PROVOKED.get(act(case["point"]), launch), FIRST.get(act(case["point"]))
         key = (provoke, kind_of(case["launch"]), first)
         if key not in done:

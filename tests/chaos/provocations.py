@@ -30,14 +30,18 @@ TOO_LARGE = 1_100_000  # Bytes: beyond what a topic takes.
 SECONDS = 30.0
 
 
-def launch(rig: Rig, subject: Subject) -> Extra:
-    """The ordinary one. Where the server dies over it, the same key is tried again only when the frame was taken."""
-    path, key = f"/experiments/{subject.experiment}/launches", f"launch-{subject.experiment}"
+def _post(client: Gateway, subject: Subject, path: str, body: Mapping[str, Any], key: str) -> None:
+    """Where the server dies over it, the same key is tried again only when the frame was taken."""
     try:
-        rig.client.send("POST", f"{rig.client.urls[0]}/v1{path}", json={}, headers={"Idempotency-Key": key}).raise_for_status()
+        client.send("POST", f"{client.urls[0]}/v1{path}", json=body, headers={"Idempotency-Key": key}).raise_for_status()
     except httpx2.HTTPError:
         subject.looked.wait(SECONDS)
-        rig.client.post(path, {}, key)
+        client.post(path, body, key)
+
+
+def launch(rig: Rig, subject: Subject) -> Extra:
+    """The ordinary one."""
+    _post(rig.client, subject, f"/experiments/{subject.experiment}/launches", {}, f"launch-{subject.experiment}")
     return {}
 
 
@@ -117,7 +121,7 @@ def a_replay(rig: Rig, subject: Subject) -> Extra:
     letter = _wait(rig, "SELECT id FROM dead_letters WHERE settled IS NULL AND mid = %s", subject.too_large)
     operator = Gateway(rig.client.urls, rig.tokens["operator_token"])
     try:
-        operator.post(f"/operator/dead-letters/{letter}/replays", {"reason": "chaos"}, f"replay-{letter}")
+        _post(operator, subject, f"/operator/dead-letters/{letter}/replays", {"reason": "chaos"}, f"replay-{letter}")
     finally:
         operator.close()
     return {}
