@@ -83,10 +83,10 @@ class Run:
         """Up to 40 open experiments, as far as they do not end while others are launched."""
         self.launch(max(0, OPEN - self.rig.one(STILL_OPEN)))
 
-    def mid_graph(self) -> None:
-        """The condition; eight more at a time where those that are open do not come to it (they ended, or all wait for a slow host)."""
+    def mid_graph(self, victim: Victim) -> None:
+        """The condition, and the victim has work; eight more at a time where those that are open do not come to it (they ended, or all wait for a slow host)."""
         deadline = time.monotonic() + MID_GRAPH_SECONDS
-        while not wait_until(lambda: self.rig.one(MID_GRAPH) >= MID_GRAPH_AT_LEAST, 0.5, 0.05):
+        while not wait_until(lambda: self.rig.one(MID_GRAPH) >= MID_GRAPH_AT_LEAST and victim.busier(self.rig)[2] > 0, 0.5, 0.05):
             assert time.monotonic() < deadline, f"only {self.rig.one(MID_GRAPH)} processes are mid-graph, {self.rig.one(STILL_OPEN)} experiments open"
             if self.rig.one(STILL_OPEN) < OPEN_MAX:
                 self.launch(8)
@@ -162,7 +162,7 @@ def struck(going: Run, victim: Victim, round_: Document, fault: str) -> Blow | N
     """Mid-graph, the copy that owns more of the busy partitions, until all it owned is another's. None: it missed, and the round begins anew under its name."""
     rig = going.rig
     going.top_up()
-    going.mid_graph()
+    going.mid_graph(victim)
     copy, owned, share = victim.busier(rig)
     name, was = f"{victim.component}-{copy}", rig.pid_of(victim.component, copy)
     kind, detail = "N2" if round_.get("mode") == "pause" else "N1", round_ | {"share": round(share, 3)}

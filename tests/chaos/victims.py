@@ -11,7 +11,8 @@ from tests.support.system import System
 Place = tuple[str, int]  # (topic or host or "shard", number)
 POSITIONS = "SELECT topic, part, owner, next_offset FROM positions WHERE consumer_group LIKE %s"
 SHARDS = "SELECT 'shard', shard, IF(until > UTC_TIMESTAMP(6), owner, NULL), settled FROM relay_shards WHERE %s"
-WATCHES = "SELECT compute_resource_id, 0, IF(until > UTC_TIMESTAMP(6), owner, NULL), UNIX_TIMESTAMP(last_look_at) * 1000 FROM host_watches WHERE %s"
+WATCHES = """SELECT compute_resource_id, 0, IF(until > UTC_TIMESTAMP(6), owner, NULL), UNIX_TIMESTAMP(last_look_at) * 1000 FROM host_watches w
+  WHERE %s AND EXISTS (SELECT 1 FROM jobs j WHERE j.compute_resource_id = w.compute_resource_id AND j.state IN ('HELD', 'SUBMITTED', 'QUEUED', 'ACTIVE', 'SUSPENDED', 'UNKNOWN', 'NON_CRITICAL_FAIL'))"""  # Nobody watches where no job is.
 
 
 @dataclass(frozen=True)
@@ -70,4 +71,4 @@ VICTIMS: Mapping[str, Victim] = {
 def taken(victim: Victim, system: System, of: Mapping[Place, int], was: int) -> Sequence[Place]:
     """What of the victim's is still not another's."""
     mark, rows = f"-{was}-", victim.rows(system)
-    return [place for place in of if not rows[place][0] or mark in rows[place][0]]
+    return [place for place in of if place in rows and (not rows[place][0] or mark in rows[place][0])]
