@@ -60,7 +60,7 @@ def a_try(rig: Any, victim: Any, monkeypatch: pytest.MonkeyPatch, *, missed: int
     monkeypatch.setattr(takeovers, "Membership", lambda *_: nullcontext(SimpleNamespace(left_at=lambda struck: struck + 1.0)))
     going = Run(rig, missed=missed)
     monkeypatch.setattr(going, "top_up", lambda: None)
-    monkeypatch.setattr(going, "mid_graph", lambda: None)
+    monkeypatch.setattr(going, "mid_graph", lambda _victim: None)
     monkeypatch.setattr(going, "launch", lambda count: rig.did.append(f"{count} launched"))
     return headline.struck(going, victim, ROUND, "h7")
 
