@@ -213,6 +213,7 @@ class _AdminServer(ThreadingHTTPServer):
     """A thread per connection, so few of them: the oldest makes room for a new one, which may be a probe."""
 
     daemon_threads = True
+    request_queue_size = 128  # Of five, who comes in a storm is not heard and asks again a second later.
 
     def __init__(self, *arguments: Any) -> None:
         self.connections: list[Any] = []

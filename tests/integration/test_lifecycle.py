@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from app.lifecycle import run
 
 def dies(fault):
     raise fault
+
+def turns(lifecycle):
+    while not lifecycle.stop.wait(1.0):
+        lifecycle.turned()
 
 def in_a_thread(lifecycle, fault):
     threading.Thread(target=dies, args=(fault,), name="timers", daemon=True).start()
@@ -45,19 +50,18 @@ def test_last_words_that_nobody_hears_change_no_exit_code(redirection: str, work
 
 
 def test_idle_connections_keep_no_probe_from_the_admin_port() -> None:
-    program = f"{A_LIFE}import app.lifecycle as life\nmade = life._AdminServer.__init__\ndef told(self, *given):\n    made(self, *given)\n    print(self.server_address[1], flush=True)\nlife._AdminServer.__init__ = told\nrun('relay', lambda lifecycle: lifecycle.stop.wait(600.0), database=False)"
-    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    program = f"{A_LIFE}import app.lifecycle as life\nmade = life._AdminServer.__init__\ndef told(self, *given):\n    made(self, *given)\n    print(self.server_address[1], flush=True)\nlife._AdminServer.__init__ = told\nrun('relay', turns, database=False)"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child, ExitStack() as stack:
         assert child.stdout is not None
+        stack.callback(child.kill)
         port = int(child.stdout.readline())
-        idle = [socket.create_connection(("127.0.0.1", port), 300) for _ in range(200)]
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 300)) for _ in range(200)]
         with socket.create_connection(("127.0.0.1", port), 300) as probe:
             probe.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert probe.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
         idle[0].settimeout(300)
         assert idle[0].recv(1) == b"", "the oldest made room"
         assert len(list(Path(f"/proc/{child.pid}/task").iterdir())) < 60
-        for each in idle:
-            each.close()
         child.terminate()
         child.communicate(timeout=300)
     assert child.returncode == 0
