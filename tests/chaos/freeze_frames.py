@@ -73,7 +73,11 @@ class Look:
 def look(rig: Rig) -> Look:
     epochs = {str(group).rpartition(".")[2]: int(total) for group, total in rig.rows("SELECT consumer_group, SUM(owner_epoch) FROM positions GROUP BY consumer_group")}
     settled = {int(shard): int(seq) for shard, seq in rig.rows("SELECT shard, settled FROM relay_shards")}
-    return Look(time.monotonic(), float(rig.one("SELECT UNIX_TIMESTAMP(UTC_TIMESTAMP(6))")), epochs, settled, len(rig.dead_letters()))
+    letters = len(rig.dead_letters())
+    with rig.connection() as connection, connection.cursor() as cursor:  # Connected first, which takes its time on a busy machine: both clocks are read together.
+        mono = time.monotonic()
+        cursor.execute("SELECT UNIX_TIMESTAMP(UTC_TIMESTAMP(6))")
+        return Look(mono, float(cursor.fetchall()[0][0]), epochs, settled, letters)
 
 
 @dataclass
