@@ -59,7 +59,7 @@ class Load:
     def watch(self) -> float:
         """Gives places in the window back as experiments end; returns when all have."""
         url = make_url(self.plan["database_url"])
-        connection = pymysql.connect(host=url.host, port=url.port or 3306, user=url.username, password=str(url.password or ""), database=url.database, autocommit=True)
+        connection = pymysql.connect(host=url.host, port=url.port or 3306, user=url.username, password=str(url.password or ""), database=url.database, autocommit=True, ssl_disabled="ssl_disabled" in url.query)
         done, deadline = 0, time.monotonic() + self.plan["seconds_max"]
         with connection, connection.cursor() as cursor:
             while done + len(self.problems) < self.plan["experiments"]:

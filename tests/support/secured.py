@@ -6,6 +6,7 @@ They are the private servers of app/dev, told more before they start: in my.cnf 
 import ipaddress
 import stat
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def database(kind: str, base: Path, authority: Authority) -> tuple[Daemon, Datab
     certificate, key = authority.server(kind)
     with (base / "my.cnf").open("a") as file:
         file.write(f"ssl_ca={authority.certificate}\nssl_cert={certificate}\nssl_key={key}\nrequire_secure_transport=ON\n")
+    address = replace(address, required=True)
+    daemon.answers = lambda: databases.answers(address)
     return daemon, address
 
 

@@ -172,7 +172,8 @@ class System(dev.System):
     def connection(self) -> Iterator[Any]:
         url = make_url(self.database_url)
         connection = pymysql.connect(
-            host=url.host or "127.0.0.1", port=url.port or 3306, user=url.username or "root", password=str(url.password or ""), database=url.database, autocommit=True, read_timeout=30, init_command="SET time_zone = '+00:00'"
+            host=url.host or "127.0.0.1", port=url.port or 3306, user=url.username or "root", password=str(url.password or ""), database=url.database, autocommit=True, read_timeout=30, init_command="SET time_zone = '+00:00'",
+            ssl_disabled="ssl_disabled" in url.query,
         )  # fmt: skip
         try:
             yield connection
