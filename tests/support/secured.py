@@ -73,7 +73,7 @@ def database(kind: str, base: Path, authority: Authority) -> tuple[Daemon, Datab
     certificate, key = authority.server(kind)
     with (base / "my.cnf").open("a") as file:
         file.write(f"ssl_ca={authority.certificate}\nssl_cert={certificate}\nssl_key={key}\nrequire_secure_transport=ON\n")
-    address = replace(address, required=True)
+    address = replace(address, tls=True)
     daemon.answers = lambda: databases.answers(address)
     return daemon, address
 

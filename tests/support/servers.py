@@ -40,7 +40,7 @@ class Given:
         if not url:
             raise Unavailable(f"no AIRAVATA_TEST_{kind.upper()}_URL")
         parts = urlsplit(url)
-        return DatabaseAddress(kind, parts.hostname or "127.0.0.1", parts.port or 3306, parts.username or "root", parts.password or "")
+        return DatabaseAddress(kind, parts.hostname or "127.0.0.1", parts.port or 3306, parts.username or "root", parts.password or "", tls=not str(parts.hostname or "127.").startswith("127."))
 
     def kafka(self) -> str:
         if not self.environ.get("AIRAVATA_TEST_KAFKA"):
