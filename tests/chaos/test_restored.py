@@ -98,7 +98,7 @@ def history(system: System, experiment: str) -> tuple[int, int]:
 
 
 def unknown(system: System) -> set[str]:
-    """The processes that dead letters name; each names one that is not known."""
-    found = [re.fullmatch(r"process (\S+) is not (known|there)", str(text)) for *_, text in system.dead_letters()]
-    assert None not in found, system.dead_letters()
-    return {each[1] for each in found if each}
+    """The processes that dead letters name. Each names what MySQL does not know: of the lost, or an attempt that was dispatched after the moment, and is dispatched again."""
+    found = {str(text): re.fullmatch(r"(process|attempt) (\S+) is not (known|there)", str(text)) for *_, text in system.dead_letters()}
+    assert None not in found.values(), [row for row in system.dead_letters() if found[str(row[3])] is None]
+    return {each[2] for each in found.values() if each and each[1] == "process"}
