@@ -8,6 +8,7 @@ behind its records before R1 has looked.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import Producer as Client
@@ -15,7 +16,7 @@ from confluent_kafka import Producer as Client
 from app.errors import Fenced, OutcomeUnknown, StoreUnavailable
 from observability import logs
 
-INIT_SECONDS, COMMIT_SECONDS = 20.0, 30.0
+INIT_SECONDS, COMMIT_SECONDS, ABORT_SECONDS = 20.0, 30.0, 1.0
 TRANSACTION_TIMEOUT_MS = 10_000
 RETRY_BACKOFF_MS = 300  # Before any request is repeated, less a fifth by chance: a shorter EndTxn was sent once.
 SENT_ONCE_SECONDS = 0.2
@@ -59,7 +60,7 @@ class TransactionalProducer:
         self.client = Client(configuration(brokers, transactional_id), logger=logs.library("rdkafka"), error_cb=self._on_error)
         self.known: dict[str, int] = {}
         self.known_at = float("-inf")
-        self.slow = self.alone = False
+        self.slow = self.alone = self.under_way = False
         deadline = time.monotonic() + INIT_SECONDS
         while True:
             try:
@@ -102,6 +103,7 @@ class TransactionalProducer:
     def begin(self) -> None:
         try:
             self.client.begin_transaction()
+            self.under_way = True
         except KafkaException as fault:
             raise _translated(fault) from fault
 
@@ -122,12 +124,15 @@ class TransactionalProducer:
             if self.alone:
                 self.client.purge()
                 raise StoreUnavailable("all brokers went away while records were on their way")
-            began = time.monotonic()
+            self.under_way, began = False, time.monotonic()
             self.client.commit_transaction(max(1.0, deadline - began))
             self.slow = time.monotonic() - began > SENT_ONCE_SECONDS
         except KafkaException as fault:
             raise _translated(fault) from fault
 
     def close(self) -> None:
-        """Dropped without flushing: what is open is aborted by the successor's R1."""
+        """Without flushing. What is under way is aborted, so that nothing is being registered when the client goes: that would end the process (docs/decisions/0015-dropped-while-registering.md)."""
+        if self.under_way:
+            with suppress(KafkaException):  # Where Kafka does not answer soon, the successor's R1 aborts it.
+                self.client.abort_transaction(LOOK_SECONDS if self.alone else ABORT_SECONDS)
         del self.client

@@ -13,8 +13,8 @@ import pytest
 
 from app.dev.servers import free_port
 from app.errors import Fenced, Misconfigured, OutcomeUnknown, StoreUnavailable
-from app.kafka import state
-from app.kafka.producer import TransactionalProducer
+from app.kafka import state, unmarked
+from app.kafka.producer import TRANSACTION_TIMEOUT_MS, TransactionalProducer
 from app.messages.envelope import Envelope
 from app.mysql import outbox, shards
 from outbox_relay import relay as relaying
@@ -94,6 +94,19 @@ def test_R1_a_new_producer_fences_its_predecessor(delivery: Delivery) -> None:
         old.commit()
     new.begin()
     new.commit()
+    assert delivery.visible() == []
+
+
+def test_a_producer_that_is_dropped_in_a_transaction_ends_it_first(delivery: Delivery) -> None:
+    """Else it may be registering a partition just when the library's threads end, which ends the process. Nobody comes after it here who would end its transaction."""
+    place = (delivery.topics.scheduler, 0)
+    producer = TransactionalProducer(delivery.brokers, f"{delivery.environment}.relay.0")
+    producer.begin()
+    producer.produce(*place, key=b"k", headers=[], payload=b"{}")
+    assert producer.client.flush(10) == 0
+    assert set(unmarked.ranges(delivery.brokers, [place])) == {place}
+    producer.close()
+    until(lambda: not unmarked.ranges(delivery.brokers, [place]), TRANSACTION_TIMEOUT_MS / 2000)
     assert delivery.visible() == []
 
 
