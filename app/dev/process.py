@@ -113,12 +113,6 @@ class Daemon:
         wait_until(lambda: self.pid is None, 10.0)
         self._reap()
 
-    def freeze(self) -> None:
-        self.signal(signal.SIGSTOP, group=True)
-
-    def thaw(self) -> None:
-        self.signal(signal.SIGCONT, group=True)
-
     def _reap(self) -> None:
         if self.child is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,11 @@ def fresh_key() -> str:
 
 
 class Gateway:
-    """Safe for several threads."""
+    """Safe for several threads. `besides`: what else is to be told of an experiment that does not end."""
 
-    def __init__(self, urls: Sequence[str], token: str) -> None:
+    def __init__(self, urls: Sequence[str], token: str, *, besides: Callable[[], str] = str) -> None:
         self.urls = list(urls)
-        self.token = token
+        self.token, self.besides = token, besides
         self._local, self._opened = threading.local(), list[httpx2.Client]()
 
     @property
@@ -149,7 +149,7 @@ class Gateway:
         """The experiment at its end."""
         deadline = time.monotonic() + seconds
         while not self.get(f"/experiments/{experiment}/status", until="terminal", wait_seconds=max(1, min(20, int(deadline - time.monotonic()))))["terminal"]:
-            assert time.monotonic() < deadline, f"{experiment} did not end within {seconds:.0f} s: {self.told(experiment)}"
+            assert time.monotonic() < deadline, f"{experiment} did not end within {seconds:.0f} s: {self.told(experiment)}\n{self.besides()}"
         return dict(self.get(f"/experiments/{experiment}"))
 
     def told(self, experiment: str) -> str:

@@ -59,7 +59,7 @@ class System(dev.System):
                     self.daemon(component, copy, **self._own(component, copy)).start()
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(self.await_ready, self.daemons))
-            self.gateway = Gateway([self.url_of(copy) for copy in range(self.apis)], self.tokens["gateway_token"])
+            self.gateway = Gateway([self.url_of(copy) for copy in range(self.apis)], self.tokens["gateway_token"], besides=self.ended)
         except BaseException:
             self.end()
             raise
@@ -218,8 +218,12 @@ class System(dev.System):
 
     def until(self, condition: Callable[[], Any], seconds: float, told: Callable[[], object] = lambda: "") -> None:
         if not wait_until(lambda: bool(condition()), seconds, 0.05):
-            dead = [f"{each.name} ended with {each.child.returncode}: {each.tail(3)}" for each in self.daemons.values() if each.child and not self.alive(each)]
-            raise AssertionError(f"not within {seconds:.0f} s: {told()}; logs in {self.directory}; {dead}")
+            raise AssertionError(f"not within {seconds:.0f} s: {told()}; {self.ended()}")
+
+    def ended(self) -> str:
+        """For who waits in vain: the components that have ended, each with the end of its log."""
+        dead = [f"{each.name} ended with {each.child.returncode}:\n{each.tail(50)}" for each in self.daemons.values() if each.child and not self.alive(each)]
+        return "\n".join([f"logs in {self.directory}", *dead])
 
 
 def state_of(pid: int) -> str:

@@ -104,14 +104,14 @@ class DatabaseFrozen(ApiMustRefuse):
         daemon = the_daemon(rig)
         self.remember(rig)
         struck = time.monotonic()
-        daemon.freeze()
+        daemon.signal(signal.SIGSTOP, group=True)
         pid = daemon.pid or 0
         proven(lambda: state_of(pid) == "T", 5.0, "MySQL is not stopped")
         self.look(rig)
         return Proof(struck, {"state": state_of(pid)})
 
     def heal(self, rig: Rig) -> None:
-        the_daemon(rig).thaw()
+        the_daemon(rig).signal(signal.SIGCONT, group=True)
         self.nothing_set_aside(rig)
 
 

@@ -147,7 +147,7 @@ class SshdRefuses(OneHost):
 
     def _frozen(self, rig: Rig, daemon: Daemon) -> dict[str, object]:
         pid = daemon.pid or 0
-        daemon.freeze()
+        daemon.signal(signal.SIGSTOP, group=True)
         proven(lambda: state_of(pid) == "T", 5.0, "sshd is not stopped")
         return {"state": "T"}
 
@@ -188,7 +188,7 @@ class SshdRefuses(OneHost):
         daemon = self.sshd(rig)
         self.after["blocked_tasks"] = patiently(lambda: rig.one("SELECT COUNT(*) FROM tasks WHERE state = 'BLOCKED'"))
         if self.variant == "frozen":
-            daemon.thaw()
+            daemon.signal(signal.SIGCONT, group=True)
             return
         if self.variant == "stopped":
             daemon.start()
