@@ -19,8 +19,7 @@ from observability import logs
 INIT_SECONDS, COMMIT_SECONDS, ABORT_SECONDS = 20.0, 30.0, 1.0
 TRANSACTION_TIMEOUT_MS = 10_000
 RETRY_BACKOFF_MS = 300  # Before any request is repeated, less a fifth by chance: a shorter EndTxn was sent once.
-SENT_ONCE_SECONDS = 0.2
-LOOK_SECONDS = 0.1
+SENT_ONCE_SECONDS, LOOK_SECONDS = 0.2, 0.1
 MESSAGE_BYTES_MAX = 1_000_000
 
 

@@ -71,7 +71,7 @@ class Pool:
     def __init__(self, size: int, *, arming: Arming = Arming()) -> None:  # noqa: B008  Immutable.
         self.size, self.arming = size, arming
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["paramiko", worker.__name__])
+        self.context.set_forkserver_preload(["components.task_executors.ssh", worker.__name__])
         forkserver.ensure_running()
         self.workers: list[_Worker] = []
         self.freed = False  # Since the user last looked, and said so, a worker or a connection became free.
