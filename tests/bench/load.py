@@ -13,8 +13,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-import pymysql
-from sqlalchemy.engine import make_url
+from tests.support.sql import connect
 
 ASK_EVERY_SECONDS = 0.2  # Counting the ended costs the server something; a full window does not notice.
 
@@ -58,10 +57,8 @@ class Load:
 
     def watch(self) -> float:
         """Gives places in the window back as experiments end; returns when all have."""
-        url = make_url(self.plan["database_url"])
-        connection = pymysql.connect(host=url.host, port=url.port or 3306, user=url.username, password=str(url.password or ""), database=url.database, autocommit=True, ssl_disabled="ssl_disabled" in url.query)
         done, deadline = 0, time.monotonic() + self.plan["seconds_max"]
-        with connection, connection.cursor() as cursor:
+        with connect(self.plan["database_url"]) as connection, connection.cursor() as cursor:
             while done + len(self.problems) < self.plan["experiments"]:
                 if time.monotonic() > deadline:
                     self.problems.append(f"only {done} of {self.plan['experiments']} experiments ended within {self.plan['seconds_max']} s")

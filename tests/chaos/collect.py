@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pymysql
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 from sqlalchemy.engine import make_url
@@ -21,6 +20,7 @@ from sqlalchemy.engine import make_url
 from app.clock import utc_now
 from tests.chaos.topics import reader
 from tests.checker.binlog import Column, Reader
+from tests.support.sql import connect
 
 ROOT = Path(__file__).parents[2]
 END_SECONDS = 60.0
@@ -49,14 +49,6 @@ class Host:
 
 def _wall() -> str:
     return utc_now().isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def connect(url: str) -> Any:
-    found = make_url(url)
-    return pymysql.connect(
-        host=found.host or "127.0.0.1", port=found.port or 3306, user=found.username or "root", password=str(found.password or ""), database=found.database, autocommit=True,
-        read_timeout=120, init_command="SET time_zone = '+00:00'", ssl_disabled="ssl_disabled" in found.query,
-    )  # fmt: skip
 
 
 def rows(connection: Any, statement: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -10,18 +10,16 @@ import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-import pymysql
-from sqlalchemy.engine import make_url
 
 from app import admin
 from app.dev import system as dev
 from app.dev.process import Daemon, wait_until
 from app.settings import read
 from tests.support.gateway import Gateway
+from tests.support.sql import connect
 
 COMPONENTS = tuple(dev.COMPONENTS)
 WITHOUT_HOSTS = {each: 1 for each in COMPONENTS if each not in {"executor-environment", "executor-data", "executor-job"}}
@@ -168,17 +166,8 @@ class System(dev.System):
         assert wait_until(lambda: state_of(pid) != "T", 30.0), f"{component}-{copy} is still stopped"
 
     # ---- what is left behind ------------------------------------------------------------------------------------------------------------------------
-    @contextmanager
-    def connection(self) -> Iterator[Any]:
-        url = make_url(self.database_url)
-        connection = pymysql.connect(
-            host=url.host or "127.0.0.1", port=url.port or 3306, user=url.username or "root", password=str(url.password or ""), database=url.database, autocommit=True, read_timeout=30, init_command="SET time_zone = '+00:00'",
-            ssl_disabled="ssl_disabled" in url.query,
-        )  # fmt: skip
-        try:
-            yield connection
-        finally:
-            connection.close()
+    def connection(self) -> Any:
+        return connect(self.database_url)
 
     def rows(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         with self.connection() as connection, connection.cursor() as cursor:
