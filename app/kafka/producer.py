@@ -21,6 +21,7 @@ TRANSACTION_TIMEOUT_MS = 10_000
 RETRY_BACKOFF_MS = 300  # Before any request is repeated, less a fifth by chance: a shorter EndTxn was sent once.
 SENT_ONCE_SECONDS, LOOK_SECONDS = 0.2, 0.1
 MESSAGE_BYTES_MAX = 1_000_000
+ALONE = KafkaError._ALL_BROKERS_DOWN
 
 
 def configuration(brokers: Mapping[str, str], transactional_id: str) -> dict[str, object]:
@@ -56,30 +57,28 @@ class TransactionalProducer:
 
     def __init__(self, brokers: Mapping[str, str], transactional_id: str) -> None:
         """Fences predecessors and settles their open transaction; repeats while that is retriable, at most 20 s."""
-        self.client = Client(configuration(brokers, transactional_id), logger=logs.library("rdkafka"), error_cb=self._on_error)
+        self.heard = heard = set[int]()  # Not ourselves: the threads of a client that refers to itself live until the garbage collector comes by.
+        self.client = Client(configuration(brokers, transactional_id), logger=logs.library("rdkafka"), error_cb=lambda error: heard.add(error.code()))
         self.known: dict[str, int] = {}
         self.known_at = float("-inf")
-        self.slow = self.alone = self.under_way = False
+        self.slow = self.under_way = False
         deadline = time.monotonic() + INIT_SECONDS
         while True:
             try:
                 self.client.init_transactions(max(1.0, deadline - time.monotonic()))
                 self.client.poll(0)
-                self.alone = False  # What was heard of before this.
+                heard.clear()  # That was before this.
                 return
             except KafkaException as fault:
                 if not fault.args[0].retriable() or time.monotonic() > deadline:
                     raise _translated(fault) from fault
                 time.sleep(0.05)
 
-    def _on_error(self, error: KafkaError) -> None:
-        self.alone = self.alone or error.code() == KafkaError._ALL_BROKERS_DOWN
-
     @property
     def worn(self) -> bool:
         """Settled, and not to be used again."""
         self.client.poll(0)
-        return self.slow or self.alone
+        return self.slow or ALONE in self.heard
 
     def refusal(self, topic: str, partition: int, size: int) -> str | None:
         """Why Kafka will never take such a record; asked before the transaction begins, since an unknown topic waits 30 s inside it."""
@@ -118,9 +117,9 @@ class TransactionalProducer:
         """Flushes first, so that what is timed is EndTxn alone. What no broker has taken when all are gone is taken back, not left for one that starts again."""
         deadline = time.monotonic() + COMMIT_SECONDS
         try:
-            while self.client.flush(LOOK_SECONDS) and not self.alone and time.monotonic() < deadline:
+            while self.client.flush(LOOK_SECONDS) and ALONE not in self.heard and time.monotonic() < deadline:
                 pass
-            if self.alone:
+            if ALONE in self.heard:
                 self.client.purge()
                 raise StoreUnavailable("all brokers went away while records were on their way")
             self.under_way, began = False, time.monotonic()
@@ -133,5 +132,5 @@ class TransactionalProducer:
         """Without flushing. What is under way is aborted, so that nothing is being registered when the client goes: that would end the process (docs/decisions/0015-dropped-while-registering.md)."""
         if self.under_way:
             with suppress(KafkaException):  # Where Kafka does not answer soon, the successor's R1 aborts it.
-                self.client.abort_transaction(LOOK_SECONDS if self.alone else ABORT_SECONDS)
+                self.client.abort_transaction(LOOK_SECONDS if ALONE in self.heard else ABORT_SECONDS)
         del self.client

@@ -5,6 +5,7 @@ whoever wants another value changes it here, not on the cluster.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,15 +81,15 @@ class Admin(AdminClient):
     """`trouble`: what brokers were last heard to have against us; an answer that does not come says nothing. Raises Misconfigured for a file that is not there, a mechanism nobody knows."""
 
     def __init__(self, brokers: Mapping[str, str]) -> None:
-        self.trouble = "no answer"
+        self.heard = deque[KafkaError](maxlen=8)  # Not ourselves, as in producer.py.
         try:
-            super().__init__({**brokers, **QUIET}, error_cb=self._on_error)
+            super().__init__({**brokers, **QUIET}, error_cb=self.heard.append)
         except KafkaException as fault:
             raise Misconfigured(f"AIRAVATA_KAFKA_CLIENT: {fault.args[0].str()}") from fault
 
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # It follows what says why.
-            self.trouble = error.str()
+    @property
+    def trouble(self) -> str:
+        return next((each.str() for each in reversed(self.heard) if each.code() != KafkaError._ALL_BROKERS_DOWN), "no answer")  # That one follows what says why.
 
 
 def described(client: Admin, names: Sequence[str]) -> dict[str, tuple[str, int]]:

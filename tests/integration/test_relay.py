@@ -1,5 +1,6 @@
 """The outbox relay R0–R7 on real MySQL, MariaDB and Kafka, killed and frozen at its steps: no row lost, none visible twice to a read_committed reader."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -8,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.dev.servers import free_port
 from app.errors import Fenced, Misconfigured, OutcomeUnknown, StoreUnavailable
+from app.kafka import producer as producing
 from app.kafka import state, unmarked
 from app.kafka.producer import TRANSACTION_TIMEOUT_MS, TransactionalProducer
 from app.messages.envelope import Envelope
@@ -82,6 +85,44 @@ def test_R0_a_slow_transaction_keeps_the_lease_and_a_hanging_one_does_not(delive
     shard.renewed, shard.busy_since = 0.0, time.monotonic() - busy_seconds
     shard.renew_while_busy()
     assert a_shard(delivery, owner="rival").lease() is not kept
+
+
+def away(_name: str) -> Any:
+    raise StoreUnavailable("away")
+
+
+@pytest.mark.parametrize("whose", ["ours", "a rival's", "nobody can be asked"])
+def test_fenced_again_and_again_ends_the_process_only_where_the_lease_was_its_own(delivery: Delivery, whose: str) -> None:
+    """A rival of ours takes a lease that ran out while MySQL was away, and fences by right: that may happen many times in a row."""
+    shard, stop = a_shard(delivery), threading.Event()
+    stop.set()  # Nothing is waited for.
+    if whose == "nobody can be asked":
+        shard.unit_of_work = away
+    ends = relaying.FENCED_MAX if whose == "ours" else None
+    for round_ in range(1, relaying.FENCED_MAX + 1):
+        assert a_shard(delivery, owner="rival" if whose == "a rival's" else "me").lease()
+        with pytest.raises(Fenced, match=shard.transactional_id) if round_ == ends else nullcontext():
+            shard.fenced(Fenced("by a newer one"), stop)
+
+
+def test_no_client_outlives_its_use(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has four threads or more. In an outage they are made one after the other, and the garbage collector may not come by for minutes."""
+    monkeypatch.setattr(producing, "INIT_SECONDS", 0.1)
+    at_first = threads()
+    gc.disable()
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                TransactionalProducer({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, f"{delivery.environment}.relay.0")
+            unmarked.ranges(delivery.brokers, [(delivery.topics.scheduler, 0)])
+            state.last(delivery.brokers, delivery.topics.relay_state, 0)
+        until(lambda: threads() <= at_first, 5.0, "the threads of clients that are not used any more to end")
+    finally:
+        gc.enable()
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 def test_R1_a_new_producer_fences_its_predecessor(delivery: Delivery) -> None:
