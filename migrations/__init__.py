@@ -9,6 +9,7 @@ a table's own revision is edited; from then on revisions are only added. There a
 
 import re
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,9 @@ class Schema(StrEnum):
     AHEAD = "AHEAD"  # A contract step has passed this release by: exit 78.
 
 
+@cache
 def head() -> str:
-    """The revision this release needs."""
+    """The revision this release needs; asked with each heartbeat, also of a process that can open no more files."""
     last = max((Path(__file__).parent / "versions").glob("[0-9]*_*.py"))
     found = re.search(r'^revision = "(.+)"$', last.read_text(), re.MULTILINE)
     return found[1] if found else ""
