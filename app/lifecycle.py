@@ -1,6 +1,6 @@
 """How a process lives: starts whole or not at all, says how it is on its admin port, beats once a second, and leaves cleanly on SIGTERM.
 
-Exit codes: 0 ok · 70 bug · 75 fenced three times in a row · 78 settings, secrets, schema ahead, unsafe server (docs/operators.md).
+Exit codes: 0 ok · 70 bug · 75 fenced three times by a stranger · 78 settings, secrets, schema ahead, unsafe server (docs/operators.md).
 A second SIGTERM changes nothing; SIGKILL is as safe.
 """
 

@@ -39,7 +39,7 @@ NOTHING = [("type", b"Nothing")]  # Every group passes over it by its type.
 
 
 class ShardRelay:
-    """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch, Misconfigured where Kafka has lost its memory or a stranger writes to our partitions."""
+    """`run` holds the shard whenever it can get it; raises Fenced after three fencings without a batch while the lease was its own, Misconfigured where Kafka has lost its memory or a stranger writes to our partitions."""
 
     def __init__(
         self, *, shard: int, environment: str, brokers: Mapping[str, str], state_topic: str, topics: Sequence[str], placement: Placement, unit_of_work: UnitOfWork, owner: str, nudged: threading.Event
@@ -52,7 +52,7 @@ class ShardRelay:
         self.busy_since: float | None = None  # In R5–R6, or waiting for one answer of R1–R3: each ends by itself before the watchdog would end it, all of them together need not.
         self.log = logs.logger("relay")
         self.ahead = timedelta()  # Our clock before MySQL's.
-        self.fenced_in_a_row = 0
+        self.fenced_by_strangers = 0
         self.renewed = 0.0
         self.seq = self.producers = 0
 
@@ -83,14 +83,13 @@ class ShardRelay:
                 delay = min(delay * 2, 2.0)
 
     def fenced(self, fault: Fenced, stop: threading.Event) -> None:
-        """A newer producer holds the shard: give the lease up, wait 1–5 s."""
+        """A newer producer holds the shard: give the lease up, wait 1–5 s. One of ours that took the lease, as when MySQL was away, is no stranger."""
         metrics.count("airavata_fenced_total", what="relay")
         metrics.count("airavata_relay_producer_resets_total", reason="fenced")
-        self.fenced_in_a_row += 1
-        self.log.warning("fenced", shard=self.shard, transactional_id=self.transactional_id, fault=fault, in_a_row=self.fenced_in_a_row)
-        if self.fenced_in_a_row >= FENCED_MAX:
-            raise Fenced(f"fenced {FENCED_MAX} times in a row without a batch: another relay uses the transactional id {self.transactional_id}; is AIRAVATA_ENVIRONMENT unique?") from fault
-        self.give_up()
+        self.fenced_by_strangers += self.give_up()
+        self.log.warning("fenced", shard=self.shard, transactional_id=self.transactional_id, fault=fault, by_strangers=self.fenced_by_strangers)
+        if self.fenced_by_strangers >= FENCED_MAX:
+            raise Fenced(f"fenced {FENCED_MAX} times though the lease was ours: another installation uses the transactional id {self.transactional_id}; is AIRAVATA_ENVIRONMENT unique?") from fault
         stop.wait(instance.jitter(1.0, 5.0))
 
     # ---- R0 -------------------------------------------------------------------------------------------------------------------------------------
@@ -111,12 +110,13 @@ class ShardRelay:
         except Transient as fault:
             self.log.debug("lease not renewed", shard=self.shard, fault=fault)
 
-    def give_up(self) -> None:
+    def give_up(self) -> bool:  # Whether it was surely ours.
         try:
             with self.unit_of_work("relay.give_up") as tx:
-                shards.give_up(tx, self.shard, owner=self.owner)
+                return shards.give_up(tx, self.shard, owner=self.owner)
         except Transient as fault:
             self.log.debug("lease runs out by itself", fault=fault)
+            return False
 
     # ---- R1–R3 ----------------------------------------------------------------------------------------------------------------------------------
     def hold(self, stop: threading.Event) -> None:
@@ -259,7 +259,7 @@ class ShardRelay:
             failpoint.hit("relay.produce.after")
         self.commit(producer, StateRecord(self.seq + 1, [*in_flight, *(row.id for row in rows)], [*in_flight.values(), *(row.mid for row in rows)], self.topology))
         self.busy_since = None
-        self.fenced_in_a_row = 0
+        self.fenced_by_strangers = 0
         self.measured(rows)
 
     def commit(self, producer: TransactionalProducer, record: StateRecord) -> None:

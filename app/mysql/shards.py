@@ -26,8 +26,8 @@ def settled(tx: Transaction, shard: int) -> int:
     return int(tx.exec_driver_sql("SELECT settled FROM relay_shards WHERE shard = %s", (shard,)).scalar_one())
 
 
-def give_up(tx: Transaction, shard: int, *, owner: str) -> None:
-    tx.exec_driver_sql("UPDATE relay_shards SET owner = NULL, until = NULL WHERE shard = %s AND owner = %s", (shard, owner))
+def give_up(tx: Transaction, shard: int, *, owner: str) -> bool:  # Whether it was.
+    return tx.exec_driver_sql("UPDATE relay_shards SET owner = NULL, until = NULL WHERE shard = %s AND owner = %s", (shard, owner)).rowcount == 1
 
 
 def settle(tx: Transaction, shard: int, seq: int) -> None:

@@ -284,7 +284,7 @@ class Rig(System):
         return at
 
     def bugs(self) -> list[Exit]:
-        """Ends that nobody meant: 70 is a bug, 78 a refusal to start, 75 fenced three times in a row."""
+        """Ends that nobody meant: 70 is a bug, 78 a refusal to start, 75 fenced three times by a stranger."""
         return [each for each in self.exits if not each.asked and each.code != 0 and not any(name == each.name and code == each.code and since <= each.mono <= until for name, code, since, until in self.meant)]
 
     # ---- the end of a run -----------------------------------------------------------------------------------------------------------------------------
