@@ -86,7 +86,7 @@ class ShardRelay:
         """A newer producer holds the shard: give the lease up, wait 1–5 s. One of ours that took the lease, as when MySQL was away, is no stranger."""
         metrics.count("airavata_fenced_total", what="relay")
         metrics.count("airavata_relay_producer_resets_total", reason="fenced")
-        self.fenced_by_strangers += self.give_up()
+        self.fenced_by_strangers = self.fenced_by_strangers + 1 if self.give_up() else 0
         self.log.warning("fenced", shard=self.shard, transactional_id=self.transactional_id, fault=fault, by_strangers=self.fenced_by_strangers)
         if self.fenced_by_strangers >= FENCED_MAX:
             raise Fenced(f"fenced {FENCED_MAX} times though the lease was ours: another installation uses the transactional id {self.transactional_id}; is AIRAVATA_ENVIRONMENT unique?") from fault
