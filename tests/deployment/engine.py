@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from app.dev.process import Daemon, start_time
-from app.dev.servers import ROOT
+from app.dev.servers import ROOT, Unavailable
 from tests.deployment import debian
 
 BASE = ROOT / ".dev" / "docker"
@@ -23,7 +23,7 @@ IMPORTED = "airavata-workflow/python:local"
 SUITE = "trixie"  # Python 3.13, as in the Dockerfile's own base.
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 PACKAGES = ("docker.io", "iptables", "debootstrap")
-PULL_SECONDS, SECONDS_MAX, FILES_MAX = 60, 3600, 65_536
+PULL_SECONDS, STARTED_SECONDS, SECONDS_MAX, FILES_MAX = 60, 60, 3600, 65_536
 RUN = "airavata-workflow.run"  # The label: process and start of the run that made it.
 KINDS = {"container": ("{{.ID}}", ["ls", "--all"], ["rm", "--force", "--volumes"]), "network": ("{{.ID}}", ["ls"], ["rm"]), "volume": ("{{.Name}}", ["ls"], ["rm"])}
 
@@ -134,7 +134,14 @@ def had(engine: Engine, image: str) -> bool:
 
 @cache
 def base_image(engine: Engine, wanted: str) -> str:
-    """`wanted` where it is there or can be pulled; else one made of Debian's packages, imported under a name of ours."""
+    """`wanted` where it is there or can be pulled; else one made of Debian's packages, imported under a name of ours. Raises Unavailable where no container of it starts."""
+    base = _had_or_made(engine, wanted)
+    if not engine.can("run", "--rm", "--network", "none", base, "true", seconds=STARTED_SECONDS):
+        raise Unavailable(f"an engine answers, and starts no container here: `docker run --network none {base} true` says why")
+    return base
+
+
+def _had_or_made(engine: Engine, wanted: str) -> str:
     if had(engine, wanted):
         return wanted
     print(f"{wanted} cannot be pulled: the base is made of Debian's packages ({SUITE}) and imported as {IMPORTED}", flush=True)

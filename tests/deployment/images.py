@@ -57,6 +57,8 @@ def main() -> None:
     try:
         for line in build(docker):
             print(line, flush=True)
+    except Unavailable as fault:
+        sys.exit(str(fault))
     finally:
         if started is not None:
             started.stop()
