@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from app.dev.process import Daemon, start_time
+from app.dev.process import Daemon, NotStarted, start_time
 from app.dev.servers import ROOT, Unavailable
 from tests.deployment import debian
 
@@ -123,7 +123,11 @@ def find() -> tuple[Engine, Daemon | None]:
     daemon = private()
     ours = daemon.pid is None
     daemon.start()
-    daemon.wait()
+    try:
+        daemon.wait()
+    except NotStarted:
+        daemon.stop()
+        raise
     return Engine(f"unix://{BASE}/docker.sock"), daemon if ours else None
 
 

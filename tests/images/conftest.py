@@ -37,13 +37,13 @@ def docker() -> Iterator[Engine]:
     try:
         found, started = engine.find()
     except (Unavailable, NotStarted) as fault:
-        pytest.skip(f"NOT RUN: {fault}")
+        pytest.skip(f"NOT RUN: {str(fault).splitlines()[0]}")
     try:
         found.end()
         try:
             print("\n".join(images.build(found)))
         except Unavailable as fault:
-            pytest.skip(f"NOT RUN: {fault}")
+            pytest.skip(f"NOT RUN: {str(fault).splitlines()[0]}")
         yield found
     finally:
         found.end(this_run())
