@@ -15,13 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, TypeAlias
-
-import structlog
 
 from app.errors import Transient
 from app.messages import trace
 from app.messages.envelope import Subject
+
+_RICH = sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # structlog would load it, for tracebacks that we never draw: a sixth of what a process loads when it starts.
+import structlog  # noqa: E402
+
+if _RICH is None:
+    del sys.modules["rich"]
 
 Event: TypeAlias = MutableMapping[str, Any]
 FIXED = ("ts", "level", "event", "component", "instance", "version")
@@ -79,15 +84,10 @@ def _whose(_logger: Any, _name: str, event: Event) -> Event:
     return {**_process, **event}
 
 
-class _Traced:
+def _traced(under_way: Callable[[], str], _logger: Any, _name: str, event: Event) -> Event:
     """The span that is under way here, if one is: `under_way` gives its traceparent, or nothing."""
-
-    def __init__(self, under_way: Callable[[], str]) -> None:
-        self.under_way = under_way
-
-    def __call__(self, _logger: Any, _name: str, event: Event) -> Event:
-        found = trace.parse(self.under_way())
-        return {"trace_id": found[0], "span_id": found[1], **event} if found else event
+    found = trace.parse(under_way())
+    return {"trace_id": found[0], "span_id": found[1], **event} if found else event
 
 
 def _named(_logger: Any, _name: str, event: Event) -> Event:
@@ -163,7 +163,7 @@ def processors(form: str, repeats: Repeats, under_way: Callable[[], str] = str) 
     """From what the code said to the line."""
     last = [_line] if form == "json" else [_harmless, structlog.dev.ConsoleRenderer(colors=False, timestamp_key="ts")]
     return [
-        structlog.contextvars.merge_contextvars, _whose, _Traced(under_way), _named, repeats, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="ts"),
+        structlog.contextvars.merge_contextvars, _whose, partial(_traced, under_way), _named, repeats, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%S.%fZ", utc=True, key="ts"),
         _faults, structlog.processors.format_exc_info, _stack, mask, *last,
     ]  # fmt: skip
 

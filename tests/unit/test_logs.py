@@ -232,3 +232,9 @@ def test_a_reader_that_reads_again_finds_whole_lines() -> None:
     assert child.returncode == 0
     assert json.loads(lines[-1])["event"] == "again"
     assert len([line for line in lines if line.startswith("{") and line.rstrip().endswith("}")]) >= len(lines) - 1, "at most the last before the stop is half a line"
+
+
+def test_logging_loads_nothing_that_draws_and_leaves_it_to_who_does() -> None:
+    """A tenth of a second of CPU in each process."""
+    code = "import sys, observability.logs; assert not [each for each in sys.modules if each.startswith('rich')]; import rich.table"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
