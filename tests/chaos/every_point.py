@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,11 +138,14 @@ def run(directory: Path, native: Native, plan: Document, *, say: Say, kind: str 
         going = Going(rig, plan, say)
         outcome.cases += record(going)
         say(f"{len(going.reached)} points reached in the counting run")
-        for n, case in enumerate(plan["cases"]):
-            start = time.monotonic()
-            outcome.cases.append(single(going, case))
-            say(f"{n + 1}/{len(plan['cases'])} {case['point']} {time.monotonic() - start:.1f} s {outcome.cases[-1].why}")
-        outcome.cases += commands(going)
+        with ThreadPoolExecutor(1) as beside:
+            operators = beside.submit(commands, going)
+            for n, case in enumerate(plan["cases"]):
+                start = time.monotonic()
+                outcome.cases.append(single(going, case))
+                say(f"{n + 1}/{len(plan['cases'])} {case['point']} {time.monotonic() - start:.1f} s {outcome.cases[-1].why}")
+            outcome.cases += operators.result()
+        rig.lives += len(COMMANDS)  # Of those that died; counted here, for a thread that adds to a number loses some.
         told = {"known": len(POINTS), "reached": len(going.reached & set(POINTS)), "struck": len(going.struck), "absent": len(POINTS) - len(BUILT)}
         (directory / "points.json").write_text(json.dumps(told | {"names": sorted(going.struck)}, indent=1))
         outcome.verdict = rig.finish(going.launched)
@@ -273,7 +277,7 @@ COMMANDS = {  # Points of operators' commands: the command, and what its death l
 
 
 def commands(going: Going) -> list[Case]:
-    """A command that dies at its point, and once more: it goes on where it was."""
+    """A command that dies at its point, and once more: it goes on where it was. All beside the cases, for it has a schema and topics of its own."""
     rig, cases = going.rig, []
     schema = f"{rig.schema}_command"
     rig.native.database(rig.kind).execute(f"CREATE DATABASE {schema}")

@@ -134,7 +134,6 @@ def command(rig: Rig, *argv: str, schema: str, point: str = "") -> int:
     armed = {
         "AIRAVATA_FAILPOINTS": f"{point}=crash", "AIRAVATA_STRUCK_DIRECTORY": str(rig.run / "struck" / "command"), "AIRAVATA_JOURNAL": str(rig.run / "journal"), "AIRAVATA_JOURNAL_WHO": "command/0",
     }  # fmt: skip
-    rig.lives += bool(point)
     environment = {**os.environ, **settings, **(armed if point else {}), "PYTHONPATH": str(ROOT)}
     return subprocess.run([str(ROOT / ".venv/bin/airavata"), "admin", *argv], env=environment, check=False, capture_output=True, timeout=120).returncode
 
