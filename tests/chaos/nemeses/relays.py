@@ -16,7 +16,7 @@ from tests.chaos.proxy import Link
 from tests.chaos.rig import Rig
 from tests.chaos.wire import Hold, Order, Swallow
 
-FENCED_TOO_OFTEN, FENCING_SECONDS = 75, 10.0  # Three times in a row: docs/operators.md. The last may come after the leases count again.
+FENCED_TOO_OFTEN, FENCING_SECONDS = 75, 10.0  # Three times though its lease was its own: docs/operators.md. The last may come after the leases count again.
 TRAFFIC_SECONDS, HELD_SECONDS, OPEN_SECONDS = 40.0, 15.0, 5.0
 EPOCH_ERRORS = {47: "INVALID_PRODUCER_EPOCH", 90: "PRODUCER_FENCED"}
 
