@@ -10,17 +10,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from app.dev.servers import ROOT, Native
+from app.dev.servers import ROOT
 from tests.chaos import every_point, headline, random_run, report, rolling
-from tests.chaos.outcome import Case, Outcome, say
+from tests.chaos.outcome import Case, Outcome, Undecidable, say
 from tests.chaos.rig import RUNS, commit, private_servers
 from tests.chaos.victims import VICTIMS
 
 Document = dict[str, Any]
-PARTS: dict[str, Callable[..., Outcome]] = {"points": every_point.run, "headline": headline.run, "random": random_run.run, "rolling": rolling.run}
+PARTS: dict[str, Any] = {"points": every_point, "headline": headline, "random": random_run, "rolling": rolling}  # Each with `rig`, and `run` on it.
 DATABASES = ("mysql", "mariadb")
 KEPT_RUNS = 20
 NIGHT_ROUNDS = {"scheduler": 268, "generator": 30, "relay": 30, "executor": 30, "watcher": 10, "sink": 30}  # Of eight of the scheduler's two are freezes: 201 kills.
@@ -49,27 +52,63 @@ def plans(lane: str, seed: int, given: argparse.Namespace) -> list[Document]:
     raise SystemExit(f"there is no lane {lane}")
 
 
+class Stage:
+    """A plan's run directory, servers and system, its own, on the database it names. Raised in the background: the next part's while this one is judged, which leaves a core idle."""
+
+    def __init__(self, plan: Document, database: str) -> None:
+        self.plan, self.part = plan, PARTS[plan["kind"]]
+        self.database = plan.setdefault("database", database)
+        self.directory = RUNS / "runs"
+        self._stack, self._pool = ExitStack(), ThreadPoolExecutor(1)
+        self._rig: Future[Any] | None = None
+
+    def begin(self) -> Future[Any]:
+        if self._rig is None:
+            self.directory = RUNS / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{self.plan['kind']}-{self.plan['seed']}"
+            say(f"{self.plan['kind']} on {self.database}, seed {self.plan['seed']}: {self.directory.relative_to(ROOT)}")
+            self._rig = self._pool.submit(self._raise)
+        return self._rig
+
+    def _raise(self) -> Any:
+        native = self._stack.enter_context(private_servers(self.database))
+        return self._stack.enter_context(self.part.rig(self.directory, native, self.plan, kind=self.database))
+
+    def carry_out(self, when_healed: Callable[[], object]) -> Outcome:
+        """A part that breaks down is an outcome, too: it failed."""
+        raised, began, kind = self.begin(), time.monotonic(), self.plan["kind"]
+        try:
+            rig = raised.result()
+            rig.when_healed = when_healed
+            outcome = self.part.run(rig, say=say)
+        except Undecidable as why:
+            say(f"UNDECIDED: {kind}: {why}")
+            self.directory.mkdir(parents=True)
+            (self.directory / "figures.md").write_text(f"UNDECIDED: {why}.\n")
+            outcome = Outcome(kind, self.directory)
+        except Exception as fault:
+            traceback.print_exc()
+            outcome = Outcome(kind, self.directory, 1, cases=[Case("the part runs to its end", f"{type(fault).__name__}: {fault}"[:1000])])
+        outcome.seconds = time.monotonic() - began
+        return outcome
+
+    def close(self) -> None:
+        self._pool.shutdown()
+        self._stack.close()
+
+
 def carry_out(drawn: Sequence[Document], *, database: str) -> list[Outcome]:
-    """Each plan in a run directory of its own, on servers of its own, on the database it names."""
+    """One after the other; at any time at most two stages stand."""
     outcomes = []
-    for plan in drawn:
-        kind = plan.setdefault("database", database)
-        directory = RUNS / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan['kind']}-{plan['seed']}"
-        say(f"{plan['kind']} on {kind}, seed {plan['seed']}: {directory.relative_to(ROOT)}")
-        with private_servers(kind) as native:
-            outcomes.append(_one(plan, directory, native, kind))
-        say(f"{plan['kind']}: checker {outcomes[-1].verdict}, {len(outcomes[-1].cases) - len(outcomes[-1].failed)} cases passed, {len(outcomes[-1].failed)} failed")
+    with ExitStack() as interrupted:
+        stages = [Stage(plan, database) for plan in drawn]
+        for stage in stages:
+            interrupted.callback(stage.close)
+        for stage, following in zip_longest(stages, stages[1:]):
+            outcomes.append(stage.carry_out(following.begin if following else lambda: None))
+            stage.close()
+            kind, failed = stage.plan["kind"], outcomes[-1].failed
+            say(f"{kind}: checker {outcomes[-1].verdict}, {len(outcomes[-1].cases) - len(failed)} cases passed, {len(failed)} failed")
     return outcomes
-
-
-def _one(plan: Document, directory: Path, native: Native, kind: str) -> Outcome:
-    """A part that breaks down is an outcome, too: it failed."""
-    began = time.monotonic()
-    try:
-        return PARTS[plan["kind"]](directory, native, plan, say=say, kind=kind)
-    except Exception as fault:
-        traceback.print_exc()
-        return Outcome(plan["kind"], directory, 1, time.monotonic() - began, [Case("the part runs to its end", f"{type(fault).__name__}: {fault}"[:1000])])
 
 
 def forget_old_runs() -> None:

@@ -132,24 +132,26 @@ def kind_of(planned: Document) -> str:
     return " ".join(str(each) for each in (planned["application"], *(inputs.get(name, "") for name in ("edges", "behaviour", "manner", "status")), planned.get("cleanup_strategy", "")))
 
 
-def run(directory: Path, native: Native, plan: Document, *, say: Say, kind: str = "mysql") -> Outcome:
-    began, outcome = time.monotonic(), Outcome("points", directory)
-    with Rig(directory, native, plan, kind=kind, **SETTINGS) as rig:
-        going = Going(rig, plan, say)
-        outcome.cases += record(going)
-        say(f"{len(going.reached)} points reached in the counting run")
-        with ThreadPoolExecutor(1) as beside:
-            operators = beside.submit(commands, going)
-            for n, case in enumerate(plan["cases"]):
-                start = time.monotonic()
-                outcome.cases.append(single(going, case))
-                say(f"{n + 1}/{len(plan['cases'])} {case['point']} {time.monotonic() - start:.1f} s {outcome.cases[-1].why}")
-            outcome.cases += operators.result()
-        rig.lives += len(COMMANDS)  # Of those that died; counted here, for a thread that adds to a number loses some.
-        told = {"known": len(POINTS), "reached": len(going.reached & set(POINTS)), "struck": len(going.struck), "absent": len(POINTS) - len(BUILT)}
-        (directory / "points.json").write_text(json.dumps(told | {"names": sorted(going.struck)}, indent=1))
-        outcome.verdict = rig.finish(going.launched)
-    outcome.seconds = time.monotonic() - began
+def rig(directory: Path, native: Native, plan: Document, **settings: Any) -> Rig:
+    return Rig(directory, native, plan, **SETTINGS, **settings)
+
+
+def run(rig: Rig, *, say: Say) -> Outcome:
+    outcome, plan = Outcome("points", rig.run), rig.plan
+    going = Going(rig, plan, say)
+    outcome.cases += record(going)
+    say(f"{len(going.reached)} points reached in the counting run")
+    with ThreadPoolExecutor(1) as beside:
+        operators = beside.submit(commands, going)
+        for n, case in enumerate(plan["cases"]):
+            start = time.monotonic()
+            outcome.cases.append(single(going, case))
+            say(f"{n + 1}/{len(plan['cases'])} {case['point']} {time.monotonic() - start:.1f} s {outcome.cases[-1].why}")
+        outcome.cases += operators.result()
+    rig.lives += len(COMMANDS)  # Of those that died; counted here, for a thread that adds to a number loses some.
+    told = {"known": len(POINTS), "reached": len(going.reached & set(POINTS)), "struck": len(going.struck), "absent": len(POINTS) - len(BUILT)}
+    (rig.run / "points.json").write_text(json.dumps(told | {"names": sorted(going.struck)}, indent=1))
+    outcome.verdict = rig.finish(going.launched)
     return outcome
 
 

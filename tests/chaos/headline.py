@@ -94,23 +94,25 @@ class Run:
                 self.launch(8)
 
 
-def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings: Any) -> Outcome:
-    began, outcome = time.monotonic(), Outcome("headline", directory)
-    with Rig(directory, native, plan, **settings) as rig:
-        going = Run(rig)
-        victim = VICTIMS[plan["rounds"][0]["victim"]]
-        rig.until(victim.balanced(rig), 120.0, lambda: "not balanced")
-        thrown_away = 0
-        for round_ in plan["rounds"]:
-            again = 0
-            while not strike(going, victim, round_, again, say=say):
-                again, thrown_away = again + 1, thrown_away + 1
-                assert thrown_away <= max(AGAIN_MAX, AGAIN_SHARE * len(plan["rounds"])), f"the harness lagged more than {LAG_MS_MAX:.0f} ms in {thrown_away} rounds: the machine is too busy to time anything"
-            outcome.cases.append(Case(f"round {round_['fault']} {round_['how']} {round_.get('mode', '')}".strip()))
-        (directory / "rounds.json").write_text(json.dumps(going.rounds, indent=1, default=str))
-        outcome.verdict = rig.finish(going.launched)
-        outcome.cases.append(timed(directory, victim, going.rounds, len(plan["rounds"])))
-    outcome.seconds = time.monotonic() - began
+def rig(directory: Path, native: Native, plan: Document, **settings: Any) -> Rig:
+    return Rig(directory, native, plan, **settings)
+
+
+def run(rig: Rig, *, say: Say) -> Outcome:
+    outcome, plan = Outcome("headline", rig.run), rig.plan
+    going = Run(rig)
+    victim = VICTIMS[plan["rounds"][0]["victim"]]
+    rig.until(victim.balanced(rig), 120.0, lambda: "not balanced")
+    thrown_away = 0
+    for round_ in plan["rounds"]:
+        again = 0
+        while not strike(going, victim, round_, again, say=say):
+            again, thrown_away = again + 1, thrown_away + 1
+            assert thrown_away <= max(AGAIN_MAX, AGAIN_SHARE * len(plan["rounds"])), f"the harness lagged more than {LAG_MS_MAX:.0f} ms in {thrown_away} rounds: the machine is too busy to time anything"
+        outcome.cases.append(Case(f"round {round_['fault']} {round_['how']} {round_.get('mode', '')}".strip()))
+    (rig.run / "rounds.json").write_text(json.dumps(going.rounds, indent=1, default=str))
+    outcome.verdict = rig.finish(going.launched)
+    outcome.cases.append(timed(rig.run, victim, going.rounds, len(plan["rounds"])))
     return outcome
 
 

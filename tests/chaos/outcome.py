@@ -14,6 +14,10 @@ def say(text: str) -> None:
     print(f"--- {time.strftime('%H:%M:%S')} +{time.monotonic() - _began:.0f} s  {text}", flush=True)
 
 
+class Undecidable(Exception):
+    """A part that cannot be decided here, and why: said aloud and left in the report; the exit code is 2."""
+
+
 @dataclass(frozen=True)
 class Case:
     name: str

@@ -168,23 +168,25 @@ class Going:
         self.say(f"{name} {fault['kind']} {nemesis.title} {nemesis.variant} {nemesis.target}: {told}")
 
 
-def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings: Any) -> Outcome:
-    began = time.monotonic()
-    with Rig(directory, native, plan, linked=True, **settings) as rig:
-        going = Going(rig, plan, say)
-        reader = threading.Thread(target=going.read, daemon=True)
-        reader.start()
-        with ThreadPoolExecutor(CLIENTS) as clients, ThreadPoolExecutor(AT_ONCE + WAITING) as nemeses:
-            harms = [nemeses.submit(going.harm, each) for each in plan["faults"]]
-            asked: list[Future[None]] = [*harms, *(clients.submit(going.launch, each) for each in plan["launches"])]
-            asked += [clients.submit(going.misbehave, n, each) for n, each in enumerate(plan["bad_requests"])]
-            going.until(plan["seconds"])
-            asked.append(clients.submit(going.keep_busy, harms))
-            wait(asked)
-        going.over.set()
-        reader.join(80.0)
-        failed = [str(each.exception()) for each in asked if each.exception() is not None]
-        outcome = Outcome("random", directory, rig.finish(going.launched), cases=going.cases)
+def rig(directory: Path, native: Native, plan: Document, **settings: Any) -> Rig:
+    return Rig(directory, native, plan, linked=True, **settings)
+
+
+def run(rig: Rig, *, say: Say) -> Outcome:
+    plan = rig.plan
+    going = Going(rig, plan, say)
+    reader = threading.Thread(target=going.read, daemon=True)
+    reader.start()
+    with ThreadPoolExecutor(CLIENTS) as clients, ThreadPoolExecutor(AT_ONCE + WAITING) as nemeses:
+        harms = [nemeses.submit(going.harm, each) for each in plan["faults"]]
+        asked: list[Future[None]] = [*harms, *(clients.submit(going.launch, each) for each in plan["launches"])]
+        asked += [clients.submit(going.misbehave, n, each) for n, each in enumerate(plan["bad_requests"])]
+        going.until(plan["seconds"])
+        asked.append(clients.submit(going.keep_busy, harms))
+        wait(asked)
+    going.over.set()
+    reader.join(80.0)
+    failed = [str(each.exception()) for each in asked if each.exception() is not None]
+    outcome = Outcome("random", rig.run, rig.finish(going.launched), cases=going.cases)
     outcome.cases.append(Case("every client got an answer", "; ".join(failed)[:500]))
-    outcome.seconds = time.monotonic() - began
     return outcome

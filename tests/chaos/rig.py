@@ -4,6 +4,7 @@
 told to leave it, and a run directory (tests/checker/formats.py). A run ends with `finish`: healed, quiet (P2), SIGTERM, collect, judge.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ TWO = dict.fromkeys(COMPONENTS, 2)
 QUIET_SECONDS = 120.0
 RESTART_SECONDS = 0.2
 VISITED = 4
+_numbers = itertools.count(1)
 EFFECT = Path(__file__).with_name("effect.sh")
 INPUTS = [
     {"name": "seed", "type": "STRING", "required": True, "order": 1, "on_command_line": True},
@@ -67,10 +69,10 @@ class Exit:
 def private_servers(kind: str = "mysql") -> Iterator[Native]:
     """Servers of this process alone, gone with it; those of a killed run are ended first."""
     for each in (RUNS / "servers").glob("[0-9]*"):
-        if start_time(int(each.name)) is None:
+        if start_time(int(each.name.partition("-")[0])) is None:
             end_leftovers(each)
             subprocess.run(["rm", "-rf", str(each)], check=True)
-    base = RUNS / "servers" / str(os.getpid())
+    base = RUNS / "servers" / f"{os.getpid()}-{next(_numbers)}"
     native = Native(base)
     try:
         native.together(kind, "kafka", "sshd")
@@ -102,6 +104,7 @@ class Rig(System):
         self.exits: list[Exit] = []
         self.meant: list[tuple[str, int, float, float]] = []  # Ends that a nemesis provokes: name, code, from when to when.
         self.lives = 0
+        self.when_healed: Callable[[], None] = lambda: None
         self._stack, self._reviving = ExitStack(), threading.RLock()
 
     # ---- life -------------------------------------------------------------------------------------------------------------------------------------
@@ -291,6 +294,7 @@ class Rig(System):
     def finish(self, launched: Mapping[str, Mapping[str, Any]]) -> int:
         """Everything is healed: wait until quiet, SIGTERM, collect, judge. 0: all HELD and each launch came to what its plan says; 1: something BROKEN; 2: undecided."""
         self.nemesis_lines.write("healed")
+        self.when_healed()
         seconds, found = await_quiet(self, QUIET_SECONDS)
         self.nemesis_lines.write("quiet", quiet=not found, asked_seconds=round(seconds, 2), open=found)
         unmet = expectations.unmet(self, launched)

@@ -25,7 +25,7 @@ from tests.chaos import fleet, hops, proofs, workload
 from tests.chaos.fleet import Fleet
 from tests.chaos.headline import EXERCISED
 from tests.chaos.lines import read
-from tests.chaos.outcome import Case, Outcome, Say
+from tests.chaos.outcome import Case, Outcome, Say, Undecidable
 from tests.checker.reading import seconds_of
 
 Document = dict[str, Any]
@@ -156,28 +156,30 @@ class Roll:
         return f"{name} ({was['version']})", proof.struck, {**proof.evidence, "was": was, "is": self.rig.told(name)}, ""
 
 
-def run(directory: Path, native: Native, plan: Document, *, say: Say, **settings: Any) -> Outcome:
-    outcome, began = Outcome("mixed fleet" if plan["mixed"] else "rolling restart", directory), time.monotonic()
+def rig(directory: Path, native: Native, plan: Document, **settings: Any) -> Fleet:
+    """Raises Undecidable for a mixed fleet whose older release the history does not reach."""
     if plan["mixed"] and not plan["revision"]:
-        return undecided(outcome, say)
-    with Fleet(directory, native, plan, **{**SETTINGS, **settings}) as rig:
-        roll, load = Roll(rig, say), Load(rig, plan)
-        if plan["mixed"]:
-            rig.nemesis_lines.write("releases", older=declared(rig.releases["old"]), newer=declared(rig.releases["new"]))
-        with load:
-            for each in plan["phases"]:
-                rig.nemesis_lines.write("phase", phase=each["phase"])
-                if not each["moves"]:
-                    time.sleep(plan["before_seconds"])
-                for move in each["moves"]:
-                    roll.make(move)
-            time.sleep(AFTER_SECONDS)
-            rig.nemesis_lines.write("phase", phase="")
-        outcome.verdict = rig.finish(load.launched)
-        outcome.cases = [*roll.cases, *ends(rig, plan, load)]
-        told = rolled(directory, roll.stops, len(load.launched))
-    say("\n" + told)
-    outcome.seconds = time.monotonic() - began
+        raise Undecidable(NO_HISTORY)
+    return Fleet(directory, native, plan, **SETTINGS, **settings)
+
+
+def run(rig: Fleet, *, say: Say) -> Outcome:
+    plan = rig.plan
+    outcome, roll, load = Outcome("mixed fleet" if plan["mixed"] else "rolling restart", rig.run), Roll(rig, say), Load(rig, plan)
+    if plan["mixed"]:
+        rig.nemesis_lines.write("releases", older=declared(rig.releases["old"]), newer=declared(rig.releases["new"]))
+    with load:
+        for each in plan["phases"]:
+            rig.nemesis_lines.write("phase", phase=each["phase"])
+            if not each["moves"]:
+                time.sleep(plan["before_seconds"])
+            for move in each["moves"]:
+                roll.make(move)
+        time.sleep(AFTER_SECONDS)
+        rig.nemesis_lines.write("phase", phase="")
+    outcome.verdict = rig.finish(load.launched)
+    outcome.cases = [*roll.cases, *ends(rig, plan, load)]
+    say("\n" + rolled(rig.run, roll.stops, len(load.launched)))
     return outcome
 
 
@@ -185,14 +187,6 @@ def declared(release: fleet.Release) -> Document:
     """`reads`: the newest schema version of a message that the release's own code reads."""
     asked = subprocess.run([sys.executable, "-c", "from app.messages import codec; print(codec.SCHEMA_VERSION)"], cwd=release.tree, check=True, capture_output=True, text=True)
     return {"version": release.version, "reads": int(asked.stdout)}
-
-
-def undecided(outcome: Outcome, say: Say) -> Outcome:
-    """Said aloud and left in the report; the exit code is 2."""
-    outcome.run.mkdir(parents=True)
-    (outcome.run / "figures.md").write_text(f"UNDECIDED: {NO_HISTORY}.\n")
-    say(f"UNDECIDED: {outcome.part}: {NO_HISTORY}")
-    return outcome
 
 
 def ends(rig: Fleet, plan: Document, load: Load) -> list[Case]:

@@ -18,7 +18,8 @@ TWICE = ("scheduler", "relay")
 @pytest.fixture(scope="module")
 def rolled(native_servers: Native, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     plan = rolling.draw(6, mixed=bool(fleet.previous()), copies=1, twice=TWICE, before_seconds=5.0)
-    outcome = rolling.run(tmp_path_factory.mktemp("rolling") / "run", native_servers, plan, say=say)
+    with rolling.rig(tmp_path_factory.mktemp("rolling") / "run", native_servers, plan) as rig:
+        outcome = rolling.run(rig, say=say)
     reports = ROOT / ".dev" / "reports"
     reports.mkdir(parents=True, exist_ok=True)
     (reports / "rolling.md").write_text((outcome.run / "figures.md").read_text())

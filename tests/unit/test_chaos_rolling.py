@@ -2,12 +2,14 @@
 
 import json
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.messages import codec
+from tests.chaos import __main__ as lanes
 from tests.chaos import fleet, hops, report, rolling
 
 SINK, TOPIC = "chaos1.event-sink", "chaos1.event-sink"
@@ -49,14 +51,15 @@ def test_what_a_release_reads_is_asked_of_its_own_tree(tmp_path: Path) -> None:
     assert rolling.declared(fleet.Release("0.9", tmp_path)) == {"version": "0.9", "reads": 7}
 
 
-def test_without_an_older_release_the_outcome_is_undecided_and_the_page_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_older_release_the_outcome_is_undecided_and_the_page_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(report, "ROOT", tmp_path)
-    said: list[str] = []
-    native: Any = None
-    outcome = rolling.run(tmp_path / "run", native, rolling.draw(7, mixed=True) | {"revision": ""}, say=said.append)
-    found = report.gather("rolling", 7, [outcome], repeat="")
+    monkeypatch.setattr(lanes, "ROOT", tmp_path)
+    monkeypatch.setattr(lanes, "RUNS", tmp_path)
+    monkeypatch.setattr(lanes, "private_servers", nullcontext)
+    outcomes = lanes.carry_out([rolling.draw(7, mixed=True) | {"revision": ""}], database="mysql")
+    found = report.gather("rolling", 7, outcomes, repeat="")
     assert report.code(found) == 2
-    assert rolling.NO_HISTORY in said[0]
+    assert rolling.NO_HISTORY in capsys.readouterr().out
     assert f"UNDECIDED: {rolling.NO_HISTORY}" in report.page(found)
 
 
