@@ -54,7 +54,7 @@ WAVES: tuple[tuple[int, list[Part]], ...] = (  # How many at once, and what.
     (4, [
         Part("ruff", words=("ruff", "check", "."), gate=True), Part("mypy", words=("mypy",), gate=True), Part("architecture"), Part("unit"), Part("deployment"), Part("checker_histories"),
         Part("integration", "mysql", ("-m", "database"), "mysql"), Part("integration", "mariadb", ("-m", "database"), "mariadb"), Part("integration", "others", ("-m", "not database"), "mysql"),
-        Part("acceptance", "mysql", database="mysql"), Part("acceptance", "mariadb", database="mariadb"),
+        Part("acceptance", "mysql", database="mysql"), Part("acceptance", "mariadb", ("-m", "database"), "mariadb"),
         Part("observability", "prometheus", ("-k", "prometheus")), Part("observability", "others", ("-k", "not prometheus")), Part("conformance"),
     ]),
     (2, [Part("chaos", "others", ("-k", f"not ({SCHEDULERS})")), Part("chaos", "schedulers", ("-k", SCHEDULERS))]),
