@@ -8,7 +8,8 @@ from pathlib import Path
 
 from app.dev.process import Daemon, NotStarted
 
-JVM = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Xshare:auto", "-Djava.awt.headless=true"]
+JVM = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]
+FIRST_COMPILER_ONLY = ("-XX:TieredStopAtLevel=1",)  # The second takes a sixth of the CPU of a test, for a broker that lives for minutes.
 LOGGING = """rootLogger.level=WARN
 rootLogger.appenderRef.f.ref=F
 appender.f.type=Console
@@ -18,7 +19,7 @@ appender.f.layout.pattern=[%d] %p %m (%c)%n
 """
 
 
-def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, int]]) -> tuple[list[Daemon], str]:
+def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, int]], *, jvm: Sequence[str] = FIRST_COMPILER_ONLY) -> tuple[list[Daemon], str]:
     """Brokers by name, each also a controller, with one (client, controller) pair of ports each; three of them replicate everything three times and write with two alive.
 
     The daemons and the address to begin with. Formats a base at its first start.
@@ -42,7 +43,7 @@ def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, in
             "num.network.threads=2\nnum.io.threads=4\nnum.replica.fetchers=1\nlog.cleaner.dedupe.buffer.size=20971520\nlog.cleaner.threads=1\nbackground.threads=2\n"
         )
         (base / "log4j2.properties").write_text(LOGGING)
-        java = ["java", *JVM, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
+        java = ["java", *JVM, *jvm, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
         if not (base / "data" / "meta.properties").exists():
             done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)], check=False, capture_output=True, timeout=120)
             if done.returncode:

@@ -3,13 +3,13 @@
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from app import clock, instance
-from app.dev.broker import cluster
+from app.dev.broker import FIRST_COMPILER_ONLY, cluster
 from app.dev.compute_host import SshHost, sshd
 from app.dev.databases import DatabaseAddress, mariadb, mysql
 from app.dev.process import Daemon
@@ -61,8 +61,8 @@ def _lowest_ephemeral() -> int:
 class Native:
     """Private processes under `base`. Each method starts the server if need be, returns when it answers, and may be called again for the same answer. Raises Unavailable."""
 
-    def __init__(self, base: Path, *, library: Path | None = None) -> None:
-        self.base, self.library = base, library or ROOT / ".dev" / "lib"
+    def __init__(self, base: Path, *, library: Path | None = None, jvm: Sequence[str] = FIRST_COMPILER_ONLY) -> None:
+        self.base, self.library, self.jvm = base, library or ROOT / ".dev" / "lib", jvm
         self.daemons: dict[str, Daemon] = {}
         self.databases, self.hosts, self.bootstrap = dict[str, DatabaseAddress](), dict[int, SshHost](), ""
 
@@ -92,7 +92,7 @@ class Native:
         return self.bootstrap
 
     def _cluster(self, *names: str) -> None:
-        daemons, bootstrap = cluster({each: self.base / each for each in names}, self.library / "kafka", [(self.port(each), self.port(f"{each}-controller")) for each in names])
+        daemons, bootstrap = cluster({each: self.base / each for each in names}, self.library / "kafka", [(self.port(each), self.port(f"{each}-controller")) for each in names], jvm=self.jvm)
         self._run({each.name: each for each in daemons})
         self.bootstrap = bootstrap
 

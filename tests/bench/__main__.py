@@ -119,7 +119,7 @@ def main() -> int:
     arguments = parser.parse_args()
     end_leftovers(BASE / "servers")
     shutil.rmtree(BASE, ignore_errors=True)
-    native = Native(BASE / "servers")
+    native = Native(BASE / "servers", jvm=())  # Compiled as a broker in production
     try:
         say(f"starting {arguments.database} and Kafka")
         native.together(arguments.database, "kafka")
