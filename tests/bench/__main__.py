@@ -8,8 +8,12 @@ import json
 import platform
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from confluent_kafka.admin import AdminClient
 
 from app.dev.servers import ROOT, Native
 from tests.bench import instruments, report, telemetry
@@ -72,15 +76,20 @@ def instrumented(arguments: argparse.Namespace, native: Native, off: float) -> d
     return {"nanoseconds": costs, **counted, "off_percent": instruments.price(costs, counted, off), "cpu_ms_per_task_off": off, "cpu_ms_per_task_on": on}
 
 
-def running(arguments: argparse.Namespace, native: Native, name: str, more: dict[str, str], copies: int = 1) -> System:
-    database = native.database(arguments.database)
+@contextmanager
+def running(arguments: argparse.Namespace, native: Native, name: str, more: dict[str, str], copies: int = 1) -> Iterator[System]:
+    """A system of its own. Its topics go with it: a thousand partitions of each of twenty systems are more than a broker's heap holds."""
+    database, prefix = native.database(arguments.database), f"bench-{name}-{arguments.width}-{arguments.partitions}."
     schema = f"bench_{name}"
     database.execute(f"DROP DATABASE IF EXISTS {schema}", f"CREATE DATABASE {schema}")
-    counts = dict.fromkeys(WITHOUT_HOSTS, copies)
-    return System(
-        native, BASE / name, database_url=database.url(schema), kafka=native.kafka(), topic_prefix=f"bench-{name}-{arguments.width}-{arguments.partitions}.",
-        partitions=arguments.partitions, counts=counts, placement_width=arguments.width, relay_shards=arguments.shards, log_level="warning", **more,
-    )  # fmt: skip
+    with System(
+        native, BASE / name, database_url=database.url(schema), kafka=native.kafka(), topic_prefix=prefix, partitions=arguments.partitions, counts=dict.fromkeys(WITHOUT_HOSTS, copies),
+        placement_width=arguments.width, relay_shards=arguments.shards, log_level="warning", **more,
+    ) as system:  # fmt: skip
+        yield system
+    kafka = AdminClient({"bootstrap.servers": native.kafka()})
+    for future in kafka.delete_topics([topic for topic in kafka.list_topics(timeout=30.0).topics if topic.startswith(prefix)], operation_timeout=60.0).values():
+        future.result()
 
 
 def meter(arguments: argparse.Namespace, native: Native, system: System) -> Meter:
@@ -119,7 +128,7 @@ def main() -> int:
     arguments = parser.parse_args()
     end_leftovers(BASE / "servers")
     shutil.rmtree(BASE, ignore_errors=True)
-    native = Native(BASE / "servers", jvm=())  # Compiled as a broker in production
+    native = Native(BASE / "servers", jvm=("-Xmx1g",))  # Both compilers, as in production.
     try:
         say(f"starting {arguments.database} and Kafka")
         native.together(arguments.database, "kafka")
