@@ -1,7 +1,7 @@
 """Runs every gate and layer, and closes with the counts per layer. `python tests/run.py [LAYER …]`; the exit code is 0 only if all passed.
 
-Tests of whole systems mostly wait. So the work is cut into parts (a database's half of a layer; who kills schedulers, who kills the others), each with servers of its own, and some run
-at once, the longest first. Those that time a take-over come last and have the machine for themselves. What a part prints is shown when it has ended; every minute, how far each is.
+Tests of whole systems mostly wait. So the work is cut into parts (a database's half of a layer; who kills schedulers, who kills the others), each with servers of its own, and four run
+at once, in the order of WAVES: what fails soonest, then the longest. Those that time a take-over come last, with nothing else beside them. What a part prints is shown when it has ended; every minute, how far each is.
 """
 
 import os

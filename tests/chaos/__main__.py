@@ -58,7 +58,7 @@ class Stage:
     def __init__(self, plan: Document, database: str) -> None:
         self.plan, self.part = plan, PARTS[plan["kind"]]
         self.database = plan.setdefault("database", database)
-        self.directory = RUNS / "runs"
+        self.directory = RUNS  # Named by the time at which it begins.
         self._stack, self._pool = ExitStack(), ThreadPoolExecutor(1)
         self._rig: Future[Any] | None = None
 
