@@ -104,6 +104,7 @@ class Link:
         self.rewritten: list[tuple[bytes, bytes]] = []
         self.orders: list[Order] = []
         self.live: set[Connection] = set()
+        self.accepted: set[asyncio.Task[None]] = set()
         self.server: asyncio.Server | None = None
         self.reserved = self._bound(0)
         self.port: int = self.reserved.getsockname()[1]
@@ -191,10 +192,17 @@ class Link:
         await self.listen()
         await self._reset([each for each in self.live if each.maimed])
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Its task is ours: whatever becomes of it, also where the proxy ends before its first step, the connection is closed."""
         self.count["accepted"] += 1
+        task = asyncio.get_running_loop().create_task(self._carried(reader, writer))
+        self.accepted.add(task)
+        task.add_done_callback(lambda ended: (self.accepted.discard(ended), writer.close()))
+
+    async def _carried(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            server = await asyncio.wait_for(asyncio.open_connection(*self.target), CONNECT_SECONDS)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                server = await asyncio.open_connection(*self.target)
         except (OSError, TimeoutError):
             self.count["unreachable"] += 1
             writer.transport.abort()
@@ -206,8 +214,6 @@ class Link:
         self.live.add(connection)
         try:
             await connection.serve()
-        except asyncio.CancelledError:  # The proxy ends; asyncio's own stream callback cannot take it.
-            return
         finally:
             self.live.discard(connection)
 
@@ -257,10 +263,10 @@ class Proxy:
         async def end() -> None:
             for each in self.links.values():
                 await each.close()
-            rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
+            while rest := asyncio.all_tasks() - {asyncio.current_task()}:  # Again: a connection may be accepted while others end.
+                for task in rest:
+                    task.cancel()
+                await asyncio.gather(*rest, return_exceptions=True)
 
         with suppress(CancelledError):
             self.run(end())
