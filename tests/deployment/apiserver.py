@@ -130,7 +130,10 @@ def _healthy(port: int) -> bool:
 
 
 def build() -> None:
-    """Kubernetes' own go.mod replaces its parts by folders of its repository; a module of ours that wants it replaces them by what was published. Raises NotHad."""
+    """Kubernetes' own go.mod replaces its parts by folders of its repository; a module of ours that wants it replaces them by what was published.
+
+    `-mod=mod` takes the versions that this Kubernetes names; `go get` would take the newest, of Kubernetes as well. Raises NotHad.
+    """
     module = BUILT.with_name(f"{VERSION}.build")  # Kept when a build is cut off: what is compiled by then is cached.
     module.mkdir(parents=True, exist_ok=True)
     theirs = Path(json.loads(locked.go("mod", "download", "-json", f"{MODULE}@{VERSION}", cwd=module))["GoMod"]).read_text()
@@ -138,12 +141,10 @@ def build() -> None:
     published = "".join(f"\t{each} => {each} v0.{VERSION.removeprefix('v1.')}\n" for each in parts)
     wanted = re.search(r"^go .*$", theirs, re.MULTILINE)
     (module / "go.mod").write_text(f"module kubernetes.test\n{wanted and wanted[0]}\nrequire {MODULE} {VERSION}\nreplace (\n{published})\n")
-    for package in PROGRAMS.values():
-        locked.go("get", "-tool", package, cwd=module)
     told = "k8s.io/component-base/version"
     own = f"-s -w -X {told}.gitVersion={VERSION} -X {told}.gitMajor=1 -X {told}.gitMinor={VERSION.split('.')[1]}"
     for name, package in PROGRAMS.items():
-        locked.go("build", f"-ldflags={own}", "-o", name, package, cwd=module)
+        locked.go("build", "-mod=mod", f"-ldflags={own}", "-o", name, package, cwd=module)
     module.rename(BUILT)
 
 
