@@ -56,6 +56,7 @@ class Registry(Collector):
         self.component = "executor" if component.startswith("executor-") else component
         self.topic_prefix, self.refused = topic_prefix, set[str]()
         self.cells: dict[str, dict[tuple[str, ...], Any]] = {}
+        self.bound: dict[tuple[Any, ...], Any] = {}  # Words of a call → its cell.
         self.seen: dict[tuple[str, str], set[str]] = {}
         self.series = self.gauged = 0  # How many there are: kept ones, and gauges of this scrape.
         self.watched: list[Callable[[], Iterable[Reading]]] = []
@@ -103,7 +104,10 @@ class Registry(Collector):
 
     # ---- which series ---------------------------------------------------------------------------------------------------------------------------------
     def _cell(self, name: str, kind: str, labels: Mapping[str, str]) -> Any:
-        """None: it was refused."""
+        """None: it was refused. What was found once is found by one look: a cell is never taken away."""
+        asked = (kind, name, *labels.items())
+        if asked in self.bound:
+            return self.bound[asked]
         metric = self._known(name, kind)
         if metric is None or (key := self._key(metric, labels)) is None:
             return None
@@ -112,6 +116,8 @@ class Registry(Collector):
             new = dict(zip(metric.labels, key, strict=True))
             self._fill(metric, new if kind == "histogram" else {each: new[each] for each, values in metric.labels.items() if isinstance(values, Open)})
             found = self.cells[name].get(key)
+        if "other" not in key:  # Of those there may be any number.
+            self.bound[asked] = found
         return found
 
     def _known(self, name: str, kind: str) -> Metric | None:

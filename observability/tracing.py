@@ -147,7 +147,7 @@ def tell(
 ) -> None:  # fmt: skip
     """A finished span of this process. `context`, `parent`, `links`: traceparents; times in ns; `error`: its type, for a span that failed."""
     exporting = _process.exporting
-    if exporting is not None:
+    if exporting is not None and not exporting.full():
         exporting.put(made(name, context, parent=parent, start=start, end=end, kind=kind, attributes=attributes, links=links, events=events, error=error))
 
 

@@ -9,7 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
 
 from app.kafka import spans as consuming
 from app.kafka.consumer import Held, Received
@@ -29,6 +34,9 @@ TOLD: list[Any] = []
 
 class Collected:
     """In place of the thread that exports."""
+
+    def full(self) -> bool:
+        return False
 
     def put(self, span: Any) -> None:
         TOLD.append(span)
@@ -112,11 +120,12 @@ def test_a_process_span_is_named_by_its_step_and_message_and_by_nothing_else() -
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("SELECT a FROM tasks t WHERE t.secret = 'x'", ("SELECT", "tasks")), ("INSERT INTO outbox (a) VALUES (%s)", ("INSERT", "outbox")), ("UPDATE attempts SET a = 1", ("UPDATE", "attempts")),
-        ("DELETE FROM timers WHERE id IN (%s)", ("DELETE", "timers")), ("SELECT UTC_TIMESTAMP(6)", ("SELECT", "")),
+        ("SELECT a FROM tasks t WHERE t.secret = 'x'", ("SELECT", "tasks", "SELECT tasks")), ("INSERT INTO outbox (a) VALUES (%s)", ("INSERT", "outbox", "INSERT outbox")),
+        ("UPDATE attempts SET a = 1", ("UPDATE", "attempts", "UPDATE attempts")), ("DELETE FROM timers WHERE id IN (%s)", ("DELETE", "timers", "DELETE timers")),
+        ("SELECT UTC_TIMESTAMP(6)", ("SELECT", "", "SELECT")),
     ],
 )  # fmt: skip
-def test_a_statement_is_told_by_verb_and_table(statement: str, said: tuple[str, str]) -> None:
+def test_a_statement_is_told_by_verb_and_table(statement: str, said: tuple[str, str, str]) -> None:
     assert summary(statement) == said
 
 
@@ -160,9 +169,10 @@ def test_a_full_queue_drops_counts_and_never_waits(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(exporting, "CLOSE_SECONDS", 0.1)
     out = exporting.Exporting("http://127.0.0.1:9/v1/traces", delay_seconds=60.0)
     out.exporter = Stuck()
+    monkeypatch.setattr(tracing, "_process", tracing._Process(exporting=out))
     before = metrics.value("airavata_spans_total", outcome="queue_full")
     for _ in range(exporting.QUEUE_MAX + exporting.BATCH + 100):
-        out.put(object())
+        tracing.tell("a span", SAMPLED, start=1, end=2)
     assert len(out.queue) <= exporting.QUEUE_MAX
     assert metrics.value("airavata_spans_total", outcome="queue_full") >= before + 100
     out.close()
@@ -200,6 +210,27 @@ def test_a_told_span_arrives_as_it_was_told(collector: Receiver) -> None:
     assert first.links == ((SAMPLED[3:35], "1" * 16),) * exporting.LINKS_MAX
     assert (first.start, first.end, first.error, first.events) == (5, 5, True, ("commit",))
     assert (second.parent, second.kind, second.end, second.error, second.attributes, second.links) == ("", "CLIENT", 2**62, False, {}, ())
+
+
+VALUES = st.one_of(st.text(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.binary(max_size=9))
+SOME_CONTEXTS = st.builds("00-{:032x}-{:016x}-01".format, st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1))
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> Any:
+    start, kind = draw(st.integers(0, 2**62)), draw(st.sampled_from([tracing.INTERNAL, tracing.SERVER, tracing.CLIENT, tracing.CONSUMER]))
+    told = {"parent": draw(st.one_of(st.just(""), SOME_CONTEXTS)), "links": draw(st.lists(SOME_CONTEXTS, max_size=3)), "attributes": draw(st.dictionaries(st.text(), VALUES, max_size=5))}
+    events, error = draw(st.lists(st.tuples(st.text(), st.integers(0, 2**62)), max_size=2)), draw(st.sampled_from(["", "OOPS"]))
+    resource = draw(st.sampled_from(RESOURCES))
+    return exporting.made(draw(st.text(max_size=200)), draw(SOME_CONTEXTS), resource, start=start, end=start + draw(st.integers(0, 2**40)), kind=kind, events=events, error=error, **told)
+
+
+RESOURCES = [Resource({"service.name": each, "service.version": "x" * 200}) for each in ("airavata-api", "airavata-experiments")]
+
+
+@given(st.lists(spans(), min_size=1, max_size=5))
+def test_a_request_says_what_the_sdks_own_encoder_would_have(told: list[Any]) -> None:
+    assert ExportTraceServiceRequest.FromString(exporting.encoded(told)) == encode_spans(told)
 
 
 def test_what_is_queued_arrives_also_at_the_very_end(collector: Receiver) -> None:
