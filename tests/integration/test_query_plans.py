@@ -197,7 +197,7 @@ def full(database_server: DatabaseAddress) -> Iterator[Engine]:
     database_server.execute(f"CREATE DATABASE {schema}")
     migrations.upgrade(database_server.url(schema))
     connected = engine.connect(database_server.url(schema), size=2, idle_seconds=60)
-    filled.fill(connected)
+    filled.fill(database_server, connected)
     yield connected
     connected.dispose()
     database_server.execute(f"DROP DATABASE {schema}")

@@ -1,10 +1,14 @@
 """A database as it looks after a busy week: every table that grows has at least 20,000 rows, most of them finished, so that a plan which reads them all is seen."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import pymysql
 from sqlalchemy import Engine
+
+from app.dev.databases import DatabaseAddress
 
 ROWS = 20_000
 KINDS = ("compute_resource", "storage_resource", "project", "application_interface", "application_deployment")
@@ -12,14 +16,23 @@ NOW = datetime(2026, 11, 23, 14)
 OPEN = 200  # Experiments still going on.
 
 
-def fill(engine: Engine) -> None:
-    for table, (columns, row) in TABLES.items():
-        names = columns.split(", ")
-        statement = f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(names))})"
-        with engine.connect() as connection:
-            for start in range(0, ROWS, 4000):
-                connection.exec_driver_sql(statement, [tuple(row(n)) for n in range(start, start + 4000)])
-            connection.commit()
+def fill(server: DatabaseAddress, engine: Engine) -> None:
+    """By files that the server loads: half a million rows through the driver, which escapes each value, took two minutes."""
+    server.execute("SET GLOBAL local_infile = 1")
+    schema = engine.url.database
+    with tempfile.NamedTemporaryFile("w") as file, pymysql.connect(host=server.host, port=server.port, user=server.user, password=server.password, database=schema, local_infile=True, ssl_disabled=True) as loading:
+        for table, (columns, row) in TABLES.items():
+            names, first = columns.split(", "), tuple(row(0))
+            binary = {name for name, value in zip(names, first, strict=True) if isinstance(value, bytes)}
+            file.seek(0)
+            file.truncate()
+            file.writelines("\t".join(map(_said, row(n))) + "\n" for n in range(ROWS))
+            file.flush()
+            given, of_hex = ", ".join(f"@{name}" if name in binary else name for name in names), ", ".join(f"{name} = UNHEX(@{name})" for name in sorted(binary))
+            with loading.cursor() as cursor:
+                cursor.execute(f"LOAD DATA LOCAL INFILE '{file.name}' INTO TABLE {table} CHARACTER SET utf8mb4 ({given}){f' SET {of_hex}' if of_hex else ''}")
+                assert (cursor.rowcount, loading.show_warnings()) == (ROWS, ()), table  # LOCAL makes warnings of errors.
+            loading.commit()
     with engine.connect() as connection:
         connection.exec_driver_sql("INSERT INTO relay_shards (shard, settled) VALUES (%s, 0)", [(n,) for n in range(2)])
         connection.exec_driver_sql(
@@ -32,6 +45,10 @@ def fill(engine: Engine) -> None:
         )
         connection.commit()
         connection.exec_driver_sql(f"ANALYZE TABLE {', '.join([*TABLES, 'relay_shards', 'instances', 'positions'])}").all()
+
+
+def _said(value: Any) -> str:
+    return "\\N" if value is None else value.hex() if isinstance(value, bytes) else str(value)
 
 
 def name(prefix: str, n: int) -> str:
