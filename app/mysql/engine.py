@@ -25,6 +25,7 @@ from observability import metrics, tracing
 DRIVER_TIMEOUT_SECONDS = 5
 LOCK_WAIT_SECONDS = 5
 SUMMARY_CHARACTERS = 600
+OF_A_SESSION = frozenset({"SET", "COMMIT"})  # What SQLAlchemy says by a cursor when a connection is new: nobody's work.
 _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+(\w+)", re.IGNORECASE)
 
 
@@ -109,6 +110,8 @@ class Watched(Cursor):
 
 def _told(statement: str, rows: int, began: int, ended: int, error: str) -> None:
     verb, table, name = summary(statement[:SUMMARY_CHARACTERS])
+    if verb in OF_A_SESSION:
+        return
     metrics.observe("db_client_operation_duration_seconds", (ended - began) / 1e9, statement=name)
     under_way = tracing.current.get()
     if under_way is not None:
