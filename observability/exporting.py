@@ -141,8 +141,7 @@ def _attributes(number: int, told: Mapping[str, Any]) -> bytes:
 
 @lru_cache(maxsize=4096, typed=True)
 def _attribute(number: int, key: str, value: Any) -> bytes:
-    fields = [field for kind, field in _FIELDS.items() if isinstance(value, kind)]  # A bool is an int as well: it stands before.
-    told: dict[str, Any] = {fields[0]: value}
+    told: dict[str, Any] = {next(field for kind, field in _FIELDS.items() if isinstance(value, kind)): value}  # A bool is an int as well: it stands before.
     return _field(number, KeyValue(key=key, value=AnyValue(**told)).SerializeToString())
 
 
