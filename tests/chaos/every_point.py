@@ -10,7 +10,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ MODES = ("crash", "pause", "delay:3000", "raise:unknown", "raise:definite")
 SETTINGS = {"lease_seconds": 3, "sweep_after_seconds": 3, "purge_every_seconds": 3, "partitions": PLACEMENT.partitions, "placement_width": PLACEMENT.width}
 CASE_SECONDS = 60.0  # Twice what the page allows: two cores that others use, too.
 ARMED_SECONDS = 0.1  # A running process looks at its file every 50 ms.
+STANDING_SECONDS = 0.3
 PAUSE_SECONDS = 5.0  # Past session and lease.
 REQUIRED = ("P1", "P2", "P3", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P18", "P25")
 COMPONENT = {  # By the first word of a point: the component it strikes in.
@@ -220,11 +221,26 @@ def armed_copies(rig: Rig, point: str, subject: Subject) -> list[int]:
     return [copy for copy in copies if any(f"-{rig.pid_of(component, copy)}-" in owner for owner in owners)] or list(copies)
 
 
+def standing(rig: Rig) -> Callable[[], bool]:
+    """Whether no position has moved since it was asked first, for long enough that a record on its way would have been met."""
+    seen: list[Any] = []
+
+    def stand() -> bool:
+        moved = rig.rows("SELECT SUM(next_offset) FROM positions")
+        if not seen or moved != seen[0]:
+            seen[:] = [moved, time.monotonic()]
+        return bool(time.monotonic() - seen[1] >= STANDING_SECONDS)
+
+    return stand
+
+
 def single(going: Going, case: Document) -> Case:
     """One point. Undecided without its four proofs; failed if it is not as if nothing had happened."""
     rig, point, component = going.rig, case["point"], COMPONENT[word(case["point"])]
     copies = [f"{component}-{copy}" for copy in range(rig.counts[component])]
     rig.until(lambda: all(rig.ready(each) is None for each in copies) and rig.outbox_rows() == 0, 60.0, lambda: f"{component} is not ready")
+    if "group" in BUILT[point].tells:  # It is not told whose record it meets: what the case before left to be read would strike it.
+        rig.until(standing(rig), 60.0, lambda: "positions move on")
     subject = going.draft(case["launch"])
     if component != "api":  # Else whoever launches waits for the frame before it asks the other server.
         subject.looked.set()
