@@ -83,7 +83,7 @@ def _throw_away_stale(engine: Engine, after_seconds: float) -> None:
 
 
 class Watched(Cursor):
-    """Measures each statement, and tells a span of it below what is under way; its text and its values are in none. Of SQLAlchemy's events the two of a statement cost four times as much."""
+    """Measures each statement, and tells a span of it below what is under way; its text and its values are in none. SQLAlchemy's events of a statement cost more (docs/benchmarks.md)."""
 
     many = False
 
@@ -108,13 +108,13 @@ class Watched(Cursor):
             _told(query, rows, began, tracing.now_ns(), error)
 
 
+@metrics.measuring
 def _told(statement: str, rows: int, began: int, ended: int, error: str) -> None:
     verb, table, name = summary(statement[:SUMMARY_CHARACTERS])
     if verb in OF_A_SESSION:
         return
     metrics.observe("db_client_operation_duration_seconds", (ended - began) / 1e9, statement=name)
-    under_way = tracing.current.get()
-    if under_way is not None:
+    if (under_way := tracing.current.get()) is not None:
         told = {
             "db.system.name": "mysql", "db.operation.name": verb, "db.collection.name": table, "db.query.summary": name, "db.operation.batch.size": rows if rows > 1 else None,
             "db.response.status_code": error,
