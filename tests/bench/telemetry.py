@@ -59,8 +59,7 @@ def bad_days(running: Running, bench_of: Callable[[System], Bench], *, scale: fl
 def days(running: Running, bench_of: Callable[[System], Bench], ratio: str, *, scale: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Manners → tasks/s and MySQL's CPU ms per task of each turn, the mean of tasks/s at the same pace, and how far it is from that with a good collector, in percent."""
     turns: dict[str, list[tuple[float, float]]] = {each: [] for each in (GOOD, *BAD_DAYS)}
-    more = {"trace_ratio": ratio}
-    with receiver() as collector, collector.manners(keeps=False), running(f"days_{ratio.replace('.', '')}", {"otlp_endpoint": collector.url, **more}) as system:
+    with receiver() as collector, collector.manners(keeps=False), running(f"days_{ratio.replace('.', '')}", {"otlp_endpoint": collector.url, "trace_ratio": ratio}) as system:
         bench = bench_of(system)
         bench.warm(scale / 4)
         for number in range(ROUNDS_OF_DAYS):
