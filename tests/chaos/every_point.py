@@ -239,7 +239,7 @@ def single(going: Going, case: Document) -> Case:
     rig, point, component = going.rig, case["point"], COMPONENT[word(case["point"])]
     copies = [f"{component}-{copy}" for copy in range(rig.counts[component])]
     rig.until(lambda: all(rig.ready(each) is None for each in copies) and rig.outbox_rows() == 0, 60.0, lambda: f"{component} is not ready")
-    if "group" in BUILT[point].tells:  # It is not told whose record it meets: what the case before left to be read would strike it.
+    if "group" in BUILT[point].tells and "process" not in BUILT[point].tells:  # It is not told whose record it meets: what the case before left to be read would strike it.
         rig.until(standing(rig), 60.0, lambda: "positions move on")
     subject = going.draft(case["launch"])
     if component != "api":  # Else whoever launches waits for the frame before it asks the other server.
