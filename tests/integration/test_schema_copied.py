@@ -1,0 +1,20 @@
+"""A test's schema is a copy of one that was migrated: the same in everything that the database shows of it."""
+
+import migrations
+from app.dev.databases import DatabaseAddress
+from tests.conftest import a_schema, shown, to_head
+
+
+def said(server: DatabaseAddress, url: str) -> list[str]:
+    """MySQL repeats the character set that a collation implies where it was given once."""
+    return [each.replace(" CHARACTER SET utf8mb4 COLLATE", " COLLATE") for each in shown(server, url)]
+
+
+def test_a_copied_schema_is_what_the_migrations_make(database_server: DatabaseAddress, shared_database: str) -> None:
+    assert migrations.current(shared_database) == migrations.head(), "one at least is there to be copied"
+    for migrated in a_schema(database_server):
+        migrations.upgrade(migrated)
+        for copied in a_schema(database_server):
+            to_head(database_server, copied)
+            assert said(database_server, copied) == said(database_server, migrated)
+            assert migrations.current(copied) == migrations.head()
