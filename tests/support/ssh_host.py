@@ -4,12 +4,15 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from app.dev.process import keep_private
 from app.dev.servers import free_port
 from components.task_executors.remote_host import HostAddress
 
@@ -34,14 +37,26 @@ def listens(port: int) -> bool:
     return True
 
 
+@cache
+def key_pairs() -> dict[str, tuple[str, str]]:
+    """(private, public) by name. The same for every server of a run: a key of RSA takes a second of CPU."""
+    made = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("client", "stranger", "host", "host_rsa", "other_host"):
+            path, kind = Path(directory) / name, "rsa" if name.endswith("rsa") else "ed25519"
+            subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(path)], check=True)
+            made[name] = (path.read_text(), path.with_suffix(".pub").read_text())
+    return made
+
+
 class SshServer:
     def __init__(self, base: Path) -> None:
         self.base, self.scratch = base, base / "scratch"
         self.scratch.mkdir(parents=True)
         base.chmod(0o700)
-        for name in ("client", "stranger", "host", "host_rsa", "other_host"):
-            kind = "rsa" if name.endswith("rsa") else "ed25519"
-            subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", name, "-f", str(base / name)], check=True)
+        for name, (private, public) in key_pairs().items():
+            keep_private(base / name, private)
+            (base / f"{name}.pub").write_text(public)
         self.port = 0
         (base / "authorized_keys").write_text((base / "client.pub").read_text())
         self.process: subprocess.Popen[bytes] | None = None
@@ -93,8 +108,9 @@ class SshServer:
     @property
     def connections(self) -> int:
         """Open, as our side's kernel counts them: exact also for a process that has just been killed."""
-        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return sum(state == "01" and remote.endswith(f":{self.port:04X}") for _, _, remote, state, *_ in rows)
+        end = f":{self.port:04X}"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines() if end in line]
+        return sum(state == "01" and remote.endswith(end) for _, _, remote, state, *_ in rows)
 
     @property
     def log(self) -> str:
