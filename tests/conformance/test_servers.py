@@ -62,6 +62,11 @@ def test_a_broker_keeps_what_a_transaction_committed_and_makes_no_topic_by_itsel
     assert set(admin.list_topics("nowhere", timeout=10).topics["nowhere"].partitions) == set()
 
 
+def test_a_private_broker_finds_its_classes_in_the_archive_of_the_bootstrap(native_servers: Native) -> None:
+    native_servers.kafka()
+    assert f"/lib/kafka/{broker.ARCHIVE}" in Path(f"/proc/{native_servers.daemons['kafka'].pid}/maps").read_text()
+
+
 def a_key(path: Path) -> tuple[Path, str]:
     """Its file, and what its public half says."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
