@@ -43,7 +43,7 @@ def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, in
             f"log.dirs={base}/data\nnum.partitions=1\nauto.create.topics.enable=false\nunclean.leader.election.enable=false\n"
             f"default.replication.factor={replicas}\nmin.insync.replicas={(replicas + 1) // 2}\noffsets.topic.replication.factor={replicas}\noffsets.topic.num.partitions=8\n"
             f"transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr={(replicas + 1) // 2}\ntransaction.state.log.num.partitions=8\ntransaction.max.timeout.ms=60000\n"
-            "group.min.session.timeout.ms=500\ngroup.initial.rebalance.delay.ms=0\nlog.segment.bytes=16777216\nlog.index.size.max.bytes=1048576\n"
+            "metadata.max.idle.interval.ms=10000\ngroup.min.session.timeout.ms=500\ngroup.initial.rebalance.delay.ms=0\nlog.segment.bytes=16777216\nlog.index.size.max.bytes=1048576\n"
             "num.network.threads=2\nnum.io.threads=4\nnum.replica.fetchers=1\nlog.cleaner.dedupe.buffer.size=20971520\nlog.cleaner.threads=1\nbackground.threads=2\n"
         )
         (base / "log4j2.properties").write_text(LOGGING)
