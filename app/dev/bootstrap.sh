@@ -39,13 +39,19 @@ jars() {
   (cd "$DEV/lib/kafka" && sha256sum --quiet -c "$OLDPWD/app/dev/kafka/jars.sha256") >"$DEV/log/jars.log" 2>&1 || fail "a Kafka jar is not the one we know (log: .dev/log/jars.log)" "$DEV/log/jars.log"
   echo "$want" >"$DEV/lib/kafka/.bootstrapped"
 }
-# What a broker loads, as it lies in the memory of this machine's Java: two of the five seconds that a start costs. Without it brokers only start slower.
+# What a broker loads, as it lies in the memory of this machine's Java: a broker writes it at its end. Without it brokers only start slower.
 classes() {
-  local archive=$DEV/lib/kafka/classes.jsa
+  local archive=$DEV/lib/kafka/classes.jsa base
   [ -e "$archive" ] && java -Xshare:on -XX:SharedArchiveFile="$archive" -cp "$DEV/lib/kafka/*" -version >/dev/null 2>&1 && return 0
   say "a broker's classes, archived"
-  rm -f "$archive"
-  .venv/bin/python -m app.dev.broker "$DEV/lib/kafka" >"$DEV/log/classes.log" 2>&1 || say "brokers will start slower: their classes could not be archived (log: .dev/log/classes.log)"
+  rm -f "$archive"; base=$(mktemp -d)
+  .venv/bin/python -c "
+import pathlib, sys
+from app.dev import broker, servers
+server = servers.Native(pathlib.Path(sys.argv[1]), jvm=(*broker.FIRST_COMPILER_ONLY, f'-XX:ArchiveClassesAtExit={sys.argv[2]}'))
+server.kafka()
+server.close()" "$base" "$archive" >"$DEV/log/classes.log" 2>&1 || say "brokers will start slower: their classes could not be archived (log: .dev/log/classes.log)"
+  rm -rf "$base"
 }
 # Debian carries MySQL only in its unstable suite: its packages are unpacked into a private prefix and run with their own loader. Nothing of the system changes.
 mysql() {

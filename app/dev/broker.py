@@ -2,10 +2,7 @@
 
 import base64
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +10,7 @@ from app.dev.process import Daemon, NotStarted
 
 JVM = ["-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"]
 FIRST_COMPILER_ONLY = ("-XX:TieredStopAtLevel=1",)  # The second takes a sixth of the CPU of a test, for a broker that lives for minutes.
-ARCHIVE = "classes.jsa"  # Beside the jars: what a broker loads, as it lies in memory. A start takes three seconds of CPU with it, five without.
+ARCHIVE = "classes.jsa"  # Beside the jars, from `make bootstrap`: what a broker loads, as it lies in memory. A start takes two to three seconds of CPU with it, five without.
 LOGGING = """rootLogger.level=WARN
 rootLogger.appenderRef.f.ref=F
 appender.f.type=Console
@@ -47,46 +44,13 @@ def cluster(bases: Mapping[str, Path], jars: Path, ports: Sequence[tuple[int, in
             "num.network.threads=2\nnum.io.threads=4\nnum.replica.fetchers=1\nlog.cleaner.dedupe.buffer.size=20971520\nlog.cleaner.threads=1\nbackground.threads=2\n"
         )
         (base / "log4j2.properties").write_text(LOGGING)
-        archived = [f"-XX:SharedArchiveFile={jars / ARCHIVE}"] if (jars / ARCHIVE).exists() else []
-        java = ["java", *JVM, *archived, *jvm, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
+        java = ["java", *JVM, *(f"-XX:SharedArchiveFile={each}" for each in jars.glob(ARCHIVE)), *jvm, f"-Dlog4j2.configurationFile={base}/log4j2.properties", "-cp", f"{jars}/*"]
         if not (base / "data" / "meta.properties").exists():
             done = subprocess.run([*java, "kafka.tools.StorageTool", "format", "-t", identity, "-c", str(properties)], check=False, capture_output=True, timeout=120)
             if done.returncode:
                 raise NotStarted(f"Kafka could not format {base}: {done.stderr.decode()[-500:]}")
-        own = f"127.0.0.1:{port}"
-        daemons.append(Daemon(name, base, [*java, "kafka.Kafka", str(properties)], answers=lambda own=own: answers(own), start_seconds=120.0))  # type: ignore[misc]
+        daemons.append(Daemon(name, base, [*java, "kafka.Kafka", str(properties)], answers=lambda own=f"127.0.0.1:{port}": answers(own), start_seconds=120.0))  # type: ignore[misc]
     return daemons, ",".join(f"127.0.0.1:{port}" for port, _ in ports)
-
-
-def archive(jars: Path) -> None:
-    """Writes ARCHIVE: what a broker has loaded that served a transaction and a group. Raises NotStarted."""
-    from confluent_kafka import Consumer, Producer
-    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-
-    from app.dev.servers import free_port
-
-    with tempfile.TemporaryDirectory() as directory:
-        base = Path(directory)
-        (daemon,), bootstrap = cluster({"kafka": base}, jars, [(free_port(), free_port())], jvm=(*FIRST_COMPILER_ONLY, f"-XX:ArchiveClassesAtExit={base / ARCHIVE}"))
-        daemon.start()
-        try:
-            daemon.wait()
-            told: dict[str, str | int | float | bool] = {"bootstrap.servers": bootstrap, "log_level": 0}
-            admin = AdminClient(told)
-            admin.create_topics([NewTopic("t", 1, 1)])["t"].result(30.0)
-            producer = Producer({**told, "transactional.id": "t"})
-            producer.init_transactions(30.0)
-            producer.begin_transaction()
-            producer.produce("t", b"")
-            producer.commit_transaction(30.0)
-            consumer = Consumer({**told, "group.id": "t", "auto.offset.reset": "earliest"})
-            consumer.subscribe(["t"])
-            consumer.consume(1, 30.0)
-            consumer.close()
-        finally:
-            daemon.stop()
-        shutil.move(base / ARCHIVE, jars / f"{ARCHIVE}.part")
-        (jars / f"{ARCHIVE}.part").rename(jars / ARCHIVE)
 
 
 def answers(bootstrap: str) -> bool:
@@ -97,7 +61,3 @@ def answers(bootstrap: str) -> bool:
         return bool(AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 2000}).list_topics(timeout=2).brokers)
     except KafkaException:
         return False
-
-
-if __name__ == "__main__":
-    archive(Path(sys.argv[1]))

@@ -24,7 +24,7 @@ def clone(tmp_path: Path) -> Iterator[Path]:
     """The code of this checkout with a `.dev` of its own; what needs the network is shared."""
     where = tmp_path / "clone"
     for part in PARTS:
-        shutil.copytree(ROOT / part, where / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / part, where / part)
     (where / ".dev").mkdir()
     (where / ".dev" / "lib").symlink_to(ROOT / ".dev" / "lib")
     (where / ".venv").symlink_to(ROOT / ".venv")
