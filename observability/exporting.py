@@ -94,8 +94,8 @@ def made(
     name: str, context: str, resource: Resource | None, *, start: int, end: int, parent: str = "", kind: str = "INTERNAL", attributes: Mapping[str, Any] | None = None,
     links: Sequence[str] = (), events: Sequence[tuple[str, int]] = (), error: str = "",
 ) -> ReadableSpan:  # fmt: skip
-    """Values are cut, links beyond what the SDK keeps are counted."""
-    told = {key: value[:VALUE_CHARACTERS_MAX] if isinstance(value, str) else value for key, value in (attributes or {}).items() if value is not None and value != ""}
+    """Text is cut, whatever no field is for is told as text; links beyond what the SDK keeps are counted."""
+    told = {key: value if isinstance(value, (int, float, bytes)) else str(value)[:VALUE_CHARACTERS_MAX] for key, value in (attributes or {}).items() if value is not None and value != ""}
     if len(links) > LINKS_MAX:
         told["airavata.links.left_out"] = len(links) - LINKS_MAX
     if error:

@@ -102,6 +102,13 @@ def test_values_are_cut_empty_ones_left_out_and_links_beyond_what_is_kept_are_co
     assert span.start_time == span.end_time == 5, "a clock that was set back ends no span before it began"
 
 
+def test_a_value_that_no_field_is_for_is_told_as_text() -> None:
+    """It would cost its whole batch when it is encoded."""
+    span = exporting.made("x", SAMPLED, Resource({}), start=1, end=2, attributes={"list": ["a", 1], "at": datetime(2026, 1, 2), "yes": True, "many": 3})
+    assert span.attributes == {"list": "['a', 1]", "at": "2026-01-02 00:00:00", "yes": True, "many": 3}
+    assert ExportTraceServiceRequest.FromString(exporting.encoded([span]))
+
+
 def test_what_the_relay_reads_of_a_stored_header_list_is_what_the_codec_wrote() -> None:
     for traceparent in (SAMPLED, UNSAMPLED, ""):
         envelope = Envelope(mid=bytes(16), topic="t", partition=0, subject=Subject("g", "e", "p"), body=commands.RunTask("att_1"), traceparent=traceparent)
