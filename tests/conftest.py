@@ -4,11 +4,15 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 from app.dev.databases import DatabaseAddress
 from app.dev.process import start_time
@@ -76,36 +80,40 @@ def a_schema(server: DatabaseAddress) -> Iterator[str]:
     server.execute(f"DROP DATABASE IF EXISTS {name}")
 
 
-_statements: dict[DatabaseAddress, list[str]] = {}
+_statements: dict[tuple[str | None, int | None], list[str]] = {}  # By server.
 
 
-def to_head(server: DatabaseAddress, url: str) -> None:
-    """An empty schema. A server's first is migrated; the others are made as that one is shown, in a tenth of the time (tests/integration/test_schema_copied.py)."""
+def to_head(url: str) -> None:
+    """An empty schema. A server's first is migrated; the others are made as that one is shown, for a fiftieth of the CPU (tests/integration/test_schema_copied.py)."""
     import migrations
 
+    server = (make_url(url).host, make_url(url).port)
     if server not in _statements:
         migrations.upgrade(url)
-        _statements[server] = shown(server, url)
+        _statements[server] = shown(url)
     else:
-        server.execute(f"USE {schema_of(url)}", "SET SESSION foreign_key_checks = 0", *_statements[server])
+        with cursor(url) as at:
+            for each in ("SET SESSION foreign_key_checks = 0", *_statements[server]):
+                at.execute(each)
 
 
-def schema_of(url: str) -> str:
-    return urlsplit(url).path.strip("/")
+@contextmanager
+def cursor(url: str) -> Iterator[Any]:
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection.connection.cursor()
 
 
-def shown(server: DatabaseAddress, url: str) -> list[str]:
+def shown(url: str) -> list[str]:
     """The statements that make this schema: its tables, and the rows that its migrations put there."""
-    with server.connect() as connection, connection.cursor() as cursor:
-        cursor.execute(f"USE {schema_of(url)}")
-        cursor.execute("SHOW TABLES")
-        tables = [name for (name,) in cursor.fetchall()]
+    with cursor(url) as at:
+        at.execute("SHOW TABLES")
         made = []
-        for table in tables:
-            cursor.execute(f"SHOW CREATE TABLE {table}")
-            made.append(cursor.fetchall()[0][1])
-            cursor.execute(f"SELECT * FROM {table}")
-            made += [cursor.mogrify(f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row) for row in cursor.fetchall()]
+        for (table,) in at.fetchall():
+            at.execute(f"SHOW CREATE TABLE {table}")
+            made.append(at.fetchall()[0][1])
+            at.execute(f"SELECT * FROM {table}")
+            made += [at.mogrify(f"INSERT INTO {table} VALUES ({', '.join(['%s'] * len(row))})", row) for row in at.fetchall()]
         return made
 
 
@@ -115,9 +123,9 @@ def empty_database(database_server: DatabaseAddress) -> Iterator[str]:
 
 
 @pytest.fixture
-def database(empty_database: str, database_server: DatabaseAddress) -> str:
+def database(empty_database: str) -> str:
     """A schema at head."""
-    to_head(database_server, empty_database)
+    to_head(empty_database)
     return empty_database
 
 
@@ -136,5 +144,5 @@ def topic_prefix() -> str:
 def shared_database(database_server: DatabaseAddress) -> Iterator[str]:
     """A schema at head for tests that only read, or whose rows cannot meet."""
     for url in a_schema(database_server):
-        to_head(database_server, url)
+        to_head(url)
         yield url

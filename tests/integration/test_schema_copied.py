@@ -5,9 +5,9 @@ from app.dev.databases import DatabaseAddress
 from tests.conftest import a_schema, shown, to_head
 
 
-def said(server: DatabaseAddress, url: str) -> list[str]:
+def said(url: str) -> list[str]:
     """MySQL repeats the character set that a collation implies where it was given once."""
-    return [each.replace(" CHARACTER SET utf8mb4 COLLATE", " COLLATE") for each in shown(server, url)]
+    return [each.replace(" CHARACTER SET utf8mb4 COLLATE", " COLLATE") for each in shown(url)]
 
 
 def test_a_copied_schema_is_what_the_migrations_make(database_server: DatabaseAddress, shared_database: str) -> None:
@@ -15,6 +15,6 @@ def test_a_copied_schema_is_what_the_migrations_make(database_server: DatabaseAd
     for migrated in a_schema(database_server):
         migrations.upgrade(migrated)
         for copied in a_schema(database_server):
-            to_head(database_server, copied)
-            assert said(database_server, copied) == said(database_server, migrated)
+            to_head(copied)
+            assert said(copied) == said(migrated)
             assert migrations.current(copied) == migrations.head()
