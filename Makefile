@@ -1,5 +1,6 @@
 # Airavata Workflow. Each target installs what it needs first.
 PYTHON := .venv/bin/python
+unexport PYTHONDONTWRITEBYTECODE # Five hundred processes of a run would each compile our code anew, and pytest rewrite every test of a layer.
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
