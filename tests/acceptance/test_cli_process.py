@@ -47,7 +47,7 @@ def help_of(what: str, *words: str) -> tuple[float, set[str]]:
 def test_help_costs_no_more_than_typer_takes_for_one_option_and_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     """The bar is typer's own help of one option, in the same run: seconds would judge the machine."""
     ours, alone = [], []
-    for _ in range(5):
+    for _ in range(3):
         seconds, imported = help_of(OURS, *words)
         assert not HEAVY & imported
         ours.append(seconds)
