@@ -49,7 +49,7 @@ class Part:
             return subprocess.Popen([sys.executable, "-m", *words], cwd=ROOT, env=environment, stdout=out, stderr=out)
 
 
-SCHEDULERS = "scheduler_killed or instruments or judged or frozen_between or restored"
+SCHEDULERS = "scheduler_killed or instruments or judged or frozen_between or restored or generator_killed"
 WAVES: tuple[tuple[int, list[Part]], ...] = (  # How many at once, and what.
     (4, [
         Part("ruff", words=("ruff", "check", "."), gate=True), Part("mypy", words=("mypy",), gate=True), Part("architecture"), Part("unit"), Part("deployment"), Part("checker_histories"),
