@@ -11,7 +11,7 @@ bootstrap: ## system packages, virtual environment, broker jars, private MySQL
 demo: bootstrap ## the whole system, one real experiment, one take-over; OBSERVE=1: with a Prometheus beside it
 	@$(PYTHON) -m app.dev.demo $(if $(OBSERVE),--observe)
 
-test: bootstrap ## every gate and every layer of tests, on both databases
+test: bootstrap ## every gate and every layer of tests; what a database can decide, on both
 	@$(PYTHON) tests/run.py
 
 chaos: bootstrap ## every fail point struck once, the scheduler killed mid-graph, a minute of random faults: one page of verdicts
