@@ -91,7 +91,7 @@ _statements: dict[tuple[str | None, int | None], list[str]] = {}  # By server.
 
 
 def to_head(url: str) -> None:
-    """An empty schema. A server's first is migrated; the others are made as that one is shown, for a fiftieth of the CPU (tests/integration/test_schema_copied.py)."""
+    """An empty schema. A server's first is migrated; the others are made as that one is shown, for a fiftieth of our CPU (tests/integration/test_schema_copied.py)."""
     import migrations
 
     server = (make_url(url).host, make_url(url).port)

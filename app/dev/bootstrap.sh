@@ -49,8 +49,10 @@ classes() {
 import pathlib, sys
 from app.dev import broker, servers
 server = servers.Native(pathlib.Path(sys.argv[1]), jvm=(*broker.FIRST_COMPILER_ONLY, f'-XX:ArchiveClassesAtExit={sys.argv[2]}'))
-server.kafka()
-server.close()" "$base" "$archive" >"$DEV/log/classes.log" 2>&1 || say "brokers will start slower: their classes could not be archived (log: .dev/log/classes.log)"
+try:
+    server.kafka()
+finally:
+    server.close()" "$base" "$archive" >"$DEV/log/classes.log" 2>&1 || say "brokers will start slower: their classes could not be archived (log: .dev/log/classes.log)"
   rm -rf "$base"
 }
 # Debian carries MySQL only in its unstable suite: its packages are unpacked into a private prefix and run with their own loader. Nothing of the system changes.

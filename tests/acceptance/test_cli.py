@@ -22,7 +22,7 @@ from app.mysql.unit_of_work import now
 from app.settings import read
 from tests.support.system import System
 
-pytestmark = pytest.mark.one_database  # Each of its two hundred commands is a process of half a second, and all of them speak HTTP.
+pytestmark = pytest.mark.one_database  # Each of its hundred commands is a process of half a second, and they speak HTTP.
 Told = subprocess.CompletedProcess[str]
 SHAPE = {
     "module": {"name": "nothing"},

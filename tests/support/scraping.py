@@ -18,7 +18,7 @@ HURRY = 20.0  # A minute of `for` is three seconds here.
 THRESHOLDS = {"airavata_in_doubt_oldest_age_seconds) > 900": "airavata_in_doubt_oldest_age_seconds) > 10"}
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 SLACK_SECONDS = 30.0
-SCRAPE_SECONDS = 3.0  # How long a scrape may take as well. One that fails starts the `for` of what it shows again; where four systems share two cores one took three quarters of a second.
+SCRAPE_SECONDS = 3.0  # How long a scrape may take as well. One that fails starts the `for` of what it shows again; on two cores with five more loops to run one took three quarters of a second.
 OWN = re.compile(r"up|scrape_\w+|ALERTS\w*|airavata:[\w:]+")
 
 
