@@ -1,27 +1,17 @@
 """Statements are measured always, and told as spans where one is under way: by verb and table, a bulk as one with its rows, a failed one with the driver's number, what sets up a session never."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from sqlalchemy import exc
 
 from app.mysql import engine
 from observability import metrics, tracing
+from tests.support.told_spans import Collected
 
 pytestmark = pytest.mark.mysql
 ABOVE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NAMES = ("CREATE", "INSERT told", "UPDATE told", "SELECT told", "SELECT not_there")
-
-
-class Collected(list[Any]):
-    """In place of the thread that exports."""
-
-    def full(self) -> bool:
-        return False
-
-    def put(self, span: Any) -> None:
-        self.append(span)
 
 
 @pytest.fixture

@@ -27,26 +27,17 @@ from observability import exporting, metrics, tracing
 from outbox_relay import spans as sending
 from tests.support.otlp_receiver import Receiver, receiver
 from tests.support.remote_orders import an_order
+from tests.support.told_spans import Collected
 
 SAMPLED, UNSAMPLED = ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-" + flags for flags in ("01", "00"))
-TOLD: list[Any] = []
-
-
-class Collected:
-    """In place of the thread that exports."""
-
-    def full(self) -> bool:
-        return False
-
-    def put(self, span: Any) -> None:
-        TOLD.append(span)
+TOLD = Collected()
 
 
 @pytest.fixture
 def on(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Switched on at ratio 0.1, with its whole ration of wishes."""
     TOLD.clear()
-    monkeypatch.setattr(tracing, "_process", tracing._Process(exporting=Collected(), ratio=0.1, granted_at=0.0))
+    monkeypatch.setattr(tracing, "_process", tracing._Process(exporting=TOLD, ratio=0.1, granted_at=0.0))
     yield
 
 
